@@ -1,0 +1,140 @@
+"""The layer's equation on tensors, y = (P∘W) x + b, with a backward that allocates no second K×K product."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from locality_prior.prior import Table
+
+Values = Tensor | Table
+
+
+class Workspace:
+    """A buffer for P∘W that a layer uses again at every step.
+
+    ``stamp`` tells which product it holds: a backward pass whose forward product was overwritten makes it again. The
+    lock keeps two threads from it; a copied or pickled layer gets an empty one.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stamp = 0
+        self._buffer: Tensor | None = None
+        self._key: object = None
+
+    def fill(self, weight: Tensor, prior: Values) -> Tensor:
+        """P∘W in the buffer, under a new stamp. The lock must be held."""
+        # work queued on another CUDA stream may still read the buffer: a stream gets its own
+        stream = torch.cuda.current_stream(weight.device) if weight.is_cuda else None
+        key = (weight.device, weight.dtype, weight.shape, stream)
+        if self._buffer is None or key != self._key:
+            with torch.inference_mode(False):  # it outlives an inference-mode block that happens to be first
+                self._buffer = torch.empty(weight.shape, device=weight.device, dtype=weight.dtype)
+            self._key = key
+        self.stamp += 1
+        return multiply(weight, prior, out=self._buffer)
+
+    def again(self, stamp: int, weight: Tensor, prior: Values) -> tuple[Tensor, int]:
+        """The product of ``stamp``, made again if it was overwritten. The lock must be held."""
+        if stamp == self.stamp and self._buffer is not None:
+            return self._buffer, stamp
+        return self.fill(weight, prior), self.stamp
+
+    def __deepcopy__(self, memo: Any) -> Workspace:
+        return Workspace()
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
+        return Workspace, ()
+
+
+def dense(prior: Values) -> Tensor:
+    """P as a matrix (out, in)."""
+    return prior.dense() if isinstance(prior, Table) else prior
+
+
+def multiply(weight: Tensor, prior: Values, out: Tensor) -> Tensor:
+    """P∘W into ``out``, (out, in), outside autograd."""
+    if isinstance(prior, Table):
+        return prior.multiply(weight, out)
+    return torch.mul(weight, prior, out=out)
+
+
+def locality_linear(
+    x: Tensor, weight: Tensor, prior: Values, bias: Tensor | None = None, workspace: Workspace | None = None
+) -> Tensor:
+    """y = (P∘W) x + b.
+
+    Args:
+        x: (…, in).
+        weight: W, (out, in).
+        prior: P, (out, in), a tensor or a table; it gets no gradient here.
+        bias: b, (out,).
+        workspace: where P∘W may be kept from step to step; without one, or where a buffer cannot serve (compiled,
+            traced or transformed code, autocast, another thread at work), the plain formula runs.
+
+    Returns:
+        (…, out).
+    """
+    if workspace is not None and _plain_eager(x, weight) and workspace.lock.acquire(blocking=False):
+        try:
+            y: Tensor = _LocalityLinear.apply(x, weight, bias, prior, workspace)
+            return y
+        finally:
+            workspace.lock.release()
+    return F.linear(x, weight * dense(prior), bias)
+
+
+def _plain_eager(x: Tensor, weight: Tensor) -> bool:
+    """Whether this call is ordinary eager code, the one case in which a buffer may be written to."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch.is_autocast_enabled(x.device.type)
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or type(weight) not in (Tensor, torch.nn.Parameter)
+        or type(x) not in (Tensor, torch.nn.Parameter)
+    )
+
+
+class _LocalityLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, prior: Values, workspace: Workspace
+    ) -> Tensor:
+        product = workspace.fill(weight, prior)
+        need_x, need_weight, *_ = ctx.needs_input_grad
+        # as nn.Linear does: W is held, and guarded against change, only if the input wants its gradient
+        ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
+        ctx.prior, ctx.workspace, ctx.stamp, ctx.x_shape = prior, workspace, workspace.stamp, x.shape
+        return F.linear(x, product, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        twice = torch.is_grad_enabled()  # this backward is to be differentiated: no buffer, nothing in place
+        grad_rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            if twice:
+                grad_x = grad_rows @ (weight * dense(ctx.prior))
+            else:
+                with ctx.workspace.lock:
+                    product, ctx.stamp = ctx.workspace.again(ctx.stamp, weight, ctx.prior)
+                    grad_x = grad_rows @ product
+            grad_x = grad_x.reshape(ctx.x_shape)
+        if ctx.needs_input_grad[1]:
+            grad_weight = grad_rows.t() @ x.reshape(-1, x.shape[-1])
+            grad_weight = (
+                grad_weight * dense(ctx.prior) if twice else multiply(grad_weight, ctx.prior, out=grad_weight)
+            )
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad_rows.sum(0)
+        return grad_x, grad_weight, grad_bias, None, None

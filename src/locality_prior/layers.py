@@ -1,0 +1,330 @@
+"""The locality prior layer, folding it to plain torch, and saving it with its geometry."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from locality_prior import cost as costs
+from locality_prior import geometry as geometries
+from locality_prior._check import count, wrong
+from locality_prior._files import replacing
+from locality_prior.cost import Cost
+from locality_prior.functional import Values, Workspace, dense, locality_linear
+from locality_prior.geometry import Geometry
+from locality_prior.prior import Prior, Table, resolve
+
+M = TypeVar("M", bound=nn.Module)
+
+BACKENDS = ("auto", "dense")
+
+
+class LocalityLinear(nn.Module):
+    r"""A fully connected layer between units that have places: y = (P∘W) x + b.
+
+    P_ij = s(d_ij) is the signal that survives the wire of length d_ij from source unit j to target unit i. The source
+    document writes A = P.*(Wx + b) with P of size K×K and Wx + b of size K; this is the reading in which the sizes
+    agree, and in which P is, as it says, "the transmitted signal from neuron i to neuron j".
+
+    A drop-in for :class:`torch.nn.Linear`, with its state dict (``weight`` is W, ``bias``) and its initialisation
+    on W. The effective weight V = P∘W therefore starts smaller than a plain layer's weight: row i by the factor
+    √(mean_j P_ij²) in root mean square; over all rows that is 0.30 for the linear cost on a 7×7 sheet, and 0.059
+    on a 64×64 one. A BatchNorm after the layer takes the scale back. Where there is no wire W is 0, stays 0 and gets
+    no gradient; values loaded there are dropped.
+
+    Args:
+        in_features, out_features: numbers of source and target units.
+        bias: whether to learn b.
+        source, target: places of the units. One given alone serves both sides where the sizes agree; without one,
+            n units are the first n cells, row by row, of ⌈√n⌉ columns.
+        cost: what a wire of length d costs; ``Linear()``, c(d) = 1 + d, if not given.
+        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
+        backend: how to compute; "auto" chooses, "dense" is the product with all of P∘W.
+        device, dtype: of the parameters.
+
+    Shape:
+        x: (…, in_features) → (…, out_features).
+
+    Raises:
+        ValueError: sizes that are not the geometry's, geometries that cannot meet, a target unit with no wire, an
+            input whose last size is not ``in_features``.
+        TypeError: an input that is not a tensor of the weight's dtype (outside autocast).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        source: Geometry | None = None,
+        target: Geometry | None = None,
+        cost: Cost | None = None,
+        rescale: bool = False,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = (
+            count("in_features", in_features),
+            count("out_features", out_features),
+        )
+        if backend not in BACKENDS:
+            raise wrong("backend", repr(backend), f"one of {', '.join(BACKENDS)}")
+        if dtype is not None and not dtype.is_floating_point:
+            raise wrong("dtype", dtype, "a floating-point dtype")
+        self.backend = backend
+        source, target = resolve(self.in_features, self.out_features, source, target)
+        #: The rule by which P is made: source, target, cost and rescaling, in float64.
+        self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale)
+        self.weight = nn.Parameter(
+            torch.empty(self.out_features, self.in_features, device=device, dtype=dtype)
+        )
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
+        self._workspace = Workspace()
+        self._values: Values | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """W and b as :class:`torch.nn.Linear` draws them (the same numbers from the same seed), W on the wires alone."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features)
+            nn.init.uniform_(self.bias, -bound, bound)
+        self._drop_unwired()
+
+    @property
+    def source(self) -> Geometry:
+        """Places of the source units."""
+        return self.rule.source
+
+    @property
+    def target(self) -> Geometry:
+        """Places of the target units."""
+        return self.rule.target
+
+    @property
+    def cost(self) -> Cost:
+        """What a wire of length d costs."""
+        return self.rule.cost
+
+    @property
+    def rescale(self) -> bool:
+        """Whether rows of P are rescaled."""
+        return self.rule.rescale
+
+    @property
+    def prior(self) -> Tensor:
+        """P, (out, in), in the weight's dtype."""
+        return dense(self._prior())
+
+    @property
+    def wires(self) -> Tensor | None:
+        """Where there is a wire, (out, in): 1 or 0 in the weight's dtype; None where every pair has one."""
+        if self.rule.flat:
+            return None
+        kept = self._prior()
+        if (kept.values if isinstance(kept, Table) else kept).min() > 0:
+            return None
+        return dense(kept).sign()
+
+    @property
+    def effective_weight(self) -> Tensor:
+        """V = P∘W, (out, in): what the layer multiplies by. Differentiable with respect to W."""
+        return self.weight * self.prior
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: got {type(x).__name__}, expected a tensor (…, {self.in_features})")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise wrong("x", f"shape {tuple(x.shape)}", f"(…, {self.in_features})")
+        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {self.weight.dtype}")
+        if self.rule.flat:
+            return nn.functional.linear(x, self.weight, self.bias)
+        return locality_linear(x, self.weight, self._prior(), self.bias, self._workspace)
+
+    def fold(self) -> nn.Linear:
+        """A plain :class:`torch.nn.Linear` with the weights P∘W, always a copy."""
+        linear = nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device="meta", dtype=self.weight.dtype
+        )
+        with torch.no_grad():
+            for name, value in (("weight", self.effective_weight), ("bias", self.bias)):
+                if value is not None:
+                    grad = getattr(self, name).requires_grad
+                    setattr(linear, name, nn.Parameter(value.detach().clone(), requires_grad=grad))
+        return linear.train(self.training)
+
+    def config(self) -> dict[str, Any]:
+        """Plain values from which :meth:`from_config` makes an equal layer, but for its weights."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+            "source": self.source.config(),
+            "target": self.target.config(),
+            "cost": self.cost.config(),
+            "rescale": self.rescale,
+            "backend": self.backend,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **options: Any) -> LocalityLinear:
+        """The layer that ``config`` describes; ``options`` are ``device`` and ``dtype``."""
+        made = {
+            **config,
+            "source": geometries.from_config(config["source"]),
+            "target": geometries.from_config(config["target"]),
+            "cost": costs.from_config(config["cost"]),
+        }
+        return cls(**made, **options)
+
+    def extra_repr(self) -> str:
+        sides = (
+            f"source={self.source}"
+            if self.source == self.target
+            else f"source={self.source}, target={self.target}"
+        )
+        return (
+            f"{self.in_features}, {self.out_features}, {sides}, cost={self.cost}"
+            f"{', rescale=True' if self.rescale else ''}{'' if self.bias is not None else ', bias=False'}"
+        )
+
+    def _prior(self) -> Values:
+        """P in the form it is kept, rounded from float64 to the weight's dtype, on its device."""
+        weight, kept = self.weight, self._values
+        held = kept.values if isinstance(kept, Table) else kept
+        if kept is None or held is None or held.dtype != weight.dtype or held.device != weight.device:
+            kept = self._values = self.rule.values(weight.dtype, weight.device)
+        return kept
+
+    def _drop_unwired(self) -> None:
+        """Set W to 0 where there is no wire."""
+        wires = None if self.weight.is_meta else self.wires
+        if wires is not None:
+            with torch.no_grad():
+                self.weight.mul_(wires)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
+        super()._apply(fn, recurse)
+        if not self.rule.flat:
+            self._prior()  # now, so that compiled code finds it made
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._drop_unwired()
+
+
+def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
+    """The locality layers in ``module`` (itself, if it is one), each once, with their names."""
+    for name, child in module.named_modules():
+        if isinstance(child, LocalityLinear):
+            yield name, child
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """Plain torch for a locality layer, or for a model that has some: equal outputs, always a copy.
+
+    Raises:
+        ValueError: there is no locality layer in ``module``.
+    """
+    if isinstance(module, LocalityLinear):
+        return module.fold()
+    if not any(locality_layers(module)):
+        raise wrong("module", type(module).__name__, "a model with a locality layer")
+    # layers are folded before the copy, through its memo: a layer used in two places stays one
+    folded: dict[int, Any] = {id(layer): layer.fold() for _, layer in locality_layers(module)}
+    return copy.deepcopy(module, folded)
+
+
+FORMAT = "locality-prior/1"
+
+
+def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write the weights of a layer or model as safetensors, with geometry and cost of its locality layers.
+
+    Raises:
+        ValueError: no locality layer in it, or a cost or metric that is not a function of an importable module.
+    """
+    from safetensors.torch import save as serialise
+
+    layers = {name: layer.config() for name, layer in locality_layers(module)}
+    if not layers:
+        raise wrong("module", type(module).__name__, "a model with a locality layer")
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    data = serialise(tensors, {"format": FORMAT, "layers": json.dumps(layers)})
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLinear:
+    """Read what :func:`save` wrote: into ``model``, or, where a lone layer was saved, as a new layer.
+
+    Raises:
+        ValueError: no such file or not of this format, another geometry or cost than the model's, or weights that do
+            not fit it; the model is then unchanged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise wrong("path", f"{os.fspath(path)} ({error})", "a readable safetensors file") from None
+    if metadata.get("format") != FORMAT:
+        raise wrong("path", f"{os.fspath(path)} of format {metadata.get('format')!r}", repr(FORMAT))
+    layers = json.loads(metadata["layers"])
+    into: nn.Module
+    if model is None:
+        if list(layers) != [""]:
+            raise wrong(
+                "model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}"
+            )
+        into = LocalityLinear.from_config(layers[""], dtype=tensors["weight"].dtype)
+    else:
+        into = model
+    _check_layers(into, layers)
+    state = into.state_dict()
+    if state.keys() != tensors.keys():
+        odd = sorted(state.keys() ^ tensors.keys())
+        raise wrong(
+            "model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file"
+        )
+    for key, value in tensors.items():
+        if state[key].shape != value.shape:
+            raise wrong(
+                "model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file"
+            )
+    into.load_state_dict(tensors)
+    return into  # type: ignore[return-value]
+
+
+def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
+    held = dict(locality_layers(model))
+    if held.keys() != layers.keys():
+        raise wrong("model", f"locality layers {sorted(held)}", f"{sorted(layers)}, as in the file")
+    for name, config in layers.items():
+        # the backend is a way to compute, and free to differ
+        mine = held[name].config()
+        for key in config.keys() - {"backend"}:
+            if mine[key] != config[key]:
+                label = f"{name}.{key}" if name else key
+                raise wrong(
+                    "model", f"{label} = {_short(mine[key])}", f"{_short(config[key])}, as in the file"
+                )
+
+
+def _short(value: object, most: int = 120) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

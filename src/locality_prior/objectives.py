@@ -1,0 +1,80 @@
+"""What a layer's wires cost, from its weights: the penalty to train with, and the length to report.
+
+With V = P∘W, |W_ij| = c(d_ij)|V_ij| / r_i, so that L1 decay on W is, without rescaling, a wiring cost on V:
+λ‖W‖₁ = λ Σ c|V|, and with the linear cost the distance-weighted L1 of the literature. Sums run over wires.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from locality_prior._check import wrong
+from locality_prior.cost import Cost
+from locality_prior.layers import LocalityLinear, locality_layers
+
+
+def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
+    """Σ c(d_ij) |V_ij| over the wires of all locality layers in ``model``: differentiable, a scalar.
+
+    Args:
+        model: a layer, or a model that has some.
+        cost: charged instead of each layer's own, so that a control, whose own cost is flat, can be charged.
+
+    Raises:
+        ValueError: no locality layer, or a cost with no finite price for a wire that is there.
+    """
+    return torch.stack(
+        [_charged(layer, layer.cost if cost is None else cost) for layer in _layers(model)]
+    ).sum()
+
+
+def weight_l1(model: nn.Module) -> Tensor:
+    """‖W‖₁ = Σ |W_ij| over the wires of all locality layers in ``model``: differentiable, a scalar.
+
+    Equal to :func:`wiring_cost` where nothing is rescaled; with rescaling |W_ij| = c(d_ij)|V_ij| / r_i.
+
+    Raises:
+        ValueError: no locality layer.
+    """
+    return torch.stack([_raw(layer).sum() for layer in _layers(model)]).sum()
+
+
+def mean_wire_length(model: nn.Module) -> Tensor:
+    """Σ d_ij |V_ij| / Σ |V_ij| over the wires of all locality layers in ``model``: a scalar, free of V's scale.
+
+    Lengths are in units of each layer's source spacing. NaN where all of V is 0.
+
+    Raises:
+        ValueError: no locality layer.
+    """
+    sums = []
+    for layer in _layers(model):
+        strength = layer.effective_weight.abs()
+        length = layer.rule.lengths(strength.dtype, strength.device)
+        sums.append(torch.stack([(strength * length).sum(), strength.sum()]))
+    weighted, total = torch.stack(sums).sum(0)
+    return weighted / total
+
+
+def _charged(layer: LocalityLinear, cost: Cost) -> Tensor:
+    if cost == layer.cost:
+        # c|V| = r|W|, which no distant wire's price can overflow
+        scale = layer.rule.row_scale
+        charged = _raw(layer).sum(1)
+        return charged.sum() if scale is None else (charged * scale.to(charged)).sum()
+    strength = layer.effective_weight.abs()
+    return (strength * layer.rule.charges(cost, strength.dtype, strength.device)).sum()
+
+
+def _raw(layer: LocalityLinear) -> Tensor:
+    """|W| on the wires, (out, in)."""
+    wires = layer.wires
+    return layer.weight.abs() if wires is None else (layer.weight * wires).abs()
+
+
+def _layers(model: nn.Module) -> list[LocalityLinear]:
+    layers = [layer for _, layer in locality_layers(model)]
+    if not layers:
+        raise wrong("model", type(model).__name__, "a model with a locality layer")
+    return layers

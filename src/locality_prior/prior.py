@@ -1,0 +1,258 @@
+"""The prior P: the signal that each target unit receives over its wire from each source unit.
+
+P_ij = r_i · s(d_ij), with r_i = 1, or r_i = K / Σ_j s(d_ij) where rescaled (K source units). It is computed in float64
+and rounded on use. Between grids P depends on the offset of two cells alone, and is kept as a :class:`Table`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from locality_prior._check import wrong
+from locality_prior.cost import Cost, Flat
+from locality_prior.geometry import Distances, Geometry, Grid, Measured, default_sheet
+
+#: Below this many entries a matrix is kept whole: it is small, and one product is quicker than several.
+WHOLE = 1 << 16
+#: Entries handled at once where a matrix is gone through by blocks of rows.
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A matrix between two grids whose entries depend on the cells' offset, times a factor for each row.
+
+    Entry (i, j) is ``row_scale[i] · values[u]``, where along each axis u = (m − 1 − i)·A + j·B, for m target cells and
+    steps (A, B): (1, 1) between equal grids, which leaves ∏(2n − 1) distinct values of ∏ n².
+    """
+
+    values: Tensor
+    target: tuple[int, ...]
+    source: tuple[int, ...]
+    steps: tuple[tuple[int, int], ...]
+    row_scale: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return math.prod(self.target), math.prod(self.source)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Table:
+        """The table with ``f`` applied to its values and to its factors."""
+        scale = None if self.row_scale is None else f(self.row_scale)
+        return dataclasses.replace(self, values=f(self.values), row_scale=scale)
+
+    def dense(self) -> Tensor:
+        """The whole matrix, (out, in)."""
+        d = len(self.target)
+        spread = self._spread(range(d)).permute(*range(0, 2 * d, 2), *range(1, 2 * d, 2)).reshape(self.shape)
+        return spread if self.row_scale is None else spread * self.row_scale[:, None]
+
+    def multiply(self, weight: Tensor, out: Tensor) -> Tensor:
+        """``weight`` (out, in) times the matrix, into ``out`` (which may be ``weight``), without making the matrix."""
+        for rows, block in self.blocks():
+            into = out[rows]
+            torch.mul(weight[rows].reshape(block.shape), block, out=into.view(block.shape))
+            if self.row_scale is not None:
+                into *= self.row_scale[rows, None]
+        return out
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of rows without their factors, each of shape (r, target[1:], source): views, or copies of BLOCK entries."""
+        m, (a, b) = self.target[0], self.steps[0]
+        rest, entries = math.prod(self.target[1:]), math.prod(self.target[1:]) * math.prod(self.source)
+        d = len(self.target)
+        # all axes but the first are spread out; along the first, rows are windows of what remains
+        spread = self._spread(range(1, d)).permute(*range(1, 2 * d - 1, 2), 0, *range(2, 2 * d - 1, 2))
+        *front, along = spread.stride()[:d]
+        r = max(1, min(m, BLOCK // entries))
+        for first in range(0, m, r):
+            last = min(first + r, m)
+            block = spread.as_strided(
+                (last - first, *self.target[1:], *self.source),
+                (a * along, *front, b * along, *spread.stride()[d:]),
+                (m - last) * a * along,
+            )
+            yield slice(first * rest, last * rest), block if last - first == 1 else block.flip(0)
+
+    def _spread(self, axes: range) -> Tensor:
+        """The values with each of ``axes``, in place, spread to (target, source)."""
+        values, sizes, strides, turn = self.values.contiguous(), [], [], []
+        for k, (size, stride) in enumerate(zip(values.shape, values.stride(), strict=True)):
+            if k in axes:
+                turn.append(len(sizes))
+                sizes += [self.target[k], self.source[k]]
+                strides += [self.steps[k][0] * stride, self.steps[k][1] * stride]
+            else:
+                sizes.append(size)
+                strides.append(stride)
+        # target cells come out last to first: strides cannot be negative
+        spread = values.as_strided(sizes, strides)
+        return spread.flip(turn) if turn else spread
+
+
+class Prior:
+    """P from source × target × cost.
+
+    Args:
+        source: places of the source units.
+        target: places of the target units.
+        cost: what a wire costs.
+        rescale: whether row i is multiplied by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
+
+    Raises:
+        ValueError: the geometries cannot meet, or a target unit has no wire.
+    """
+
+    def __init__(self, source: Geometry, target: Geometry, cost: Cost, rescale: bool = False) -> None:
+        if not isinstance(cost, Cost):
+            raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
+        self.source, self.target, self.cost, self.rescale = source, target, cost, bool(rescale)
+        measured = (
+            source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
+        )
+        self.shape = measured.shape if measured else (len(target), len(source))
+        target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
+        #: Whether P is 1 everywhere, so that nothing need be multiplied.
+        self.flat = cost == Flat() and not (
+            isinstance(target, Measured) and bool(target.distances().isinf().any())
+        )
+        #: r_i, (out,) float64; None without rescaling.
+        self.row_scale: Tensor | None = None
+        self._memo: dict[object, Tensor | Table] = {}
+        if not self.flat:
+            total = self._row_sums()
+            if not (total > 0).all():
+                i = int((~(total > 0)).nonzero()[0])
+                raise wrong(
+                    "target", f"unit {i} of {target!r} with no wire under {cost!r}", "a wire to every unit"
+                )
+            if rescale:
+                self.row_scale = self.shape[1] / total
+
+    def distances(self, rows: Tensor | None = None) -> Tensor:
+        """Lengths of the wires, (out, in) or (r, in), float64."""
+        return self.target.distances(self.source, rows)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
+        p = self.cost.signal(self.distances(rows))
+        return p if self.row_scale is None else p * self.row_scale[rows, None]
+
+    def dense(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
+        """P whole, (out, in); differentiable with respect to :class:`~locality_prior.Points` that require it."""
+        return torch.cat([self.rows(rows).to(device, dtype) for rows in self._chunks()])
+
+    def table(self) -> Table | None:
+        """P as a table of offsets, float64; None where the geometries do not allow it, or it would not be smaller."""
+        table = self._tabulate(self.cost.signal)
+        return None if table is None else dataclasses.replace(table, row_scale=self.row_scale)
+
+    def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
+        """P in the form to keep: its table where there is one and it pays, else whole."""
+        table = self.table() if math.prod(self.shape) > WHOLE else None
+        if table is not None:
+            return table.map(lambda t: t.to(device, dtype))
+        return self.dense(dtype, device).detach()
+
+    def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Lengths of the wires, (out, in), 0 where there is no wire."""
+        return self._charged("lengths", lambda d: d, dtype, device)
+
+    def charges(self, cost: Cost, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What ``cost`` asks for each of this prior's wires, (out, in), 0 where there is no wire.
+
+        Raises:
+            ValueError: ``cost`` has no finite price for one of the wires.
+        """
+        return self._charged(cost, cost.cost, dtype, device)
+
+    def _charged(
+        self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        def on_wires(d: Tensor) -> Tensor:
+            price = torch.where(self.cost.signal(d) > 0, f(d), 0.0)
+            if not price.isfinite().all():
+                raise wrong(
+                    "cost",
+                    f"{key!r}, infinite at d = {float(d[price.isinf()].min()):g}",
+                    "a price for every wire",
+                )
+            return price
+
+        # a penalty is asked for at every step: the last answer is kept, in its smallest form
+        memo = (key, dtype, device)
+        if memo not in self._memo:
+            made: Tensor | Table | None = self._tabulate(on_wires)
+            if made is None:
+                made = torch.cat(
+                    [on_wires(self.distances(rows)).to(device, dtype) for rows in self._chunks()]
+                )
+            else:
+                made = made.map(lambda t: t.to(device, dtype))
+            self._memo = {memo: made.detach() if isinstance(made, Tensor) else made}
+        kept = self._memo[memo]
+        return kept.dense() if isinstance(kept, Table) else kept
+
+    def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
+        """f of the distance as a table of offsets."""
+        source, target = self.source, self.target
+        if not (isinstance(source, Grid) and isinstance(target, Grid) and source.whole and target.whole):
+            return None
+        axes = target.axes(source)
+        if 4 * math.prod(len(axis.lengths) for axis in axes) > math.prod(self.shape):
+            return None
+        squared = torch.zeros((), dtype=torch.float64)
+        for axis in axes:
+            squared = squared[..., None] + axis.lengths.square()
+        return Table(f(squared.sqrt()), target.shape, source.shape, tuple(axis.steps for axis in axes))
+
+    def _row_sums(self) -> Tensor:
+        table = self.table()
+        if table is None:
+            return torch.cat([self.rows(rows).detach().sum(1) for rows in self._chunks()])
+        places = tuple(range(-len(table.source), 0))
+        return torch.cat([block.sum(places).flatten() for _, block in table.blocks()])
+
+    def _chunks(self) -> Iterator[Tensor]:
+        return iter(torch.arange(self.shape[0]).split(max(1, 16 * BLOCK // self.shape[1])))
+
+    def __repr__(self) -> str:
+        return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{', rescale=True' if self.rescale else ''})"
+
+
+def resolve(
+    in_features: int, out_features: int, source: Geometry | None, target: Geometry | None
+) -> tuple[Geometry, Geometry]:
+    """Source and target geometries of a layer, with the missing ones filled in.
+
+    A geometry given for one side is the other's too where the sizes agree; otherwise n units are the first n cells,
+    row by row, of ⌈√n⌉ columns.
+
+    Raises:
+        ValueError: a geometry whose number of units is not the layer's.
+    """
+    for name, geometry in (("source", source), ("target", target)):
+        if geometry is not None and not isinstance(geometry, Geometry):
+            raise wrong(name, repr(geometry), "a geometry, such as Grid(7, 7)")
+        if isinstance(geometry, Distances):
+            if geometry.shape != (out_features, in_features):
+                raise wrong(
+                    name, repr(geometry), f"lengths of shape (out, in) = ({out_features}, {in_features})"
+                )
+            return source or geometry, target or geometry
+    if source is None:
+        source = target if target is not None and len(target) == in_features else default_sheet(in_features)
+    if target is None:
+        target = source if len(source) == out_features else default_sheet(out_features)
+    for name, geometry, features in (("source", source, in_features), ("target", target, out_features)):
+        if len(geometry) != features:
+            side = "in" if name == "source" else "out"
+            raise wrong(name, f"{geometry!r} of {len(geometry)} units", f"{features} units ({side}_features)")
+    return source, target
