@@ -212,9 +212,7 @@ class Custom(Cost):
         cost = self.f(d)
         if not isinstance(cost, Tensor) or cost.shape != d.shape:
             shape = getattr(cost, "shape", "")
-            raise wrong(
-                "f", f"{type(cost).__name__} {shape} from {self.f!r}", f"a tensor of {tuple(d.shape)}"
-            )
+            raise wrong("f", f"{type(cost).__name__} {shape} from {self.f!r}", f"a tensor of {tuple(d.shape)}")
         if not (cost >= 1 - ROUNDING).all():
             at = (~(cost >= 1 - ROUNDING)).nonzero()[0].tolist()
             raise wrong("f", f"cost {float(cost[tuple(at)]):g} at d = {float(d[tuple(at)]):g}", "at least 1")
@@ -232,8 +230,7 @@ class Custom(Cost):
 
 
 KINDS: dict[str, type[Cost]] = {
-    kind.__name__: kind
-    for kind in (Linear, Sqrt, Quadratic, Power, Exponential, Gaussian, LinearDecay, Flat, Custom)
+    kind.__name__: kind for kind in (Linear, Sqrt, Quadratic, Power, Exponential, Gaussian, LinearDecay, Flat, Custom)
 }
 
 

@@ -94,7 +94,7 @@ def _plain_eager(x: Tensor, weight: Tensor) -> bool:
     """Whether this call is ordinary eager code, the one case in which a buffer may be written to."""
     return not (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or torch.is_autocast_enabled(x.device.type)
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
@@ -132,9 +132,7 @@ class _LocalityLinear(torch.autograd.Function):
             grad_x = grad_x.reshape(ctx.x_shape)
         if ctx.needs_input_grad[1]:
             grad_weight = grad_rows.t() @ x.reshape(-1, x.shape[-1])
-            grad_weight = (
-                grad_weight * dense(ctx.prior) if twice else multiply(grad_weight, ctx.prior, out=grad_weight)
-            )
+            grad_weight = grad_weight * dense(ctx.prior) if twice else multiply(grad_weight, ctx.prior, out=grad_weight)
         if ctx.needs_input_grad[2]:
             grad_bias = grad_rows.sum(0)
         return grad_x, grad_weight, grad_bias, None, None

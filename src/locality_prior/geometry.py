@@ -75,7 +75,7 @@ class Geometry(ABC):
         """Plain values (JSON, YAML) from which :func:`from_config` makes an equal geometry."""
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self.config() == other.config())  # type: ignore[attr-defined]
+        return self is other or (type(self) is type(other) and self.config() == other.config())
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, len(self)))
@@ -119,10 +119,7 @@ class Grid(Geometry):
             raise wrong("Grid(*shape)", "no sizes", "one size for each axis")
         self.shape = tuple(count("Grid(*shape)", n) for n in shape)
         self.periodic = tuple(
-            bool(p)
-            for p in self._each(
-                "periodic", [periodic] * len(shape) if isinstance(periodic, bool) else periodic
-            )
+            bool(p) for p in self._each("periodic", [periodic] * len(shape) if isinstance(periodic, bool) else periodic)
         )
         self.spacing: tuple[float, ...] | None = None
         if spacing is not None:
@@ -134,11 +131,11 @@ class Grid(Geometry):
             raise wrong("units", units, f"at most the {cells} cells of {self.shape}")
         self.euclidean = not any(self.periodic)
 
-    def _each(self, name: str, values: Any) -> Sequence[Any]:
-        values = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
-        if len(values) != len(self.shape):
+    def _each(self, name: str, values: Any) -> list[Any]:
+        each: list[Any] = list(values) if isinstance(values, (list, tuple, np.ndarray)) else [values]
+        if len(each) != len(self.shape):
             raise wrong(name, values, f"one value for each of the {len(self.shape)} axes")
-        return values
+        return each
 
     def __len__(self) -> int:
         return self.units
@@ -149,7 +146,7 @@ class Grid(Geometry):
         return self.units == math.prod(self.shape)
 
     @cached_property
-    def positions(self) -> Tensor:  # type: ignore[override]
+    def positions(self) -> Tensor:
         spacing = self.spacing or (1.0,) * len(self.shape)
         axes = [torch.arange(n, dtype=torch.float64) * s for n, s in zip(self.shape, spacing, strict=True)]
         return torch.cartesian_prod(*axes).reshape(-1, len(axes))[: self.units]
@@ -211,7 +208,7 @@ class Grid(Geometry):
         return f"Grid({', '.join(parts)})"
 
 
-def Line(n: int, periodic: bool = False, spacing: float | None = None) -> Grid:  # noqa: N802
+def Line(n: int, periodic: bool = False, spacing: float | None = None) -> Grid:
     """``n`` units in a row: ``Grid(n)``; with ``periodic=True``, a ring."""
     return Grid(n, periodic=periodic, spacing=spacing)
 
@@ -238,7 +235,7 @@ class HexGrid(Geometry):
         return self.rows * self.cols
 
     @cached_property
-    def positions(self) -> Tensor:  # type: ignore[override]
+    def positions(self) -> Tensor:
         row, col = torch.arange(self.rows).double(), torch.arange(self.cols).double()
         y = (row * math.sqrt(3) / 2)[:, None].expand(-1, self.cols)
         x = col + 0.5 * (row % 2)[:, None]
@@ -327,9 +324,7 @@ class Points(Geometry):
         """Distances (n, m) by this geometry's metric between coordinates (n, d) and (m, d)."""
         if not callable(self.metric):
             # without the matrix-product shortcut: exact zeros, and torch's gradient 0 there
-            return torch.cdist(
-                target, source, p=_MINKOWSKI[self.metric], compute_mode="donot_use_mm_for_euclid_dist"
-            )
+            return torch.cdist(target, source, p=_MINKOWSKI[self.metric], compute_mode="donot_use_mm_for_euclid_dist")
         d = self.metric(target, source)
         shape = (len(target), len(source))
         if not isinstance(d, Tensor) or d.shape != shape:
@@ -343,9 +338,7 @@ class Points(Geometry):
         return {"type": "Points", "xyz": self._xyz.tolist(), "metric": metric}
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Points) and self.metric == other.metric and torch.equal(self._xyz, other._xyz)
-        )
+        return isinstance(other, Points) and self.metric == other.metric and torch.equal(self._xyz, other._xyz)
 
     __hash__ = Geometry.__hash__
 
@@ -369,9 +362,7 @@ class Measured(Geometry):
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Measured)
-            and type(self) is type(other)
-            and torch.equal(self._lengths, other._lengths)
+            isinstance(other, Measured) and type(self) is type(other) and torch.equal(self._lengths, other._lengths)
         )
 
     __hash__ = Geometry.__hash__
@@ -393,9 +384,7 @@ class Graph(Measured):
         if not (np.isfinite(a).all() and (a >= 0).all()):
             raise wrong("adjacency", "a negative, NaN or infinite length", "finite lengths of at least 0")
         if not (a == a.T).all():
-            raise wrong(
-                "adjacency", "an asymmetric matrix", "a symmetric one (Distances takes directed lengths)"
-            )
+            raise wrong("adjacency", "an asymmetric matrix", "a symmetric one (Distances takes directed lengths)")
         self._adjacency = a
 
     def __len__(self) -> int:
@@ -457,8 +446,10 @@ class Channels(Geometry):
             raise wrong("with_channels", repr(base), "a geometry of places")
         channels = count("channels", channels)
         if isinstance(base, Channels):
-            base, channels = base.base, base.channels * channels
-        self.base, self.channels = base, channels
+            channels *= base.channels
+            base = base.base
+        self.base: Geometry = base
+        self.channels: int = channels
         self.euclidean = base.euclidean
 
     def __len__(self) -> int:
@@ -507,9 +498,7 @@ def _grids(target: Grid, source: Grid, rows: Tensor) -> Tensor:
     squared = torch.zeros(len(rows), *([1] * len(source.shape)), dtype=torch.float64)
     places = torch.unravel_index(rows, target.shape)
     for a, axis in enumerate(target.axes(source)):
-        index = (axis.target - 1 - places[a])[:, None] * axis.steps[0] + torch.arange(
-            axis.source
-        ) * axis.steps[1]
+        index = (axis.target - 1 - places[a])[:, None] * axis.steps[0] + torch.arange(axis.source) * axis.steps[1]
         shape = [len(rows)] + [1] * len(source.shape)
         shape[a + 1] = axis.source
         squared = squared + axis.lengths[index].square().reshape(shape)

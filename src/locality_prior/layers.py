@@ -85,16 +85,14 @@ class LocalityLinear(nn.Module):
         source, target = resolve(self.in_features, self.out_features, source, target)
         #: The rule by which P is made: source, target, cost and rescaling, in float64.
         self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale)
-        self.weight = nn.Parameter(
-            torch.empty(self.out_features, self.in_features, device=device, dtype=dtype)
-        )
+        self.weight = nn.Parameter(torch.empty(self.out_features, self.in_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self._workspace = Workspace()
         self._values: Values | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W and b as :class:`torch.nn.Linear` draws them (the same numbers from the same seed), W on the wires alone."""
+        """W and b as :class:`torch.nn.Linear` draws them (the same numbers from the same seed), W on the wires."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features)
@@ -189,11 +187,7 @@ class LocalityLinear(nn.Module):
         return cls(**made, **options)
 
     def extra_repr(self) -> str:
-        sides = (
-            f"source={self.source}"
-            if self.source == self.target
-            else f"source={self.source}, target={self.target}"
-        )
+        sides = f"source={self.source}" if self.source == self.target else f"source={self.source}, target={self.target}"
         return (
             f"{self.in_features}, {self.out_features}, {sides}, cost={self.cost}"
             f"{', rescale=True' if self.rescale else ''}{'' if self.bias is not None else ', bias=False'}"
@@ -215,7 +209,7 @@ class LocalityLinear(nn.Module):
                 self.weight.mul_(wires)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if not self.rule.flat:
             self._prior()  # now, so that compiled code finds it made
         return self
@@ -288,9 +282,7 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
     into: nn.Module
     if model is None:
         if list(layers) != [""]:
-            raise wrong(
-                "model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}"
-            )
+            raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
         into = LocalityLinear.from_config(layers[""], dtype=tensors["weight"].dtype)
     else:
         into = model
@@ -298,16 +290,12 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
     state = into.state_dict()
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
-        raise wrong(
-            "model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file"
-        )
+        raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
     for key, value in tensors.items():
         if state[key].shape != value.shape:
-            raise wrong(
-                "model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file"
-            )
+            raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
     into.load_state_dict(tensors)
-    return into  # type: ignore[return-value]
+    return into
 
 
 def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
@@ -320,9 +308,7 @@ def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
         for key in config.keys() - {"backend"}:
             if mine[key] != config[key]:
                 label = f"{name}.{key}" if name else key
-                raise wrong(
-                    "model", f"{label} = {_short(mine[key])}", f"{_short(config[key])}, as in the file"
-                )
+                raise wrong("model", f"{label} = {_short(mine[key])}", f"{_short(config[key])}, as in the file")
 
 
 def _short(value: object, most: int = 120) -> str:

@@ -24,9 +24,7 @@ def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
     Raises:
         ValueError: no locality layer, or a cost with no finite price for a wire that is there.
     """
-    return torch.stack(
-        [_charged(layer, layer.cost if cost is None else cost) for layer in _layers(model)]
-    ).sum()
+    return torch.stack([_charged(layer, layer.cost if cost is None else cost) for layer in _layers(model)]).sum()
 
 
 def weight_l1(model: nn.Module) -> Tensor:
@@ -53,7 +51,7 @@ def mean_wire_length(model: nn.Module) -> Tensor:
         strength = layer.effective_weight.abs()
         length = layer.rule.lengths(strength.dtype, strength.device)
         sums.append(torch.stack([(strength * length).sum(), strength.sum()]))
-    weighted, total = torch.stack(sums).sum(0)
+    weighted, total = torch.stack(sums).sum(0).unbind()
     return weighted / total
 
 

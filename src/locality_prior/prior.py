@@ -64,7 +64,7 @@ class Table:
         return out
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of rows without their factors, each of shape (r, target[1:], source): views, or copies of BLOCK entries."""
+        """Blocks of rows without their factors, each of shape (r, target[1:], source): views, or small copies."""
         m, (a, b) = self.target[0], self.steps[0]
         rest, entries = math.prod(self.target[1:]), math.prod(self.target[1:]) * math.prod(self.source)
         d = len(self.target)
@@ -83,7 +83,10 @@ class Table:
 
     def _spread(self, axes: range) -> Tensor:
         """The values with each of ``axes``, in place, spread to (target, source)."""
-        values, sizes, strides, turn = self.values.contiguous(), [], [], []
+        values = self.values.contiguous()
+        sizes: list[int] = []
+        strides: list[int] = []
+        turn: list[int] = []
         for k, (size, stride) in enumerate(zip(values.shape, values.stride(), strict=True)):
             if k in axes:
                 turn.append(len(sizes))
@@ -114,15 +117,11 @@ class Prior:
         if not isinstance(cost, Cost):
             raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
         self.source, self.target, self.cost, self.rescale = source, target, cost, bool(rescale)
-        measured = (
-            source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
-        )
+        measured = source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
         self.shape = measured.shape if measured else (len(target), len(source))
         target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
         #: Whether P is 1 everywhere, so that nothing need be multiplied.
-        self.flat = cost == Flat() and not (
-            isinstance(target, Measured) and bool(target.distances().isinf().any())
-        )
+        self.flat = cost == Flat() and not (isinstance(target, Measured) and bool(target.distances().isinf().any()))
         #: r_i, (out,) float64; None without rescaling.
         self.row_scale: Tensor | None = None
         self._memo: dict[object, Tensor | Table] = {}
@@ -130,9 +129,7 @@ class Prior:
             total = self._row_sums()
             if not (total > 0).all():
                 i = int((~(total > 0)).nonzero()[0])
-                raise wrong(
-                    "target", f"unit {i} of {target!r} with no wire under {cost!r}", "a wire to every unit"
-                )
+                raise wrong("target", f"unit {i} of {target!r} with no wire under {cost!r}", "a wire to every unit")
             if rescale:
                 self.row_scale = self.shape[1] / total
 
@@ -173,9 +170,7 @@ class Prior:
         """
         return self._charged(cost, cost.cost, dtype, device)
 
-    def _charged(
-        self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device
-    ) -> Tensor:
+    def _charged(self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
         def on_wires(d: Tensor) -> Tensor:
             price = torch.where(self.cost.signal(d) > 0, f(d), 0.0)
             if not price.isfinite().all():
@@ -189,14 +184,12 @@ class Prior:
         # a penalty is asked for at every step: the last answer is kept, in its smallest form
         memo = (key, dtype, device)
         if memo not in self._memo:
-            made: Tensor | Table | None = self._tabulate(on_wires)
-            if made is None:
-                made = torch.cat(
-                    [on_wires(self.distances(rows)).to(device, dtype) for rows in self._chunks()]
-                )
+            table = self._tabulate(on_wires)
+            if table is None:
+                prices = [on_wires(self.distances(rows)).detach().to(device, dtype) for rows in self._chunks()]
+                self._memo = {memo: torch.cat(prices)}
             else:
-                made = made.map(lambda t: t.to(device, dtype))
-            self._memo = {memo: made.detach() if isinstance(made, Tensor) else made}
+                self._memo = {memo: table.map(lambda t: t.to(device, dtype))}
         kept = self._memo[memo]
         return kept.dense() if isinstance(kept, Table) else kept
 
@@ -221,7 +214,7 @@ class Prior:
         return torch.cat([block.sum(places).flatten() for _, block in table.blocks()])
 
     def _chunks(self) -> Iterator[Tensor]:
-        return iter(torch.arange(self.shape[0]).split(max(1, 16 * BLOCK // self.shape[1])))
+        return iter(torch.split(torch.arange(self.shape[0]), max(1, 16 * BLOCK // self.shape[1])))
 
     def __repr__(self) -> str:
         return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{', rescale=True' if self.rescale else ''})"
@@ -243,9 +236,7 @@ def resolve(
             raise wrong(name, repr(geometry), "a geometry, such as Grid(7, 7)")
         if isinstance(geometry, Distances):
             if geometry.shape != (out_features, in_features):
-                raise wrong(
-                    name, repr(geometry), f"lengths of shape (out, in) = ({out_features}, {in_features})"
-                )
+                raise wrong(name, repr(geometry), f"lengths of shape (out, in) = ({out_features}, {in_features})")
             return source or geometry, target or geometry
     if source is None:
         source = target if target is not None and len(target) == in_features else default_sheet(in_features)
