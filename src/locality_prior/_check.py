@@ -40,7 +40,8 @@ def import_path(name: str, function: Any) -> str:
     """The import path "module:function" by which a user's function is saved."""
     path = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', '?')}"
     module = sys.modules.get(path.split(":")[0])
-    if getattr(module, path.split(":")[1], None) is not function or module is sys.modules.get("__main__"):
+    found = getattr(module, path.split(":")[1], None)
+    if found is not function or not isinstance(found, FunctionType) or module is sys.modules.get("__main__"):
         raise wrong(name, f"{path}, which cannot be saved", "a function at the top of an importable module")
     return path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A name beside ``path`` to write to; at the end of the block it takes the place of ``path`` in one step.
 
-    A block that raises leaves ``path`` as it was. A killed one leaves the partial file, which the next write takes over.
+    A block that raises leaves ``path`` as it was; what a killed one leaves is taken over by the next write.
     """
     path = Path(path)
     partial = path.with_name(f".partial-{path.name}")

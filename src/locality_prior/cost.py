@@ -83,9 +83,15 @@ class Cost(ABC):
     def __repr__(self) -> str:
         config = self.config()
         name, radius = config.pop("type"), config.pop("radius", None)
-        # a length of 1 is the unit, and goes without saying
-        shown = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in config.items() if v != 1.0]
-        return f"{name}({', '.join(shown)})" + ("" if radius is None else f".within({radius:g})")
+        unsaid = {field.name: field.default for field in dataclasses.fields(self)}
+        shown = [f"{k}={_number(v)}" for k, v in config.items() if v != unsaid[k]]
+        return f"{name}({', '.join(shown)})" + ("" if radius is None else f".within({_number(radius)})")
+
+
+def _number(value: float) -> str:
+    """``value`` as short as can be read back."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,7 +195,7 @@ class Flat(Cost):
     """c(d) = 1: distance costs nothing (the control)."""
 
     def _signal(self, d: Tensor) -> Tensor:
-        return torch.ones_like(d)
+        return 1 + 0 * d  # a constant with a gradient: 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -225,7 +231,7 @@ class Custom(Cost):
         return {**super().config(), "f": import_path("f", self.f)}
 
     def __repr__(self) -> str:
-        within = "" if self.radius == math.inf else f".within({self.radius:g})"
+        within = "" if self.radius == math.inf else f".within({_number(self.radius)})"
         return f"Custom({getattr(self.f, '__name__', self.f)}){within}"
 
 
@@ -241,7 +247,7 @@ def from_config(config: dict[str, Any]) -> Cost:
         ValueError: no such cost, or values that do not fit it.
     """
     values = dict(config) if isinstance(config, dict) else {}
-    kind = KINDS.get(values.pop("type", ""))
+    kind = KINDS.get(str(values.pop("type", "")))
     if kind is None:
         raise wrong("cost", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
     if kind is Custom and "f" in values:

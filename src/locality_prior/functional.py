@@ -119,11 +119,12 @@ class _LocalityLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        twice = torch.is_grad_enabled()  # this backward is to be differentiated: no buffer, nothing in place
+        # a backward that is differentiated, or batched by vmap: no buffer, nothing in place
+        plain = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
         grad_rows = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            if twice:
+            if plain:
                 grad_x = grad_rows @ (weight * dense(ctx.prior))
             else:
                 with ctx.workspace.lock:
@@ -132,7 +133,7 @@ class _LocalityLinear(torch.autograd.Function):
             grad_x = grad_x.reshape(ctx.x_shape)
         if ctx.needs_input_grad[1]:
             grad_weight = grad_rows.t() @ x.reshape(-1, x.shape[-1])
-            grad_weight = grad_weight * dense(ctx.prior) if twice else multiply(grad_weight, ctx.prior, out=grad_weight)
+            grad_weight = grad_weight * dense(ctx.prior) if plain else multiply(grad_weight, ctx.prior, out=grad_weight)
         if ctx.needs_input_grad[2]:
             grad_bias = grad_rows.sum(0)
         return grad_x, grad_weight, grad_bias, None, None

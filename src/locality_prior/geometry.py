@@ -80,6 +80,9 @@ class Geometry(ABC):
     def __hash__(self) -> int:
         return hash((type(self).__name__, len(self)))
 
+    def __deepcopy__(self, memo: Any) -> Geometry:
+        return self  # immutable
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -153,7 +156,8 @@ class Grid(Geometry):
 
     @property
     def neighbour_distance(self) -> float:
-        return min(self.spacing) if self.spacing else 1.0
+        apart = [s for n, s in zip(self.shape, self.spacing or (), strict=False) if n > 1]
+        return min(apart, default=1.0)
 
     def axes(self, source: Grid) -> list[Axis]:
         """The tables of offsets, one for each axis, of this grid laid onto ``source``."""
@@ -300,7 +304,7 @@ class Points(Geometry):
 
     def __init__(self, xyz: Any, metric: str | Metric = "euclidean") -> None:
         try:
-            self._xyz = torch.as_tensor(xyz).to("cpu", torch.float64)
+            self._xyz = torch.as_tensor(xyz, dtype=torch.float64, device="cpu").clone()
         except (TypeError, ValueError, RuntimeError):
             raise wrong("xyz", type(xyz).__name__, "an array of coordinates (n, d)") from None
         if self._xyz.ndim != 2 or 0 in self._xyz.shape:
@@ -308,7 +312,7 @@ class Points(Geometry):
         if not self._xyz.isfinite().all():
             row = int((~self._xyz.isfinite()).any(1).nonzero()[0])
             raise wrong("xyz", f"{self._xyz[row].tolist()} at unit {row}", "finite coordinates")
-        if not callable(metric) and metric not in _MINKOWSKI:
+        if not callable(metric) and metric not in list(_MINKOWSKI):
             raise wrong("metric", repr(metric), f"{', '.join(map(repr, _MINKOWSKI))} or a function")
         self.metric = metric
         self.euclidean = metric == "euclidean"
@@ -377,7 +381,10 @@ class Graph(Measured):
     """
 
     def __init__(self, adjacency: Any) -> None:
-        a = adjacency.toarray() if hasattr(adjacency, "toarray") else np.asarray(adjacency)
+        try:
+            a = adjacency.toarray() if hasattr(adjacency, "toarray") else np.asarray(adjacency)
+        except (TypeError, ValueError, RuntimeError):
+            raise wrong("adjacency", type(adjacency).__name__, "numbers of shape (n, n)") from None
         if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.size or a.dtype.kind not in "biuf":
             raise wrong("adjacency", f"{a.dtype} {a.shape}", "numbers of shape (n, n)")
         a = a.astype(np.float64)
@@ -415,7 +422,7 @@ class Distances(Measured):
 
     def __init__(self, lengths: Any) -> None:
         try:
-            self._lengths = torch.as_tensor(lengths).detach().to("cpu", torch.float64)
+            self._lengths = torch.as_tensor(lengths, dtype=torch.float64, device="cpu").detach().clone()
         except (TypeError, ValueError, RuntimeError):
             raise wrong("lengths", type(lengths).__name__, "an array of shape (out, in)") from None
         if self._lengths.ndim != 2 or 0 in self._lengths.shape:
@@ -466,6 +473,11 @@ class Channels(Geometry):
     def config(self) -> dict[str, Any]:
         return {"type": "Channels", "base": self.base.config(), "channels": self.channels}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Channels) and self.channels == other.channels and self.base == other.base
+
+    __hash__ = Geometry.__hash__
+
     def __repr__(self) -> str:
         return f"{self.base!r}.with_channels({self.channels})"
 
@@ -502,7 +514,7 @@ def _grids(target: Grid, source: Grid, rows: Tensor) -> Tensor:
         shape = [len(rows)] + [1] * len(source.shape)
         shape[a + 1] = axis.source
         squared = squared + axis.lengths[index].square().reshape(shape)
-    return squared.sqrt().reshape(len(rows), -1)[:, : len(source)]
+    return squared.sqrt().flatten(1)[:, : len(source)]
 
 
 def _box(sheet: Grid | HexGrid) -> tuple[Tensor, Tensor]:
@@ -577,7 +589,7 @@ def from_config(config: dict[str, Any]) -> Geometry:
     """
     values = dict(config) if isinstance(config, dict) else {}
     kind = values.pop("type", None)
-    if kind not in _MAKE:
+    if kind not in list(_MAKE):
         raise wrong("geometry", repr(config), f'a mapping whose "type" is one of {", ".join(_MAKE)}')
     try:
         return _MAKE[kind](**values)

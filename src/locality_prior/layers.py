@@ -79,7 +79,7 @@ class LocalityLinear(nn.Module):
         )
         if backend not in BACKENDS:
             raise wrong("backend", repr(backend), f"one of {', '.join(BACKENDS)}")
-        if dtype is not None and not dtype.is_floating_point:
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise wrong("dtype", dtype, "a floating-point dtype")
         self.backend = backend
         source, target = resolve(self.in_features, self.out_features, source, target)
@@ -144,7 +144,7 @@ class LocalityLinear(nn.Module):
             raise TypeError(f"x: got {type(x).__name__}, expected a tensor (…, {self.in_features})")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise wrong("x", f"shape {tuple(x.shape)}", f"(…, {self.in_features})")
-        if x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != self.weight.dtype and not self._autocasts(x):
             raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {self.weight.dtype}")
         if self.rule.flat:
             return nn.functional.linear(x, self.weight, self.bias)
@@ -201,6 +201,11 @@ class LocalityLinear(nn.Module):
             kept = self._values = self.rule.values(weight.dtype, weight.device)
         return kept
 
+    def _autocasts(self, x: Tensor) -> bool:
+        """Whether autocast brings ``x`` and the weight to one dtype: all floating-point ones but float64."""
+        wide = {torch.float64} & {x.dtype, self.weight.dtype}
+        return x.is_floating_point() and not wide and torch.is_autocast_enabled(x.device.type)
+
     def _drop_unwired(self) -> None:
         """Set W to 0 where there is no wire."""
         wires = None if self.weight.is_meta else self.wires
@@ -215,7 +220,10 @@ class LocalityLinear(nn.Module):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        own = self.weight
         super()._load_from_state_dict(*args, **kwargs)
+        if self.weight is not own:  # assigned: the caller's tensor, to be left as it is
+            self.weight = nn.Parameter(self.weight.detach().clone(), self.weight.requires_grad)
         self._drop_unwired()
 
 

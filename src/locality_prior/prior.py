@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locality_prior._check import wrong
 from locality_prior.cost import Cost, Flat
-from locality_prior.geometry import Distances, Geometry, Grid, Measured, default_sheet
+from locality_prior.geometry import Distances, Geometry, Grid, default_sheet
 
 #: Below this many entries a matrix is kept whole: it is small, and one product is quicker than several.
 WHOLE = 1 << 16
@@ -77,7 +77,7 @@ class Table:
             block = spread.as_strided(
                 (last - first, *self.target[1:], *self.source),
                 (a * along, *front, b * along, *spread.stride()[d:]),
-                (m - last) * a * along,
+                spread.storage_offset() + (m - last) * a * along,
             )
             yield slice(first * rest, last * rest), block if last - first == 1 else block.flip(0)
 
@@ -114,23 +114,24 @@ class Prior:
     """
 
     def __init__(self, source: Geometry, target: Geometry, cost: Cost, rescale: bool = False) -> None:
+        _check_geometries(source, target)
         if not isinstance(cost, Cost):
             raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
         self.source, self.target, self.cost, self.rescale = source, target, cost, bool(rescale)
         measured = source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
         self.shape = measured.shape if measured else (len(target), len(source))
         target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
-        #: Whether P is 1 everywhere, so that nothing need be multiplied.
-        self.flat = cost == Flat() and not (isinstance(target, Measured) and bool(target.distances().isinf().any()))
         #: r_i, (out,) float64; None without rescaling.
         self.row_scale: Tensor | None = None
-        self._memo: dict[object, Tensor | Table] = {}
-        if not self.flat:
+        self._memo: tuple[object, Tensor | Table] = (None, torch.empty(0))
+        with torch.inference_mode(False):
             total = self._row_sums()
             if not (total > 0).all():
                 i = int((~(total > 0)).nonzero()[0])
                 raise wrong("target", f"unit {i} of {target!r} with no wire under {cost!r}", "a wire to every unit")
-            if rescale:
+            #: Whether P is 1 everywhere, so that nothing need be multiplied.
+            self.flat = cost == Flat() and bool((total == self.shape[1]).all())
+            if rescale and not self.flat:
                 self.row_scale = self.shape[1] / total
 
     def distances(self, rows: Tensor | None = None) -> Tensor:
@@ -140,7 +141,10 @@ class Prior:
     def rows(self, rows: Tensor) -> Tensor:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
         p = self.cost.signal(self.distances(rows))
-        return p if self.row_scale is None else p * self.row_scale[rows, None]
+        if self.row_scale is None:
+            return p
+        # where places are differentiated, so is r_i
+        return p * (self.shape[1] / p.sum(1) if p.requires_grad else self.row_scale[rows])[:, None]
 
     def dense(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
         """P whole, (out, in); differentiable with respect to :class:`~locality_prior.Points` that require it."""
@@ -153,10 +157,11 @@ class Prior:
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
         """P in the form to keep: its table where there is one and it pays, else whole."""
-        table = self.table() if math.prod(self.shape) > WHOLE else None
-        if table is not None:
-            return table.map(lambda t: t.to(device, dtype))
-        return self.dense(dtype, device).detach()
+        with torch.inference_mode(False):  # what is kept may be trained with later
+            table = self.table() if math.prod(self.shape) > WHOLE else None
+            if table is not None:
+                return table.map(lambda t: t.to(device, dtype))
+            return self.dense(dtype, device).detach()
 
     def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Lengths of the wires, (out, in), 0 where there is no wire."""
@@ -172,25 +177,18 @@ class Prior:
 
     def _charged(self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
         def on_wires(d: Tensor) -> Tensor:
-            price = torch.where(self.cost.signal(d) > 0, f(d), 0.0)
+            price = torch.where(self.cost.signal(d) > 0, f(d), 0.0).detach().to(device, dtype)
             if not price.isfinite().all():
-                raise wrong(
-                    "cost",
-                    f"{key!r}, infinite at d = {float(d[price.isinf()].min()):g}",
-                    "a price for every wire",
-                )
+                at = d[~price.isfinite().to(d.device)].min()
+                raise wrong("cost", f"{key!r}, infinite in {dtype} at d = {float(at):g}", "a price for every wire")
             return price
 
         # a penalty is asked for at every step: the last answer is kept, in its smallest form
-        memo = (key, dtype, device)
-        if memo not in self._memo:
-            table = self._tabulate(on_wires)
-            if table is None:
-                prices = [on_wires(self.distances(rows)).detach().to(device, dtype) for rows in self._chunks()]
-                self._memo = {memo: torch.cat(prices)}
-            else:
-                self._memo = {memo: table.map(lambda t: t.to(device, dtype))}
-        kept = self._memo[memo]
+        asked, kept = self._memo
+        if asked != (key, dtype, device):
+            with torch.inference_mode(False):  # what is kept may be trained with later
+                kept = self._tabulate(on_wires) or torch.cat([on_wires(self.distances(r)) for r in self._chunks()])
+            self._memo = (key, dtype, device), kept
         return kept.dense() if isinstance(kept, Table) else kept
 
     def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
@@ -231,9 +229,8 @@ def resolve(
     Raises:
         ValueError: a geometry whose number of units is not the layer's.
     """
+    _check_geometries(source, target, optional=True)
     for name, geometry in (("source", source), ("target", target)):
-        if geometry is not None and not isinstance(geometry, Geometry):
-            raise wrong(name, repr(geometry), "a geometry, such as Grid(7, 7)")
         if isinstance(geometry, Distances):
             if geometry.shape != (out_features, in_features):
                 raise wrong(name, repr(geometry), f"lengths of shape (out, in) = ({out_features}, {in_features})")
@@ -247,3 +244,9 @@ def resolve(
             side = "in" if name == "source" else "out"
             raise wrong(name, f"{geometry!r} of {len(geometry)} units", f"{features} units ({side}_features)")
     return source, target
+
+
+def _check_geometries(source: Geometry | None, target: Geometry | None, optional: bool = False) -> None:
+    for name, geometry in (("source", source), ("target", target)):
+        if not isinstance(geometry, Geometry) and not (optional and geometry is None):
+            raise wrong(name, repr(geometry), "a geometry, such as Grid(7, 7)")

@@ -1,0 +1,214 @@
+"""The command line: ``locality-prior reproduce | train | analyse | report | prior``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+PROGRAM = "locality-prior"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit status: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("locality_prior"):
+            raise
+        hint = "pip install 'locality-prior[experiments]'"
+        print(f"{PROGRAM}: error: the commands need {error.name}: {hint}", file=sys.stderr)
+        return 2
+    except (ValueError, TypeError, OSError) as error:
+        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
+    import signal
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)  # a polite kill is an interrupt
+    parser, commands = _parser()
+    options = parser.parse_args(arguments)
+    commands[options.command](options[options.command])
+    return 0
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):  # type: ignore[misc]
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            print(f"{PROGRAM}: error: {_one_line(message)} (see {PROGRAM} --help)", file=sys.stderr)
+            sys.exit(2)
+
+    parser = Parser(
+        prog=PROGRAM,
+        description="Spatially embedded neural networks: train a control and a local network, and look at the map.",
+    )
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    made: dict[str, Callable[[Namespace], None]] = {}
+    for name, define, run in (
+        ("reproduce", _define_reproduce, _reproduce),
+        ("train", _define_train, _train),
+        ("analyse", _define_analyse, _analyse),
+        ("report", _define_report, _report),
+        ("prior", _define_prior, _prior),
+    ):
+        sub = Parser(description=run.__doc__)
+        define(sub)
+        commands.add_subcommand(name, sub, help=(run.__doc__ or "").split(".")[0])
+        made[name] = run
+    return parser, made
+
+
+def _define_reproduce(parser: Any) -> None:
+    from locality_prior.experiments.config import RECIPES
+
+    parser.add_argument("experiment", choices=["digits", "mnist"], help="data set; digits needs no file and no network")
+    parser.add_argument(
+        "--recipe",
+        choices=list(RECIPES),
+        default="sgd",
+        help="optimiser: sgd gives the source document's numbers, rmsprop is what its table says (default: sgd)",
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's 10)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a pair of networks for each (default: 1)")
+    parser.add_argument("--l1", type=float, default=0.0, help="λ of λ‖W‖₁ of the layer, added to the loss (default: 0)")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="COST",
+        help="further conditions, each a cost as name[:length][@radius]: linear@2 ends wires at distance 2",
+    )
+    parser.add_argument("--data-root", help="folder that holds MNIST/raw (default: LOCALITY_PRIOR_DATA, else download)")
+    parser.add_argument("--out", help="directory for runs, summary.json and report.html (default: results/NAME-RECIPE)")
+
+
+def _reproduce(options: Namespace) -> None:
+    """Train control and local networks side by side, compare them and write the report. An interrupted one goes on."""
+    import dataclasses
+
+    from locality_prior.experiments.config import CONDITIONS, RECIPES, Study
+    from locality_prior.experiments.study import run_study
+
+    recipe = dataclasses.replace(RECIPES[options.recipe], l1=options.l1)
+    if options.epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=options.epochs)
+    conditions = CONDITIONS | {cost: cost for cost in options.also}
+    study = Study(options.experiment, recipe, tuple(options.seeds), conditions)
+    directory = Path(options.out or Path("results", f"{options.experiment}-{options.recipe}"))
+    run_study(study, directory, options.data_root)
+    _summarise(directory)
+
+
+def _define_train(parser: Any) -> None:
+    from locality_prior.experiments.config import Run
+
+    parser.add_argument("--config", action="config", help="a YAML file of the options below: any run's config.yaml")
+    parser.add_class_arguments(Run)
+    parser.add_argument("--data-root", help="folder that holds MNIST/raw (default: LOCALITY_PRIOR_DATA, else download)")
+    parser.add_argument("--accelerator", default="cpu", help="where to train: cpu, cuda, mps or auto (default: cpu)")
+    parser.add_argument("--out", required=True, help="the run's directory")
+
+
+def _train(options: Namespace) -> None:
+    """Train one network into a run directory. An interrupted run goes on from its last finished epoch."""
+    import torch
+    from rich.progress import Progress
+
+    from locality_prior.experiments.config import Recipe, Run
+    from locality_prior.experiments.measure import analyse_run
+    from locality_prior.experiments.train import train
+
+    recipe = Recipe(**vars(options.recipe)) if not isinstance(options.recipe, Recipe) else options.recipe
+    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet))
+    torch.set_num_threads(1)  # quicker than two for networks of this size
+    with Progress(disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(f"{run.cost} · seed {run.seed}", total=run.recipe.epochs)
+        train(
+            run,
+            Path(options.out),
+            options.data_root,
+            options.accelerator,
+            lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
+        )
+    numbers = analyse_run(Path(options.out))
+    print(f"{options.out}: accuracy {numbers['accuracy']:.2f} %, loss {numbers['loss']:.4f}")
+
+
+def _define_analyse(parser: Any) -> None:
+    parser.add_argument("directory", help="a run's or a study's directory")
+
+
+def _analyse(options: Namespace) -> None:
+    """Measure a finished run (analysis.json) or compare a study's runs (summary.json)."""
+    import json
+
+    from locality_prior.experiments.config import STUDY
+    from locality_prior.experiments.measure import SUMMARY, analyse_run, analyse_study
+    from locality_prior.report import tables
+
+    directory = Path(options.directory)
+    if (directory / STUDY).exists():
+        summary = analyse_study(directory)
+        tables.show(summary)
+        print(directory / SUMMARY)
+    else:
+        print(json.dumps(analyse_run(directory), indent=2))
+
+
+def _define_report(parser: Any) -> None:
+    parser.add_argument("directory", help="a study's directory; its runs and summary.json are all that is read")
+
+
+def _report(options: Namespace) -> None:
+    """Write report.html and figures/ from what a study's directory holds."""
+    from locality_prior import report
+
+    print(report.write(Path(options.directory)))
+
+
+def _summarise(directory: Path) -> None:
+    from locality_prior import report
+    from locality_prior.experiments.measure import analyse_study
+    from locality_prior.report import tables
+
+    summary = analyse_study(directory)
+    page = report.write(directory)
+    tables.show(summary)
+    print(page)
+
+
+def _define_prior(parser: Any) -> None:
+    parser.add_argument("sheets", nargs="+", metavar="SHEET", help="grids such as 7x7 64x64, or 7 for a line")
+    parser.add_argument("--cost", default="linear", help="name[:length][@radius] (default: linear)")
+    parser.add_argument("--out", default="prior.png", help="the picture (png, pdf or svg; default: prior.png)")
+
+
+def _prior(options: Namespace) -> None:
+    """Draw the signal that a sheet's centre and first unit receive, and tell how many wires there are."""
+    from locality_prior.report import figures
+
+    for line in figures.draw_priors(options.sheets, options.cost, Path(options.out)):
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""From what runs left in their directories to numbers: one run's analysis, and the comparison of many."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locality_prior import analysis
+from locality_prior._check import wrong
+from locality_prior._files import write_text
+from locality_prior.analysis import PairedTest
+from locality_prior.experiments.config import CONTROL, LOCAL, Run, Study, read_run, read_study, run_directory
+from locality_prior.experiments.train import ACTIVATIONS, METRICS
+from locality_prior.geometry import Grid
+
+ANALYSIS, SUMMARY = "analysis.json", "summary.json"
+#: The two sheets of units: before the layer and after it.
+SIDES = ("input", "output")
+CLASSES = 10
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished run as arrays: what figures and comparisons are made from."""
+
+    run: Run
+    metrics: dict[str, Floats]  # column → (epochs,)
+    activations: dict[str, Floats]  # side → (images, units)
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def sheet(self) -> Grid:
+        """Places of the units."""
+        return Grid(*self.run.sheet)
+
+    def variance(self, side: str) -> Floats:
+        """Spatial variance of each image's map, (images,), NaN where undefined."""
+        return np.asarray(analysis.spatial_variance(self.activations[side], self.sheet))
+
+    def class_maps(self, side: str) -> Floats:
+        """Mean activation for each class, (classes, units)."""
+        return analysis.class_means(self.activations[side], self.labels, CLASSES)
+
+
+def read(directory: Path) -> Measured:
+    """The finished run in ``directory``.
+
+    Raises:
+        ValueError: there is none, or one that is not finished.
+    """
+    run = read_run(directory)
+    try:
+        with open(directory / METRICS, newline="") as file:
+            rows = list(csv.DictReader(file))
+        with np.load(directory / ACTIVATIONS, allow_pickle=False) as kept:
+            activations = {side: kept[side].astype(np.float64) for side in SIDES}
+            labels = kept["labels"]
+        metrics = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+    except FileNotFoundError as error:
+        raise wrong("directory", f"{directory} without {Path(error.filename).name}", "a finished run") from None
+    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        raise wrong("directory", f"{directory} ({error})", "a finished run with readable files") from None
+    return Measured(run, metrics, activations, labels)
+
+
+def analyse_run(directory: Path) -> dict[str, Any]:
+    """Measure the finished run in ``directory``, and keep the numbers there as ``analysis.json``."""
+    numbers = _numbers(read(directory))
+    _write(directory / ANALYSIS, numbers)
+    return numbers
+
+
+def _numbers(kept: Measured) -> dict[str, Any]:
+    last = {key: float(values[-1]) for key, values in kept.metrics.items()}
+    numbers: dict[str, Any] = {
+        "seed": kept.run.seed,
+        "accuracy": last["accuracy"],
+        "loss": last["test_loss"],
+        "mean_wire_length": last["mean_wire_length"],
+        "images": len(kept.labels),
+    }
+    variance = {side: kept.variance(side) for side in SIDES}
+    correlation = {side: analysis.response_correlation(kept.activations[side], kept.sheet) for side in SIDES}
+    moran = {side: [analysis.morans_i(m, kept.sheet) for m in kept.class_maps(side)] for side in SIDES}
+    return numbers | {
+        # images whose map has fewer than two active units have no variance: counted, and left out of the mean
+        "spatial_variance": {side: _mean(variance[side]) for side in SIDES},
+        "spatial_variance_undefined": {side: int(np.isnan(variance[side]).sum()) for side in SIDES},
+        # of r_ij with 1/(1 + d_ij), over pairs of units
+        "response_correlation": {side: correlation[side].score for side in SIDES},
+        "silent_units": {side: correlation[side].silent for side in SIDES},
+        # of the class-average maps: the mean over classes, and each class's p under permutation
+        "morans_i": {side: _mean([m.i for m in moran[side]]) for side in SIDES},
+        "morans_i_p": {side: [m.p for m in moran[side]] for side in SIDES},
+    }
+
+
+def analyse_study(directory: Path) -> dict[str, Any]:
+    """Measure every run of the study in ``directory``, compare them, and keep the comparison as ``summary.json``."""
+    study = read_study(directory)
+    kept = read_all(directory, study)
+    numbers = {key: analyse_run(run_directory(directory, *key)) for key in kept}
+    compared = {name: _compare(study, kept, numbers, name) for name in study.conditions if name != CONTROL}
+    summary = {
+        "experiment": study.experiment,
+        "recipe": study.recipe.optimizer,
+        "seeds": list(study.seeds),
+        "conditions": {
+            name: {"cost": cost, **_condition([numbers[name, seed] for seed in study.seeds])}
+            for name, cost in study.conditions.items()
+        },
+        "tests": compared[LOCAL],
+        "comparisons": compared,
+    }
+    _write(directory / SUMMARY, summary)
+    return summary
+
+
+def read_all(directory: Path, study: Study) -> dict[tuple[str, int], Measured]:
+    """Every run of a study, by (condition, seed)."""
+    return {key: read(run_directory(directory, *key)) for key in study.runs()}
+
+
+def _condition(per_seed: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, and the seeds."""
+
+    def mean(key: str) -> Any:
+        first = per_seed[0][key]
+        if isinstance(first, dict):
+            return {side: _mean([one[key][side] for one in per_seed]) for side in first}
+        return _mean([one[key] for one in per_seed])
+
+    keys = ("accuracy", "loss", "spatial_variance", "mean_wire_length", "response_correlation", "morans_i")
+    return {key: mean(key) for key in keys} | {"per_seed": per_seed}
+
+
+def _compare(
+    study: Study,
+    kept: dict[tuple[str, int], Measured],
+    numbers: dict[tuple[str, int], dict[str, Any]],
+    condition: str,
+) -> dict[str, Any]:
+    """A condition against the control: spatial variance over images, and everything over seeds."""
+    images = {
+        seed: {
+            side: analysis.paired_t_test(kept[condition, seed].variance(side), kept[CONTROL, seed].variance(side))
+            for side in SIDES
+        }
+        for seed in study.seeds
+    }
+
+    def over_seeds(key: str, side: str | None = None) -> dict[str, Any]:
+        pairs = [[numbers[name, seed][key] for seed in study.seeds] for name in (condition, CONTROL)]
+        values = [[one[side] if side else one for one in ones] for ones in pairs]
+        return _test(analysis.paired_t_test(*[np.array(v, dtype=np.float64) for v in values]))
+
+    # the per-network test takes, for each pair of networks, the mean over the images that both define
+    differences = {
+        side: np.array([images[seed][side].mean_difference for seed in study.seeds], dtype=np.float64) for side in SIDES
+    }
+    per_seed: dict[str, Any] = {
+        side: _test(analysis.paired_t_test(differences[side], np.zeros(len(study.seeds)))) for side in SIDES
+    }
+    for key in ("accuracy", "loss", "mean_wire_length"):
+        per_seed[key] = over_seeds(key)
+    for key in ("response_correlation", "morans_i"):
+        per_seed[key] = {side: over_seeds(key, side) for side in SIDES}
+    per_seed["per_image"] = [
+        {"seed": seed, **{side: _test(images[seed][side]) for side in SIDES}} for seed in study.seeds
+    ]
+    return {"per_image": {side: _test(images[study.seeds[0]][side]) for side in SIDES}, "per_seed": per_seed}
+
+
+def _test(test: PairedTest) -> dict[str, Any]:
+    return {"t": test.t, "p": test.p, "n": test.n, "mean_difference": test.mean_difference}
+
+
+def _mean(values: Any) -> float | None:
+    """The mean of what is defined; None where nothing is."""
+    defined = [v for v in values if v is not None and not math.isnan(v)]
+    return float(np.mean(defined)) if defined else None
+
+
+def _write(path: Path, numbers: dict[str, Any]) -> None:
+    write_text(path, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The comparison that :func:`analyse_study` kept in ``directory``."""
+    try:
+        summary: dict[str, Any] = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise wrong("directory", f"{directory} without {SUMMARY}", "an analysed study") from None
+    except json.JSONDecodeError as error:
+        raise wrong("directory", f"{directory / SUMMARY} ({error})", "a readable summary") from None
+    return summary

@@ -1,0 +1,113 @@
+"""Many runs at once: each is a job for a standard executor, with a live progress bar."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from locality_prior.experiments import data as datasets
+from locality_prior.experiments.config import Study, claim_study, run_directory
+from locality_prior.experiments.train import PROGRESS, job
+
+#: Seconds between two looks at how far the runs are.
+LOOK = 0.2
+
+
+def run_study(
+    study: Study,
+    directory: Path,
+    data_root: str | None = None,
+    executor: Executor | None = None,
+    console: Console | None = None,
+) -> None:
+    """Train every run of ``study`` that ``directory`` does not hold finished yet.
+
+    Args:
+        study: what to run.
+        directory: where; runs are under ``runs/``, and an interrupted study goes on where it was.
+        data_root: see :func:`locality_prior.experiments.data.locate`.
+        executor: where the jobs run (they share this file system); None: as many one-thread processes as there are
+            cores, which end with this call.
+        console: where progress is shown; None: standard error.
+
+    Raises:
+        ValueError: bad data or directory, before anything is written; or what the first failing run raised.
+    """
+    root = datasets.locate(study.experiment, data_root)
+    claim_study(directory, study)
+    jobs = {key: run_directory(directory, *key) for key in study.runs()}
+    with ExitStack() as stack:
+        if executor is None:
+            executor = _processes(len(jobs))
+            stack.callback(_stop, executor)
+        futures = {
+            executor.submit(job, run, str(jobs[key]), None if root is None else str(root)): key
+            for key, run in study.runs().items()
+        }
+        _watch(futures, jobs, study.recipe.epochs, console or Console(stderr=True))
+
+
+def _processes(jobs: int) -> ProcessPoolExecutor:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # spawned, not forked: torch's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal: it is for the first one to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stop(executor: ProcessPoolExecutor) -> None:
+    """End an executor's processes, at work or not: every run can be taken up again from its last epoch."""
+    executor.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def _watch(
+    futures: dict[Future[None], tuple[str, int]], jobs: dict[tuple[str, int], Path], epochs: int, console: Console
+) -> None:
+    """Show progress until all is done, or raise what the first failing job raised."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars = {key: progress.add_task(f"{key[0]} · seed {key[1]}", total=epochs, epoch=0, start=False) for key in jobs}
+        told = dict.fromkeys(jobs, 0)
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=LOOK, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            for future, key in futures.items():
+                completed = float(epochs) if future.done() else _completed(jobs[key])
+                if completed is None:
+                    continue
+                if int(completed) > told[key]:
+                    told[key] = int(completed)
+                    if not console.is_terminal:
+                        console.print(f"{key[0]} · seed {key[1]} · epoch {told[key]}/{epochs}")
+                progress.start_task(bars[key])
+                progress.update(bars[key], completed=completed, epoch=int(completed))
+
+
+def _completed(directory: Path) -> float | None:
+    """Epochs that a run under way says it has done."""
+    try:
+        return float(json.loads((directory / PROGRESS).read_text())["epochs"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,451 @@
+"""Plots: numbers and geometries in, Axes out. Limits, labels and counts of artists are checked, never pixels."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from locality_prior import plots
+from locality_prior.geometry import Distances, Graph, Grid, HexGrid, Line, Points, Sphere, default_sheet
+
+RNG = np.random.default_rng(0)
+COSTS = 1.0 + np.abs(np.subtract.outer(np.arange(7), np.arange(7)))  # linear, of seven units in a row
+CONTROL, LOCAL = "#7f7f7f", "#0072b2"
+
+
+@pytest.fixture(autouse=True)
+def _figures():
+    yield
+    if plt.get_fignums():
+        plt.gcf().canvas.draw()  # what was drawn can be rendered, without a warning
+    plt.close("all")
+
+
+def ax_of_mine() -> Axes:
+    return plt.subplots(layout="constrained")[1]
+
+
+def bar_of(ax: Axes) -> Axes:
+    """The Axes of the colour bar, which come last."""
+    return ax.figure.axes[-1]
+
+
+# sheet
+
+
+def test_grid_is_an_image_with_row_0_on_top():
+    ax = plots.sheet(torch.arange(12.0).requires_grad_(), Grid(3, 4), label="activation", title="a map")
+    (image,) = ax.images
+    assert image.get_array().tolist() == np.arange(12.0).reshape(3, 4).tolist()
+    assert ax.get_ylim() == (2.5, -0.5)
+    assert image.get_clim() == (0, 11)
+    assert image.get_cmap().name == "viridis"
+    assert ax.get_title() == "a map"
+    assert bar_of(ax).get_ylabel() == "activation"
+    assert [list(ax.get_xticks()), list(ax.get_yticks())] == [[0, 3], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "limits", "cmap"),
+    [
+        ([-1.0, 3, 0, 2], {}, (-3, 3), "RdBu_r"),
+        ([0.0, 0, 0, 0], {}, (0, 1), "viridis"),
+        ([np.nan] * 4, {}, (0, 1), "viridis"),
+        ([1.0, 2, np.inf, 3], {}, (0, 3), "viridis"),
+        ([1.0, 2, 3, 4], {"vmin": 1, "vmax": 9, "cmap": "magma"}, (1, 9), "magma"),
+        ([-1.0, 3, 0, 2], {"vmin": -2}, (-2, 3), "viridis"),
+    ],
+)
+def test_scale(values, given, limits, cmap):
+    (image,) = plots.sheet(values, Grid(2, 2), **given).images
+    assert image.get_clim() == limits
+    assert image.get_cmap().name == cmap
+
+
+def test_nan_is_grey_and_a_missing_cell_blank():
+    values = np.ones(320)
+    values[7] = np.nan
+    (image,) = plots.sheet(values, default_sheet(320)).images
+    assert image.get_array().mask.sum() == 1 + 4
+    assert image.get_alpha().sum() == 320
+    assert image.get_alpha()[-1, -4:].tolist() == [0] * 4
+    assert to_hex(image.get_cmap().get_bad()) == to_hex("0.85")
+    assert plots.sheet(np.ones(6), Grid(2, 3)).images[0].get_alpha() is None
+
+
+def test_spacing_sets_the_aspect():
+    assert plots.sheet(np.ones(6), Grid(2, 3, spacing=(2.0, 1.0))).get_aspect() == 2
+
+
+@pytest.mark.parametrize("n", [1, 7, 60])
+def test_line_is_a_strip(n):
+    ax = plots.sheet(RNG.random(n), Line(n), label="activation")
+    assert ax.images[0].get_array().shape == (1, n)
+    assert list(ax.get_yticks()) == []
+    assert bar_of(ax).get_xlabel() == "activation"
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        HexGrid(4, 5),
+        HexGrid(1, 1),
+        Sphere(30),
+        Points(RNG.random((20, 2))),
+        Points(RNG.random((9, 1))),
+        Points([[1.0, 2]]),
+    ],
+    ids=repr,
+)
+def test_other_geometries_are_patches(geometry):
+    values = RNG.normal(size=len(geometry))
+    values[0] = np.nan
+    ax = plots.sheet(values, geometry)
+    (patches,) = ax.collections
+    assert len(patches.get_paths()) == len(geometry)
+    assert patches.get_array().mask.sum() == 1
+    assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
+
+
+def centres(ax):
+    return np.array([path.vertices[:-1].mean(axis=0) for path in ax.collections[0].get_paths()])
+
+
+def test_places_of_patches():
+    ax = plots.sheet(np.ones(6), HexGrid(2, 3))
+    assert np.allclose(centres(ax), HexGrid(2, 3).positions.numpy()[:, ::-1])
+    assert ax.yaxis.get_inverted()
+    xy = RNG.random((8, 2))
+    ax = plots.sheet(np.ones(8), Points(xy))
+    assert np.allclose(centres(ax), xy)
+    assert not ax.yaxis.get_inverted()
+
+
+def test_sphere_stays_within_its_outline():
+    sphere = Sphere(400)
+    x, y = centres(plots.sheet(np.ones(400), sphere)).T / sphere.radius
+    assert (x**2 / 8 + y**2 / 2 <= 1).all()
+    # an equal-area projection: half of the units on the inner half of the area
+    assert abs((x**2 / 8 + y**2 / 2 <= 0.5).mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (Grid(2, 2).with_channels(3), "without channels"),
+        (Grid(2, 2, 2), "at most 2 dimensions"),
+        (Points(np.ones((3, 3))), "at most 2 dimensions"),
+        (Graph(np.ones((3, 3))), "places on a plane or a sphere"),
+        (Distances(np.ones((2, 3))), "places on a plane or a sphere"),
+        ("sheet", "places on a plane or a sphere"),
+    ],
+    ids=repr,
+)
+def test_geometries_that_cannot_be_drawn(geometry, message):
+    with pytest.raises(ValueError, match=f"^geometry: got .*, expected .*{message}"):
+        plots.sheet(np.ones(len(geometry)), geometry)
+
+
+def test_values_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"^values: got shape \(5,\), expected shape \(4,\)"):
+        plots.sheet(np.ones(5), Grid(2, 2))
+    with pytest.raises(ValueError, match=r"^values: got shape \(2, 2\), expected"):
+        plots.sheet(np.ones((2, 2)), Grid(2, 2))
+    with pytest.raises(ValueError, match=r"^values: got str, expected an array of numbers"):
+        plots.sheet("four", Grid(2, 2))
+    with pytest.raises(ValueError, match=r"^vmin, vmax: got 2, 1, expected vmin below vmax"):
+        plots.sheet(np.ones(4), Grid(2, 2), vmin=2)
+    assert plt.get_fignums() == []  # nothing is opened before all is checked
+
+
+def test_a_colour_bar_is_as_long_as_the_drawing():
+    _, (left, right) = plt.subplots(1, 2, figsize=(7, 6), layout="constrained")
+    plots.sheet(np.ones(4), Grid(2, 2), left)
+    plots.sheet(np.ones(4), Grid(2, 2), right, colorbar=False)
+    left.figure.canvas.draw()
+    bar, drawing = bar_of(left).get_window_extent(), left.get_window_extent()
+    assert len(left.figure.axes) == 3
+    assert np.allclose([bar.y0, bar.y1], [drawing.y0, drawing.y1])
+    assert drawing.x1 < bar.x0 < right.get_window_extent().x0
+
+
+# transmitted signal
+
+
+def test_transmitted_signal():
+    ax = plots.transmitted_signal(torch.linspace(0.1, 0.9, 49), Grid(7, 7), 24)
+    assert ax.images[0].get_clim() == (0, 1)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[3, 3]]]
+    assert ax.lines[0].get_markerfacecolor() == "none"
+    assert ax.get_title() == "unit at row 3, column 3"
+    assert bar_of(ax).get_ylabel() == "transmitted signal"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "unit", "title", "at"),
+    [
+        (Grid(3, 5), 7, "unit at row 1, column 2", [2, 1]),
+        (HexGrid(3, 5), 10, "unit at row 2, column 0", [0, 3**0.5]),
+        (Line(5), 2, "unit 2", [2, 0]),
+        (Points([[0.0, 1], [2, 3]]), np.int64(1), "unit 1", [2, 3]),
+    ],
+    ids=repr,
+)
+def test_the_ring_marks_the_unit(geometry, unit, title, at):
+    ax = plots.transmitted_signal(np.full(len(geometry), 0.3), geometry, unit)
+    assert ax.get_title() == title
+    assert np.allclose(ax.lines[0].get_xydata(), [at])
+
+
+def test_a_rescaled_signal_grows_the_scale():
+    (image,) = plots.transmitted_signal([3.0, 1, np.nan, 1], Grid(2, 2), 0).images
+    assert image.get_clim() == (0, 3)
+
+
+@pytest.mark.parametrize("unit", [-1, 4, 1.5, "a"])
+def test_no_such_unit(unit):
+    with pytest.raises(ValueError, match=r"^unit: got .*, expected the number of a unit, from 0 to 3"):
+        plots.transmitted_signal(np.ones(4), Grid(2, 2), unit)
+    with pytest.raises(ValueError, match=r"^unit: got .*, expected the number of a unit, from 0 to 3"):
+        plots.wiring(np.ones((4, 2)), unit=unit)
+
+
+# class maps
+
+
+def test_class_maps_share_one_scale():
+    maps = {"control": RNG.random((3, 49)), "local": torch.rand(3, 49)}
+    maps["control"][1, 5] = 7.0
+    maps["control"][2, 6] = np.nan
+    axes = plots.class_maps(maps, Grid(7, 7), classes=["cat", "dog", "cow"], label="mean")
+    assert axes.shape == (2, 3)
+    assert {ax.images[0].get_clim() for ax in axes.flat} == {(0, 7)}
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["control", "local"]
+    assert [ax.get_title() for ax in axes[0]] == ["cat", "dog", "cow"]
+    assert len(axes[0, 0].figure.axes) == 7  # one colour bar
+    assert bar_of(axes[0, 0]).get_ylabel() == "mean"
+    assert all(len(ax.get_xticks()) == len(ax.get_yticks()) == 0 for ax in axes.flat)
+    assert axes[1, 2].images[0].get_array()[0, 0] == pytest.approx(float(maps["local"][2, 0]))
+
+
+def test_class_maps_of_signed_numbers():
+    axes = plots.class_maps({"local": RNG.normal(size=(2, 20))}, HexGrid(4, 5))
+    (low, high), *others = [ax.collections[0].get_clim() for ax in axes.flat]
+    assert low == -high
+    assert others == [(low, high)]
+
+
+def test_ten_classes_fit_a_page():
+    axes = plots.class_maps({"a": RNG.random((10, 9)), "b": RNG.random((10, 9))}, Grid(3, 3))
+    assert [ax.get_title() for ax in axes[0]] == list("0123456789")
+    width, height = axes[0, 0].figure.get_size_inches()
+    assert 7 <= width <= 10
+    assert height < 3
+    axes[0, 0].figure.canvas.draw()
+    assert axes[0, 0].get_window_extent().width > 0.5 * axes[0, 0].figure.dpi
+
+
+def test_class_maps_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"^maps\['b'\]: got shape \(2, 9\), expected shape \(3, 9\)"):
+        plots.class_maps({"a": np.ones((3, 9)), "b": np.ones((2, 9))}, Grid(3, 3))
+    with pytest.raises(ValueError, match=r"^maps\['a'\]: got shape \(3, 8\), expected shape \(any, 9\)"):
+        plots.class_maps({"a": np.ones((3, 8))}, Grid(3, 3))
+    with pytest.raises(ValueError, match=r"^classes: got 2 names, expected 3, one for each class"):
+        plots.class_maps({"a": np.ones((3, 9))}, Grid(3, 3), classes=["x", "y"])
+    with pytest.raises(ValueError, match=r"^axes: got shape \(2,\), expected Axes of shape \(1, 3\)"):
+        plots.class_maps({"a": np.ones((3, 9))}, Grid(3, 3), plt.subplots(1, 2)[1])
+
+
+# wiring
+
+
+def test_wiring_draws_a_line_for_each_wire_dear_ones_dark_and_last():
+    ax = plots.wiring(COSTS)
+    lines = ax.collections[0]
+    assert len(lines.get_segments()) == 49
+    assert lines.get_clim() == (1, 7)
+    assert (np.diff(lines.get_array()) >= 0).all()
+    lines.update_scalarmappable()
+    greys = lines.get_colors()[:, 0]
+    assert greys[0] > 0.8 > greys[-1] == 0
+    assert [t.get_text() for t in ax.get_xticklabels()] == list("0123456")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["source", "target"]
+    assert bar_of(ax).get_ylabel() == "cost of the wire"
+
+
+def test_wiring_of_one_unit_keeps_the_scale():
+    ax = plots.wiring(COSTS, unit=3, colorbar=False)
+    lines = ax.collections[0]
+    assert len(lines.get_segments()) == 7
+    assert lines.get_clim() == (1, 7)
+    assert {tuple(segment[1]) for segment in lines.get_segments()} == {(3.0, 1.0)}
+    assert len(ax.figure.axes) == 1
+    assert [t.get_text() for t in ax.child_axes[0].get_xticklabels()] == ["3"]
+
+
+def test_wires_that_are_not_there_are_not_drawn():
+    costs = np.array([[1.0, np.inf, 2], [np.nan, 1, 3]])
+    ax = plots.wiring(costs)
+    ends = {tuple(s[0]) + tuple(s[1]) for s in np.array(ax.collections[0].get_segments()).tolist()}
+    # two targets opposite three sources sit at 0.25 and 1.75
+    assert ends == {(0, 0, 0.25, 1), (2, 0, 0.25, 1), (1, 0, 1.75, 1), (2, 0, 1.75, 1)}
+    assert len(plots.wiring(np.full((2, 2), np.inf)).collections[0].get_segments()) == 0
+    assert plots.wiring(np.ones((1, 1))).collections[0].get_clim() == (1, 2)
+
+
+def test_a_long_row_numbers_its_ends():
+    ax = plots.wiring(np.ones((40, 40)))
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "39"]
+    with pytest.raises(ValueError, match=r"^costs: got shape \(3,\), expected shape \(any, any\)"):
+        plots.wiring(np.ones(3))
+
+
+# measurements
+
+
+def test_variance_by_class_shows_means_and_intervals():
+    values = np.array([1.0, 2, 3, np.nan, 5, 7, np.nan])
+    labels = torch.tensor([0, 0, 0, 0, 2, 2, 1])
+    ax = plots.variance_by_class({"control": values, "local": values + 1}, labels, classes=["cat", "dog", "cow"])
+    control, local = ax.containers
+    points, _, (bars,) = control.lines
+    assert np.array_equal(points.get_ydata(), [2, np.nan, 6], equal_nan=True)
+    assert np.allclose(bars.get_segments()[0][:, 1], [2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5])
+    assert (points.get_color(), local.lines[0].get_color().lower()) == (CONTROL, LOCAL)
+    assert (points.get_xdata() < local.lines[0].get_xdata()).all()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["cat", "dog", "cow"]
+    assert ax.get_ylabel() == "spatial variance (spacings²)"
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["control", "local"]
+
+
+def test_the_legend_does_not_cover_data():
+    many = {c: RNG.random(100) for c in ("control", "local", "square", "root", "far")}
+    ax = plots.variance_by_class(many, np.arange(100) % 10)
+    ax.figure.canvas.draw()
+    tops = [s[:, 1].max() for c in ax.containers for s in c.lines[2][0].get_segments()]
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y0 > ax.transData.transform((0, max(tops)))[1]
+    assert legend.x0 >= ax.bbox.x0
+    assert legend.x1 <= ax.bbox.x1
+    assert len({c.lines[0].get_color() for c in ax.containers}) == 5
+
+
+def test_variance_without_a_defined_value():
+    ax = plots.variance_by_class({"control": [np.nan, np.nan], "local": [1.0, 2.0]}, [3, 5])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["3", "5"]
+
+
+def test_variances_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"^variances\['a'\]: got shape \(3,\), expected shape \(2,\)"):
+        plots.variance_by_class({"a": np.ones(3)}, [0, 1])
+    for labels in ([0.5, 1], [-1, 0], [np.nan, 1], []):
+        with pytest.raises(ValueError, match=r"^labels: got .*, expected whole numbers from 0"):
+            plots.variance_by_class({"a": np.ones(len(labels))}, labels)
+    with pytest.raises(ValueError, match=r"^classes: got 1 names, expected a name for each class up to 1"):
+        plots.variance_by_class({"a": np.ones(2)}, [0, 1], classes=["x"])
+
+
+def test_correlation_by_distance():
+    d = np.arange(1, 6)
+    ax = plots.correlation_by_distance(
+        {"local": (d, 1 / d, np.full(5, 0.1)), "control": (torch.tensor(d), 0 * d, [np.nan] * 5)}
+    )
+    zero, local, control = ax.lines
+    assert list(zero.get_ydata()) == [0, 0]
+    assert np.allclose(local.get_ydata(), 1 / d)
+    assert (local.get_color().lower(), control.get_color()) == (LOCAL, CONTROL)
+    assert np.allclose(ax.collections[0].get_datalim(ax.transData).ymax, 1.1)
+    assert ax.get_xlabel() == "distance between units (spacings)"
+    assert ax.get_ylabel() == "response correlation"
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got 2 arrays, expected a tuple of 3 arrays"):
+        plots.correlation_by_distance({"a": (d, d)})
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(4,\), expected shape \(5,\)"):
+        plots.correlation_by_distance({"a": (d, d, d[:4])})
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+def test_paired_seeds(seeds):
+    values = {"control": np.arange(seeds) + 2.0, "local": np.arange(seeds) + 1.0}
+    ax = plots.paired_seeds(values, label="variance")
+    means, lines = ax.lines[:2], ax.lines[2:]
+    assert [m.get_ydata()[0] for m in means] == [values["control"].mean(), values["local"].mean()]
+    assert [m.get_color().lower() for m in means] == [CONTROL, LOCAL]
+    assert [list(line.get_ydata()) for line in lines] == [[k + 2, k + 1] for k in range(seeds)]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["control", "local"]
+    assert ax.get_ylabel() == "variance"
+
+
+def test_a_seed_with_a_nan_is_left_out_of_both_sides():
+    ax = plots.paired_seeds({"a": [1.0, np.nan, 3], "b": [1.0, 50, 5]}, label="x")
+    assert [line.get_ydata()[0] for line in ax.lines[:2]] == [2, 3]
+    assert len(ax.lines) == 2 + 2
+    plots.paired_seeds({"a": [np.nan], "b": [1.0]}, label="x")
+    with pytest.raises(ValueError, match=r"^values\['b'\]: got shape \(1,\), expected shape \(2,\)"):
+        plots.paired_seeds({"a": [1.0, 2], "b": [1.0]}, label="x")
+
+
+def test_training():
+    epochs = np.arange(1, 5)
+    ax = plots.training(
+        {"control": (epochs, RNG.random((3, 4))), "quadratic": (epochs, [1.0, 2, 3, 4])}, label="test accuracy (%)"
+    )
+    assert [line.get_color() for line in ax.lines] == [CONTROL] * 3 + ["#D55E00"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["control", "quadratic"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "test accuracy (%)")
+    assert plots.training({"local": ([1], [0.5])}, label="loss").lines[0].get_marker() == "."
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(2, 3\), expected shape \(any, 4\)"):
+        plots.training({"a": (epochs, np.ones((2, 3)))}, label="loss")
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(1, 2, 4\), expected shape \(any, 4\)"):
+        plots.training({"a": (epochs, np.ones((1, 2, 4)))}, label="loss")
+
+
+# all of them
+
+CALLS = {
+    "sheet": lambda ax: plots.sheet(np.ones(4), Grid(2, 2), ax),
+    "transmitted_signal": lambda ax: plots.transmitted_signal(np.ones(4), Grid(2, 2), 0, ax),
+    "wiring": lambda ax: plots.wiring(np.ones((2, 2)), ax),
+    "variance_by_class": lambda ax: plots.variance_by_class({"a": [1.0, 2]}, [0, 1], ax),
+    "correlation_by_distance": lambda ax: plots.correlation_by_distance({"a": ([1], [1.0], [0.1])}, ax),
+    "paired_seeds": lambda ax: plots.paired_seeds({"a": [1.0], "b": [2.0]}, ax, label="x"),
+    "training": lambda ax: plots.training({"a": ([1, 2], [1.0, 2])}, ax, label="x"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_the_ax_given_is_used_and_returned(call):
+    mine = ax_of_mine()
+    before = dict(matplotlib.rcParams)
+    assert call(mine) is mine
+    assert len(plt.get_fignums()) == 1
+    assert isinstance(call(None), Axes)
+    assert len(plt.get_fignums()) == 2
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_axes_given_to_class_maps_are_used():
+    mine = plt.subplots(2, 3)[1]
+    axes = plots.class_maps({"a": np.ones((3, 4)), "b": np.ones((3, 4))}, Grid(2, 2), mine)
+    assert axes.tolist() == mine.tolist()
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("given", [{}, [1.0, 2.0]])
+def test_conditions_are_a_dict(given):
+    expected = "got .*, expected a dict of condition → numbers"
+    with pytest.raises(ValueError, match=f"^maps: {expected}"):
+        plots.class_maps(given, Grid(2, 2))
+    with pytest.raises(ValueError, match=f"^variances: {expected}"):
+        plots.variance_by_class(given, [0, 1])
+    with pytest.raises(ValueError, match=f"^curves: {expected}"):
+        plots.correlation_by_distance(given)
+    with pytest.raises(ValueError, match=f"^values: {expected}"):
+        plots.paired_seeds(given, label="x")
+    with pytest.raises(ValueError, match=f"^curves: {expected}"):
+        plots.training(given, label="x")
