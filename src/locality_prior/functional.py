@@ -93,7 +93,8 @@ def locality_linear(
 def _plain_eager(x: Tensor, weight: Tensor) -> bool:
     """Whether this call is ordinary eager code, the one case in which a buffer may be written to."""
     return not (
-        torch.compiler.is_compiling()
+        x.is_meta  # of which autocast knows nothing
+        or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch.is_autocast_enabled(x.device.type)
         or torch._C._are_functorch_transforms_active()
@@ -119,8 +120,9 @@ class _LocalityLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        # a backward that is differentiated, or batched by vmap: no buffer, nothing in place
-        plain = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+        # a backward that is differentiated, or batched by either vmap: no buffer, nothing in place
+        batched = torch._C._functorch.is_legacy_batchedtensor(grad)
+        plain = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched
         grad_rows = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:

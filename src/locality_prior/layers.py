@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -204,14 +205,17 @@ class LocalityLinear(nn.Module):
     def _autocasts(self, x: Tensor) -> bool:
         """Whether autocast brings ``x`` and the weight to one dtype: all floating-point ones but float64."""
         wide = {torch.float64} & {x.dtype, self.weight.dtype}
-        return x.is_floating_point() and not wide and torch.is_autocast_enabled(x.device.type)
+        return x.is_floating_point() and not wide and not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
-    def _drop_unwired(self) -> None:
-        """Set W to 0 where there is no wire."""
+    def _drop_unwired(self, ours: bool = True) -> None:
+        """Set W to 0 where there is no wire: in place, or in a copy where the tensor is not ``ours`` to change."""
         wires = None if self.weight.is_meta else self.wires
         if wires is not None:
             with torch.no_grad():
-                self.weight.mul_(wires)
+                if ours:
+                    self.weight.mul_(wires)
+                else:
+                    self.weight = nn.Parameter(self.weight * wires, self.weight.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -222,9 +226,7 @@ class LocalityLinear(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         own = self.weight
         super()._load_from_state_dict(*args, **kwargs)
-        if self.weight is not own:  # assigned: the caller's tensor, to be left as it is
-            self.weight = nn.Parameter(self.weight.detach().clone(), self.weight.requires_grad)
-        self._drop_unwired()
+        self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True) puts the caller's tensor there
 
 
 def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
@@ -286,11 +288,13 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
         raise wrong("path", f"{os.fspath(path)} ({error})", "a readable safetensors file") from None
     if metadata.get("format") != FORMAT:
         raise wrong("path", f"{os.fspath(path)} of format {metadata.get('format')!r}", repr(FORMAT))
-    layers = json.loads(metadata["layers"])
+    layers = _read_layers(path, metadata)
     into: nn.Module
     if model is None:
         if list(layers) != [""]:
             raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
+        if "weight" not in tensors:
+            raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
         into = LocalityLinear.from_config(layers[""], dtype=tensors["weight"].dtype)
     else:
         into = model
@@ -304,6 +308,20 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
             raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
     into.load_state_dict(tensors)
     return into
+
+
+def _read_layers(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The configs of a file's locality layers, by name."""
+    try:
+        layers = json.loads(metadata.get("layers", ""))
+    except ValueError:
+        layers = None
+    keys = inspect.signature(LocalityLinear).parameters.keys() - {"device", "dtype"}
+    if not (
+        isinstance(layers, dict) and layers and all(isinstance(c, dict) and c.keys() == keys for c in layers.values())
+    ):
+        raise wrong("path", f"{os.fspath(path)} with {_short(metadata.get('layers'))}", "a description of its layers")
+    return layers
 
 
 def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:

@@ -59,8 +59,8 @@ class Run:
         known("recipe", self.recipe.optimizer, get_args(RecipeName))
         costs.parse(self.cost)
         positive("lr", self.recipe.lr)
-        for name in ("epochs", "batch_size"):
-            count(name, getattr(self.recipe, name))
+        count("epochs", self.recipe.epochs)
+        count("batch_size", self.recipe.batch_size, least=2)  # BatchNorm has no use for one image
         for name in ("momentum", "weight_decay", "l1"):
             if not getattr(self.recipe, name) >= 0:
                 raise wrong(name, getattr(self.recipe, name), "a number of at least 0")

@@ -1,0 +1,244 @@
+"""Files: what is written comes back, and what does not fit leaves the model as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reference
+import torch
+from reference import COSTS, GEOMETRIES, Meeting
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import locality_prior as lp
+from locality_prior.cost import Cost
+
+
+def small(source: lp.Geometry | None = None, cost: Cost | None = None, **options: Any) -> lp.LocalityLinear:
+    return lp.LocalityLinear(6, 4, source=source, cost=cost, **options)
+
+
+def equal(a: nn.Module, b: nn.Module) -> None:
+    assert_close(dict(a.state_dict()), dict(b.state_dict()), rtol=0, atol=0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("meeting", "cost"),
+    [(meeting, lp.cost.Linear()) for meeting in GEOMETRIES.values()]
+    + [(GEOMETRIES["sheet"], cost) for cost, _ in COSTS.values()],
+    ids=[*GEOMETRIES, *COSTS],
+)
+def test_a_lone_layer_is_made_anew(meeting: Meeting, cost: Cost, path: Path) -> None:
+    layer = meeting.layer(cost, rescale=True, bias=cost != lp.cost.Linear(), dtype=torch.float64)
+    lp.save(layer, path)
+    again = lp.load(path)
+    assert type(again) is lp.LocalityLinear
+    assert again.config() == layer.config()
+    assert (again.source, again.target, again.cost) == (layer.source, layer.target, layer.cost)
+    assert torch.equal(again.prior, layer.prior)
+    assert again.weight.dtype == torch.float64
+    equal(again, layer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_is_loaded_into(dtype: torch.dtype, path: Path) -> None:
+    def model() -> nn.Sequential:
+        return nn.Sequential(small(), nn.BatchNorm1d(4), lp.LocalityLinear(4, 2, cost=lp.cost.Flat())).to(dtype)
+
+    saved, other = model(), model()
+    lp.save(saved, str(path))
+    assert lp.load(path, other) is other
+    equal(saved, other)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_saved_layer_can_be_read_as_safetensors(path: Path) -> None:
+    from safetensors import safe_open
+
+    layer = small()
+    lp.save(layer, path)
+    with safe_open(path, "pt") as file:
+        assert sorted(file.keys()) == ["bias", "weight"]
+        assert json.loads(file.metadata()["layers"]) == {"": layer.config()}
+
+
+def test_tied_layers(path: Path) -> None:
+    def model() -> nn.Sequential:
+        shared = lp.LocalityLinear(4, 4)
+        return nn.Sequential(shared, nn.ReLU(), shared)
+
+    saved, other = model(), model()
+    lp.save(saved, path)
+    lp.load(path, other)
+    equal(saved, other)
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (
+            lambda: small(lp.Line(6), target=lp.Line(4)),
+            "(source|target) = .*'shape': .[64].*, expected .*'shape': .2, [23]",
+        ),
+        (lambda: small(lp.Grid(3, 2)), "source = .*3, 2"),
+        (lambda: small(cost=lp.cost.Linear(2)), "cost = .*2.0.*, expected .*1.0.*, as in the file"),
+        (lambda: small(cost=lp.cost.Linear().within(2)), "cost = .*radius"),
+        (lambda: small(cost=lp.cost.Flat()), "cost = .*Flat"),
+        (lambda: small(rescale=True), "rescale = True, expected False"),
+        (lambda: small(bias=False), "bias = False, expected True"),
+        (lambda: lp.LocalityLinear(6, 5), "(target|out_features) = "),
+        (lambda: nn.Sequential(small()), r"locality layers \['0'\], expected \[''\]"),
+        (lambda: nn.Linear(6, 4), r"locality layers \[\], expected \[''\]"),
+    ],
+)
+def test_another_model_is_refused_and_left_alone(other: Callable[[], nn.Module], words: str, path: Path) -> None:
+    lp.save(small(), path)
+    model = other()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"model: got .*{words}") as caught:
+        lp.load(path, model)
+    assert "\n" not in str(caught.value)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (lambda: nn.Sequential(small(), nn.Linear(4, 3)), r"1.bias of shape \(3,\), expected \(2,\), as in"),
+        (lambda: nn.Sequential(small(), nn.Linear(4, 2, False)), "differing in 1.bias, expected the parameters"),
+        (lambda: nn.Sequential(small(), nn.Linear(4, 2), nn.PReLU()), "differing in 2.weight"),
+    ],
+)
+def test_another_rest_is_refused_and_left_alone(other: Callable[[], nn.Module], words: str, path: Path) -> None:
+    lp.save(nn.Sequential(small(), nn.Linear(4, 2)), path)
+    model = other()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"model: got .*{words}"):
+        lp.load(path, model)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_model_needs_a_model_to_load_into(path: Path) -> None:
+    lp.save(nn.Sequential(small()), path)
+    with pytest.raises(ValueError, match=r"model: got None, expected the model to load into: .* holds 0"):
+        lp.load(path)
+
+
+def test_nothing_to_save(path: Path) -> None:
+    with pytest.raises(ValueError, match="module: got Linear, expected a model with a locality layer"):
+        lp.save(nn.Linear(3, 3), path)
+    assert not path.exists()
+
+
+# --- broken files ----------------------------------------------------------------------------------------------------
+
+LAYERS = json.dumps({"": small().config()})
+TENSORS = {"weight": torch.zeros(4, 6), "bias": torch.zeros(4)}
+
+
+def written(metadata: dict[str, str], tensors: dict[str, Tensor] = TENSORS) -> Callable[[Path], None]:
+    return lambda path: save_file(tensors, path, metadata)
+
+
+def truncated(path: Path) -> None:
+    lp.save(small(), path)
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: None, "readable safetensors file"),
+        (lambda path: path.mkdir(), "readable safetensors file"),
+        (lambda path: path.write_bytes(b""), "readable safetensors file"),
+        (lambda path: path.write_bytes(b"weights" * 99), "readable safetensors file"),
+        (lambda path: torch.save(small().state_dict(), path), "readable safetensors file"),
+        (truncated, "readable safetensors file"),
+        (lambda path: save_file(TENSORS, path), "of format None, expected 'locality-prior/1'"),
+        (written({"format": "pt"}), "of format 'pt', expected"),
+        (written({"format": "locality-prior/1"}), "expected a description of its layers"),
+        (written({"format": "locality-prior/1", "layers": "{"}), "expected a description of its layers"),
+        (written({"format": "locality-prior/1", "layers": "[]"}), "expected a description of its layers"),
+        (written({"format": "locality-prior/1", "layers": '{"": {"in_features": 6}}'}), "expected a description"),
+        (written({"format": "locality-prior/1", "layers": '{"": 3}'}), "expected a description"),
+        (written({"format": "locality-prior/1", "layers": LAYERS}, {"bias": torch.zeros(4)}), "weight"),
+        (written({"format": "locality-prior/1", "layers": LAYERS.replace("Grid", "Donut")}), "Donut"),
+    ],
+)
+@pytest.mark.parametrize("into", [False, True])
+def test_broken_files_are_refused(write: Callable[[Path], None], words: str, into: bool, path: Path) -> None:
+    write(path)
+    model = small() if into else None
+    before = {k: v.clone() for k, v in model.state_dict().items()} if model is not None else {}
+    with pytest.raises(ValueError, match=words) as caught:
+        lp.load(path, model)
+    assert "\n" not in str(caught.value)
+    if model is not None:
+        assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+# --- an own function -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: small(cost=lp.cost.Custom(lambda d: 1 + d)),
+        lambda: small(lp.Points(torch.rand(6, 2), lambda a, b: torch.cdist(a, b)), target=lp.Grid(2, 2)),
+    ],
+)
+def test_a_lambda_refuses_and_writes_nothing(layer: Callable[[], nn.Module], path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be saved, expected a function at the top of an importable module"):
+        lp.save(layer(), path)
+    assert os.listdir(path.parent) == []
+    path.write_bytes(b"kept")
+    with pytest.raises(ValueError, match="cannot be saved"):
+        lp.save(layer(), path)
+    assert path.read_bytes() == b"kept"
+
+
+def test_loading_never_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cost whose module is not there is refused, though it could be imported, and taken once it is."""
+    lp.save(small(cost=lp.cost.Custom(reference.parabola)), path)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "reference")
+        with pytest.raises(ValueError, match=r"f: got 'reference:parabola', expected .*already imported \(import ref"):
+            lp.load(path)
+        assert "reference" not in sys.modules
+    assert lp.load(path).cost == lp.cost.Custom(reference.parabola)
+
+
+# --- whole or not at all ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", ["os.replace", "os.fsync", "pathlib.Path.write_bytes"])
+def test_a_failed_save_leaves_the_old_file(broken: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = small(), small()
+    lp.save(first, path)
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, fail)
+        with pytest.raises(OSError, match="no space left"):
+            lp.save(second, path)
+    assert os.listdir(path.parent) == [path.name]
+    equal(lp.load(path), first)
+    lp.save(second, path)
+    equal(lp.load(path), second)
