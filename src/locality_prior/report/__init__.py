@@ -29,11 +29,13 @@ def write(directory: Path) -> Path:
     (directory / FIGURES).mkdir(exist_ok=True)
     shown = []
     for picture in figures.of_study(study, kept):
+        picture.figure.draw_without_rendering()
+        picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
         for suffix in (".png", ".pdf"):
             with replacing(directory / FIGURES / (picture.name + suffix)) as partial:
                 picture.figure.savefig(partial, format=suffix[1:], dpi=200)
         data = base64.b64encode((directory / FIGURES / f"{picture.name}.png").read_bytes()).decode()
-        width = round(picture.figure.get_figwidth() * 100)
+        width = round(picture.figure.get_figwidth() * 120)  # pixels of the page
         shown.append(
             {"name": picture.name, "section": picture.section, "caption": picture.caption, "data": data, "width": width}
         )

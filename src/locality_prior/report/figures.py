@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from locality_prior import analysis, plots
 from locality_prior import cost as costs
@@ -158,9 +159,9 @@ def _correlation(study: Study, kept: Runs) -> Picture:
         ax.set_title(f"layer's {side}")
     # one scale for both: that of the wider one
     low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
-    ticks = max((ax.get_yticks() for ax in axes), key=np.ptp)
     for ax in axes:
-        ax.set(ylim=(low, high), yticks=ticks)
+        ax.set_ylim(low, high)
+        ax.yaxis.set_major_locator(MaxNLocator(6))
     axes[1].set_ylabel("")
     over = "networks" if len(study.seeds) > 1 else "pairs of units"
     return Picture(

@@ -92,9 +92,8 @@ def tests(summary: dict[str, Any]) -> Rows:
     if theirs:
         a, b = (theirs["conditions"][name]["variance"] for name in ("local", "control"))
         test = theirs["test"]
-        rows.append(
-            ["local, document", "output", f"{a - b:+.3f}", f"{test['t']:.2f}", f"{test['p']:.2g}", str(test["n"])]
-        )
+        rows.append(["local, document", "output", number(a - b, "+.3f"), number(test["t"], ".2f")])
+        rows[-1] += [number(test["p"], ".3g"), str(test["n"])]
         rows[-1] += [""] * (len(header) - len(rows[-1]))
     return rows
 
