@@ -8,6 +8,9 @@ import sys
 from types import FunctionType
 from typing import Any
 
+#: Distances within this relative rounding of a radius count as on it, and are kept.
+ROUNDING = 1e-9
+
 
 def wrong(name: str, given: object, expected: str) -> ValueError:
     """The error for a value that does not fit; the caller raises it."""

@@ -16,12 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from locality_prior._check import from_import_path, import_path, positive, wrong
+from locality_prior._check import ROUNDING, from_import_path, import_path, positive, wrong
 
 C = TypeVar("C", bound="Cost")
-
-#: Distances within this relative rounding of a cut-off count as on it, and are kept.
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)

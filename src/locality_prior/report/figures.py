@@ -56,6 +56,14 @@ def _new(width: float, height: float, columns: int = 1, rows: int = 1, **options
     return figure, figure.subplots(rows, columns, **options)
 
 
+def _one_legend(figure: Figure, axes: Any) -> None:
+    """One legend above the panels in place of each panel's own."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    for ax in axes:
+        ax.get_legend().remove()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
 def wiring(cost: Cost) -> Picture:
     """The wiring diagram of a line of 7 units, full and abbreviated."""
     line = Line(7)
@@ -140,6 +148,7 @@ def _variance(study: Study, kept: Runs) -> Picture:
         )
         ax.set_title(f"layer's {side}")
     axes[0].set_xlabel("")
+    _one_legend(figure, axes)
     return Picture(
         "variance",
         "variance",
@@ -163,6 +172,7 @@ def _correlation(study: Study, kept: Runs) -> Picture:
         ax.set_ylim(low, high)
         ax.yaxis.set_major_locator(MaxNLocator(6))
     axes[1].set_ylabel("")
+    _one_legend(figure, axes)
     over = "networks" if len(study.seeds) > 1 else "pairs of units"
     return Picture(
         "correlation",
@@ -203,6 +213,7 @@ def _training(study: Study, kept: Runs) -> Picture:
             for name in study.conditions
         }
         plots.training(curves, ax, label=label)
+    _one_legend(figure, axes)
     return Picture(
         "training",
         "training",

@@ -1,0 +1,77 @@
+"""What every picture shares: its Axes, the colours of conditions, colour bars, labels and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import make_axes
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+
+_FIXED = {"control": "#7f7f7f", "local": "#0072B2"}
+_CYCLE = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
+    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below: bool = False) -> None:
+    """A colour bar along the drawing itself, which an equal aspect makes smaller than the room it has."""
+    figure = axes[0].figure
+    across, up = (figure.dpi / 72 / side for side in (figure.bbox.width, figure.bbox.height))  # one point
+
+    def drawing(original: bool = False) -> Bbox:
+        return Bbox.union([ax.get_position(original=original) for ax in axes])
+
+    def along(cax: Any, _: Any) -> Bbox:
+        if cax.get_box_aspect() is not None:  # which a layout engine gives it
+            cax.set_box_aspect(None)
+        box = drawing()
+        if below:
+            return Bbox([[box.x0, box.y0 - 26 * up], [box.x1, box.y0 - 19 * up]])
+        return Bbox([[box.x1 + 6 * across, box.y0], [box.x1 + 13 * across, box.y1]])
+
+    pad = 6 * up / drawing(True).height if below else 6 * across / drawing(True).width
+    cax, how = make_axes(axes, location="bottom" if below else "right", fraction=0.1, pad=pad)
+    cax.set_axes_locator(along)
+    bar = figure.colorbar(drawn, cax=cax, ticks=MaxNLocator(5, steps=[1, 2, 5, 10]), **how)
+    bar.outline.set_linewidth(0.5)
+    bar.ax.tick_params(labelsize="small", width=0.5, length=2.5)
+    if label:
+        bar.set_label(label)
+
+
+def dress(ax: Axes, x: str | None = None, y: str | None = None, title: str | None = None) -> Axes:
+    ax.tick_params(labelsize="small")
+    if x or y:
+        ax.spines[["top", "right"]].set_visible(False)
+    if x:
+        ax.set_xlabel(x)
+    if y:
+        ax.set_ylabel(y)
+    if title:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def legend_above(ax: Axes, most: int = 3) -> Axes:
+    """A legend in headroom of its own above the data."""
+    low, high = ax.get_ylim()
+    handles, labels = ax.get_legend_handles_labels()
+    ax.set_yticks([t for t in ax.get_yticks() if low <= t <= high])
+    rows = -(-len(labels) // most)
+    ax.set_ylim(low, high + 0.12 * rows * (high - low))
+    columns = -(-len(labels) // rows)
+    ax.legend(handles, labels, loc="upper center", ncols=columns, frameon=False, fontsize="small", borderaxespad=0.1)
+    return ax
+
+
+def colours_of(conditions: Iterable[str]) -> dict[str, str]:
+    conditions = list(conditions)
+    others = [c for c in conditions if c not in _FIXED]
+    return {c: _FIXED.get(c) or _CYCLE[others.index(c) % len(_CYCLE)] for c in conditions}

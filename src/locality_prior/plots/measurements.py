@@ -1,0 +1,142 @@
+"""Measurements of conditions: variance, correlation, seeds and training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from locality_prior._check import wrong
+from locality_prior.plots._given import Floats, as_array, as_conditions, as_parts, class_names
+from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
+
+#: Half the width of a 95 % confidence interval, in standard errors of the mean.
+_Z95 = 1.96
+_MARKERS = "osD^vP"
+
+
+def variance_by_class(
+    variances: Mapping[str, Any], labels: Any, ax: Axes | None = None, *, classes: Sequence[Any] | None = None
+) -> Axes:
+    """Mean spatial variance of each class's maps, and its 95 % confidence interval over images (1.96 sem).
+
+    Args:
+        variances: condition → (n,) variances of the images' maps, in spacings²; NaN (undefined) is left out.
+        labels: (n,) classes of the images, whole numbers from 0.
+        classes: names of the classes 0, 1, …; None: the numbers themselves.
+
+    Raises:
+        ValueError: sizes that differ, or a label without a name.
+    """
+    labels = as_array("labels", labels, None)
+    if not len(labels) or not (np.equal(np.mod(labels, 1), 0) & (labels >= 0)).all():
+        raise wrong("labels", f"{labels.tolist()[:5]} …" if len(labels) else "none", "whole numbers from 0")
+    present = np.unique(labels).astype(int)
+    names = [str(k) for k in present] if classes is None else class_names(classes)
+    if classes is not None:
+        if present[-1] >= len(names):
+            raise wrong("classes", f"{len(names)} names", f"a name for each class up to {present[-1]}")
+        present = np.arange(len(names))
+    arrays = {c: as_array("variances", v, len(labels), of=c) for c, v in as_conditions("variances", variances).items()}
+
+    ax = axes_or_new(ax, 5.5, 3.0)
+    step = min(0.22, 0.7 / len(arrays))
+    for k, (condition, colour) in enumerate(colours_of(arrays).items()):
+        means, sems = np.array([_mean_sem(arrays[condition][labels == c]) for c in present]).T
+        x = np.arange(len(present)) + (k - (len(arrays) - 1) / 2) * step
+        style: dict[str, Any] = {"fmt": _MARKERS[k % len(_MARKERS)], "ms": 4.5, "lw": 1.4, "label": condition}
+        ax.errorbar(x, means, yerr=_Z95 * sems, color=colour, **style)
+    long = max(map(len, names)) > 8
+    ax.set_xticks(range(len(names)), names, rotation=40 if long else 0, ha="right" if long else "center")
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.tick_params(axis="x", length=0)
+    return legend_above(dress(ax, "class", "spatial variance (spacings²)"), most=4)
+
+
+def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Response correlation of pairs of units against the distance between them, with a band of ± 1 sem.
+
+    Args:
+        curves: condition → (distance, correlation, sem), three arrays of (bins,); distance in spacings.
+
+    Raises:
+        ValueError: not three arrays of equal size.
+    """
+    parts = {c: as_parts("curves", v, c, 3) for c, v in as_conditions("curves", curves).items()}
+    arrays = {
+        c: [as_array("curves", p, len(as_array("curves", v[0], None, of=c)), of=c) for p in v] for c, v in parts.items()
+    }
+    ax = axes_or_new(ax, 4.0, 2.8)
+    ax.axhline(0, color="0.6", lw=0.8, zorder=0)
+    for condition, colour in colours_of(arrays).items():
+        distance, correlation, sem = arrays[condition]
+        ax.fill_between(distance, correlation - sem, correlation + sem, color=colour, alpha=0.25, lw=0)
+        ax.plot(distance, correlation, color=colour, lw=1.5, label=condition)
+    return legend_above(dress(ax, "distance between units (spacings)", "response correlation"))
+
+
+def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
+    """A line for each seed, which joins its networks across conditions, and a bar at each condition's mean.
+
+    Args:
+        values: condition → (seeds,) numbers, the same seeds in the same order; a seed with a NaN is left out.
+        label: what the numbers are, with their unit.
+
+    Raises:
+        ValueError: numbers of seeds that differ.
+    """
+    given = as_conditions("values", values)
+    n = len(as_array("values", next(iter(given.values())), None))
+    table = np.stack([as_array("values", v, n, of=c) for c, v in given.items()])
+    table = table[:, np.isfinite(table).all(axis=0)]
+    ax = axes_or_new(ax, 1.3 + 0.75 * len(table), 2.8)
+    x = np.arange(len(table))
+    for k, colour in enumerate(colours_of(given).values()):
+        ax.plot(k, _mean_sem(table[k])[0], "_", color=colour, ms=20, mew=3.5, zorder=1)
+    for seed in table.T:
+        ax.plot(x, seed, "o-", color="0.45", ms=3, lw=0.7, zorder=2)
+    ax.set_xticks(x, list(given))
+    ax.set_xlim(-0.5, len(table) - 0.5)
+    ax.margins(y=0.12)
+    ax.tick_params(axis="x", length=0)
+    return dress(ax, y=label)
+
+
+def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
+    """A number over the epochs of training, one thin line for each seed of each condition.
+
+    Args:
+        curves: condition → (epochs, values): (n,) and (n,) or (seeds, n) numbers.
+        label: what the values are, with their unit.
+
+    Raises:
+        ValueError: values that do not have one number for each epoch.
+    """
+    arrays = {}
+    for condition, curve in as_conditions("curves", curves).items():
+        epochs, values = as_parts("curves", curve, condition, 2)
+        epochs = as_array("curves", epochs, None, of=condition)
+        values = as_array("curves", values, *[None] * (np.ndim(values) > 1), len(epochs), of=condition)
+        arrays[condition] = epochs, np.atleast_2d(values)
+    ax = axes_or_new(ax, 4.0, 2.8)
+    for condition, colour in colours_of(arrays).items():
+        epochs, seeds = arrays[condition]
+        # a single epoch has no line: its mark alone would be invisible
+        lines = ax.plot(epochs, seeds.T, "." if len(epochs) == 1 else "-", color=colour, lw=0.9, alpha=0.85)
+        lines[0].set_label(condition)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return legend_above(dress(ax, "epoch", label))
+
+
+def _mean_sem(values: Floats) -> tuple[float, float]:
+    """Mean and standard error of the values that are not NaN; NaN where there are too few."""
+    values = values[np.isfinite(values)]
+    n = len(values)
+    return (
+        float(values.mean()) if n else math.nan,
+        float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
+    )

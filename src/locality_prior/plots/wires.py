@@ -1,0 +1,87 @@
+"""The wires between two rows of units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection, LineCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from numpy.typing import NDArray
+
+from locality_prior.plots._given import Floats, as_array, unit_number
+from locality_prior.plots._page import axes_or_new, colour_bar, dress
+
+_WIRES = LinearSegmentedColormap.from_list("wires", ["0.84", "0.0"])
+
+
+def wiring(
+    costs: Any,
+    ax: Axes | None = None,
+    *,
+    unit: int | None = None,
+    label: str = "cost of the wire",
+    colorbar: bool = True,
+) -> Axes:
+    """The wiring diagram of two rows of units: sources below, targets above, and the darker a wire the dearer.
+
+    Args:
+        costs: (out, in) costs c(d) of the wires; inf or NaN is no wire.
+        unit: draw the wires of this target unit alone, on the grey scale of them all.
+
+    Raises:
+        ValueError: not a matrix, or no such unit.
+    """
+    costs = as_array("costs", costs, None, None)
+    n_out, n_in = costs.shape
+    shown = range(n_out) if unit is None else [unit_number(unit, n_out)]
+    # the rule by which grids meet: the target's row is stretched onto the source's
+    above, below = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5, np.arange(n_in, dtype=float)
+    wires = [(i, j) for i in shown for j in range(n_in) if np.isfinite(costs[i, j])]
+    wires.sort(key=lambda wire: float(costs[wire]))  # the dear ones, which are dark, on top
+    finite = costs[np.isfinite(costs)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (1.0, 2.0)
+
+    ax = axes_or_new(ax, 4.2, 2.3)
+    lines = LineCollection(
+        [[(below[j], 0.0), (above[i], 1.0)] for i, j in wires],
+        array=np.array([costs[wire] for wire in wires]),
+        norm=Normalize(low, high if high > low else low + 1),
+        cmap=_WIRES,
+        linewidths=1.1,
+        zorder=1,
+    )
+    ax.add_collection(lines)
+    top = ax.secondary_xaxis("top")
+    for axis, y, x, numbered in ((ax, 0.0, below, range(n_in)), (top, 1.0, above, shown)):
+        _circles(ax, x, y, np.isin(np.arange(len(x)), numbered))
+        ticks = [k for k in numbered if max(n_out, n_in) <= 20 or len(numbered) == 1 or k in (0, len(x) - 1)]
+        axis.set_xticks(x[ticks], [str(k) for k in ticks])
+        axis.tick_params(length=0, labelsize="small")
+        axis.spines[:].set_visible(False)
+    room = max(0.0, 7 - n_in) / 2  # a short row keeps its circles small
+    ax.set(xlim=(-0.6 - room, n_in - 0.4 + room), ylim=(-0.1, 1.1))
+    ax.set_yticks([0.0, 1.0], ["source", "target"])
+    if colorbar:
+        colour_bar(lines, [ax], label)
+    return dress(ax)
+
+
+def _circles(ax: Axes, x: Floats, y: float, shown: NDArray[np.bool_]) -> None:
+    """A row of units at height ``y``; those not ``shown`` are faint."""
+    size = np.full(len(x), 0.56 * min(1.0, float(np.diff(x).min(initial=1.0))))
+    circles = EllipseCollection(
+        size,
+        size,
+        np.zeros(len(x)),
+        units="x",
+        offsets=np.stack([x, np.full(len(x), y)], axis=1),
+        offset_transform=ax.transData,
+        facecolors="white",
+        edgecolors=np.where(shown, "0.1", "0.8").tolist(),
+        linewidths=1.0,
+        clip_on=False,
+        zorder=2,
+    )
+    ax.add_collection(circles)
