@@ -195,7 +195,7 @@ def test_prior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = [
-    ([], "COMMAND"),
+    ([], "command"),
     (["dance"], "dance"),
     (["reproduce"], "experiment"),
     (["reproduce", "cifar"], "cifar"),

@@ -176,7 +176,7 @@ def test_training_learns_and_leaves_a_run_directory(root: str, tmp_path: Path) -
     assert ticks == [(epoch, (step + 1) / 5) for epoch in range(1, 13) for step in range(5)]
     kept = measure.read(tmp_path / "run")
     assert kept.run == run
-    assert kept.metrics["accuracy"][-1] > 90 > kept.metrics["accuracy"][0]
+    assert kept.metrics["accuracy"][-1] > 80 > kept.metrics["accuracy"][0]
     assert kept.metrics["epoch"].tolist() == list(range(1, 13))
     # what is kept is what the saved model does
     net = models.LeNet(lp.cost.Linear(), lp.Grid(7, 7))

@@ -71,7 +71,7 @@ def test_a_saved_layer_can_be_read_as_safetensors(path: Path) -> None:
     lp.save(layer, path)
     with safe_open(path, "pt") as file:
         assert sorted(file.keys()) == ["bias", "weight"]
-        assert json.loads(file.metadata()["layers"]) == {"": layer.config()}
+        assert json.loads(file.metadata()["locality-prior/1"]) == {"": layer.config()}
 
 
 def test_tied_layers(path: Path) -> None:
@@ -151,6 +151,13 @@ LAYERS = json.dumps({"": small().config()})
 TENSORS = {"weight": torch.zeros(4, 6), "bias": torch.zeros(4)}
 
 
+def test_the_same_layer_gives_the_same_bytes(tmp_path: Path) -> None:
+    layer = lp.LocalityLinear(9, 9)
+    for k in range(20):
+        lp.save(layer, tmp_path / f"{k}.safetensors")
+    assert len({p.read_bytes() for p in tmp_path.iterdir()}) == 1
+
+
 def written(metadata: dict[str, str], tensors: dict[str, Tensor] = TENSORS) -> Callable[[Path], None]:
     return lambda path: save_file(tensors, path, metadata)
 
@@ -170,14 +177,14 @@ def truncated(path: Path) -> None:
         (lambda path: torch.save(small().state_dict(), path), "readable safetensors file"),
         (truncated, "readable safetensors file"),
         (lambda path: save_file(TENSORS, path), "of format None, expected 'locality-prior/1'"),
-        (written({"format": "pt"}), "of format 'pt', expected"),
-        (written({"format": "locality-prior/1"}), "expected a description of its layers"),
-        (written({"format": "locality-prior/1", "layers": "{"}), "expected a description of its layers"),
-        (written({"format": "locality-prior/1", "layers": "[]"}), "expected a description of its layers"),
-        (written({"format": "locality-prior/1", "layers": '{"": {"in_features": 6}}'}), "expected a description"),
-        (written({"format": "locality-prior/1", "layers": '{"": 3}'}), "expected a description"),
-        (written({"format": "locality-prior/1", "layers": LAYERS}, {"bias": torch.zeros(4)}), "weight"),
-        (written({"format": "locality-prior/1", "layers": LAYERS.replace("Grid", "Donut")}), "Donut"),
+        (written({"format": "pt"}), "of another format, expected"),
+        (written({"locality-prior/1": ""}), "expected a description of its layers"),
+        (written({"locality-prior/1": "{"}), "expected a description of its layers"),
+        (written({"locality-prior/1": "[]"}), "expected a description of its layers"),
+        (written({"locality-prior/1": '{"": {"in_features": 6}}'}), "expected a description"),
+        (written({"locality-prior/1": '{"": 3}'}), "expected a description"),
+        (written({"locality-prior/1": LAYERS}, {"bias": torch.zeros(4)}), "weight"),
+        (written({"locality-prior/1": LAYERS.replace("Grid", "Donut")}), "Donut"),
     ],
 )
 @pytest.mark.parametrize("into", [False, True])

@@ -104,6 +104,7 @@ def _define_reproduce(parser: Any) -> None:
 def _reproduce(options: Namespace) -> None:
     """Train control and local networks side by side, compare them and write the report. An interrupted one goes on."""
     import dataclasses
+    from threading import Thread
 
     from locality_prior.experiments.config import CONDITIONS, RECIPES, Study
     from locality_prior.experiments.study import run_study
@@ -114,6 +115,8 @@ def _reproduce(options: Namespace) -> None:
     conditions = CONDITIONS | {cost: cost for cost in options.also}
     study = Study(options.experiment, recipe, tuple(options.seeds), conditions)
     directory = Path(options.out or Path("results", f"{options.experiment}-{options.recipe}"))
+    # what the page needs takes seconds to import: they pass while the networks start
+    Thread(target=_import_report, daemon=True).start()
     run_study(study, directory, options.data_root)
     _summarise(directory)
 
@@ -161,8 +164,8 @@ def _analyse(options: Namespace) -> None:
     """Measure a finished run (analysis.json) or compare a study's runs (summary.json)."""
     import json
 
-    from locality_prior.experiments.config import STUDY
-    from locality_prior.experiments.measure import SUMMARY, analyse_run, analyse_study
+    from locality_prior.experiments.config import STUDY, SUMMARY
+    from locality_prior.experiments.measure import analyse_run, analyse_study
     from locality_prior.report import tables
 
     directory = Path(options.directory)
@@ -183,6 +186,11 @@ def _report(options: Namespace) -> None:
     from locality_prior import report
 
     print(report.write(Path(options.directory)))
+
+
+def _import_report() -> None:
+
+    import locality_prior.report  # noqa: F401
 
 
 def _summarise(directory: Path) -> None:

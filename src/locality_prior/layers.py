@@ -251,6 +251,7 @@ def fold(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, folded)
 
 
+#: The one key of a file's metadata (a second would leave their order, and so the file's bytes, to chance).
 FORMAT = "locality-prior/1"
 
 
@@ -266,7 +267,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     if not layers:
         raise wrong("module", type(module).__name__, "a model with a locality layer")
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-    data = serialise(tensors, {"format": FORMAT, "layers": json.dumps(layers)})
+    data = serialise(tensors, {FORMAT: json.dumps(layers)})
     with replacing(path) as partial:
         partial.write_bytes(data)
 
@@ -286,9 +287,9 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise wrong("path", f"{os.fspath(path)} ({error})", "a readable safetensors file") from None
-    if metadata.get("format") != FORMAT:
-        raise wrong("path", f"{os.fspath(path)} of format {metadata.get('format')!r}", repr(FORMAT))
-    layers = _read_layers(path, metadata)
+    if FORMAT not in metadata:
+        raise wrong("path", f"{os.fspath(path)} of another format", f"a file of {FORMAT}, as save writes")
+    layers = _read_layers(path, metadata[FORMAT])
     into: nn.Module
     if model is None:
         if list(layers) != [""]:
@@ -310,17 +311,17 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
     return into
 
 
-def _read_layers(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _read_layers(path: str | os.PathLike[str], text: str) -> dict[str, dict[str, Any]]:
     """The configs of a file's locality layers, by name."""
     try:
-        layers = json.loads(metadata.get("layers", ""))
+        layers = json.loads(text)
     except ValueError:
         layers = None
     keys = inspect.signature(LocalityLinear).parameters.keys() - {"device", "dtype"}
     if not (
         isinstance(layers, dict) and layers and all(isinstance(c, dict) and c.keys() == keys for c in layers.values())
     ):
-        raise wrong("path", f"{os.fspath(path)} with {_short(metadata.get('layers'))}", "a description of its layers")
+        raise wrong("path", f"{os.fspath(path)} with {_short(text)}", "a description of its layers")
     return layers
 
 

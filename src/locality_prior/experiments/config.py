@@ -18,8 +18,18 @@ DataName = Literal["digits", "mnist"]
 RecipeName = Literal["sgd", "rmsprop"]
 T = TypeVar("T")
 
-CONFIG = "config.yaml"
-STUDY = "study.yaml"
+#: What a run's directory holds …
+CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, ANALYSIS, PROGRESS = (
+    "config.yaml",
+    "metrics.csv",
+    "state.pt",
+    "model.safetensors",
+    "activations.npz",
+    "analysis.json",
+    "progress.json",  # while it is trained
+)
+#: … and a study's, beside its runs.
+STUDY, SUMMARY = "study.yaml", "summary.json"
 
 #: The conditions that every study has, and the cost of each in one word (see :func:`locality_prior.cost.parse`).
 CONTROL, LOCAL = "control", "local"

@@ -17,11 +17,21 @@ from locality_prior import analysis
 from locality_prior._check import wrong
 from locality_prior._files import write_text
 from locality_prior.analysis import PairedTest
-from locality_prior.experiments.config import CONTROL, LOCAL, Run, Study, read_run, read_study, run_directory
-from locality_prior.experiments.train import ACTIVATIONS, METRICS
+from locality_prior.experiments.config import (
+    ACTIVATIONS,
+    ANALYSIS,
+    CONTROL,
+    LOCAL,
+    METRICS,
+    SUMMARY,
+    Run,
+    Study,
+    read_run,
+    read_study,
+    run_directory,
+)
 from locality_prior.geometry import Grid
 
-ANALYSIS, SUMMARY = "analysis.json", "summary.json"
 #: The two sheets of units: before the layer and after it.
 SIDES = ("input", "output")
 CLASSES = 10
@@ -94,13 +104,13 @@ def _numbers(kept: Measured) -> dict[str, Any]:
     moran = {side: [analysis.morans_i(m, kept.sheet) for m in kept.class_maps(side)] for side in SIDES}
     return numbers | {
         # images whose map has fewer than two active units have no variance: counted, and left out of the mean
-        "spatial_variance": {side: _mean(variance[side]) for side in SIDES},
+        "spatial_variance": {side: mean_defined(variance[side]) for side in SIDES},
         "spatial_variance_undefined": {side: int(np.isnan(variance[side]).sum()) for side in SIDES},
         # of r_ij with 1/(1 + d_ij), over pairs of units
         "response_correlation": {side: correlation[side].score for side in SIDES},
         "silent_units": {side: correlation[side].silent for side in SIDES},
         # of the class-average maps: the mean over classes, and each class's p under permutation
-        "morans_i": {side: _mean([m.i for m in moran[side]]) for side in SIDES},
+        "morans_i": {side: mean_defined([m.i for m in moran[side]]) for side in SIDES},
         "morans_i_p": {side: [m.p for m in moran[side]] for side in SIDES},
     }
 
@@ -137,8 +147,8 @@ def _condition(per_seed: list[dict[str, Any]]) -> dict[str, Any]:
     def mean(key: str) -> Any:
         first = per_seed[0][key]
         if isinstance(first, dict):
-            return {side: _mean([one[key][side] for one in per_seed]) for side in first}
-        return _mean([one[key] for one in per_seed])
+            return {side: mean_defined([one[key][side] for one in per_seed]) for side in first}
+        return mean_defined([one[key] for one in per_seed])
 
     keys = ("accuracy", "loss", "spatial_variance", "mean_wire_length", "response_correlation", "morans_i")
     return {key: mean(key) for key in keys} | {"per_seed": per_seed}
@@ -185,8 +195,8 @@ def _test(test: PairedTest) -> dict[str, Any]:
     return {"t": test.t, "p": test.p, "n": test.n, "mean_difference": test.mean_difference}
 
 
-def _mean(values: Any) -> float | None:
-    """The mean of what is defined; None where nothing is."""
+def mean_defined(values: Any) -> float | None:
+    """The mean of the values that are neither None nor NaN; None where none is."""
     defined = [v for v in values if v is not None and not math.isnan(v)]
     return float(np.mean(defined)) if defined else None
 

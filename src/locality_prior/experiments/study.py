@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from locality_prior.experiments import data as datasets
-from locality_prior.experiments.config import Study, claim_study, run_directory
-from locality_prior.experiments.train import PROGRESS, job
+from locality_prior.experiments.config import PROGRESS, Study, claim_study, run_directory
+from locality_prior.experiments.train import job
 
 #: Seconds between two looks at how far the runs are.
 LOOK = 0.2
@@ -57,8 +57,11 @@ def run_study(
 
 def _processes(jobs: int) -> ProcessPoolExecutor:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # spawned, not forked: torch's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
+    # not forked from here, since torch's threads do not survive that, but from a server that has only imported
+    server = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload(["locality_prior.experiments.train", "lightning_fabric"])
     return ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
 
 
@@ -71,7 +74,7 @@ def _stop(executor: ProcessPoolExecutor) -> None:
     """End an executor's processes, at work or not: every run can be taken up again from its last epoch."""
     executor.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
 
 
 def _watch(

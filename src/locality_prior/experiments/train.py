@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import pickle
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from locality_prior import cost as costs
@@ -25,18 +25,25 @@ from locality_prior import layers, objectives
 from locality_prior._check import wrong
 from locality_prior._files import replacing, write_text
 from locality_prior.experiments import data as datasets
-from locality_prior.experiments.config import Recipe, Run, check_run, claim_run, plain
+from locality_prior.experiments.config import (
+    ACTIVATIONS,
+    METRICS,
+    MODEL,
+    PROGRESS,
+    STATE,
+    Recipe,
+    Run,
+    check_run,
+    claim_run,
+    plain,
+)
 from locality_prior.experiments.data import Data
 from locality_prior.experiments.models import LeNet
 from locality_prior.geometry import Grid
 
-STATE, METRICS, MODEL, ACTIVATIONS, PROGRESS = (
-    "state.pt",
-    "metrics.csv",
-    "model.safetensors",
-    "activations.npz",
-    "progress.json",
-)
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 #: Test images whose activations are kept: the document's thousand.
 KEPT_IMAGES = 1000
 #: Images in one batch of evaluation.
@@ -67,6 +74,8 @@ def train(
         return
     data = datasets.load(run.data, data_root)
     claim_run(directory, run)
+
+    from lightning_fabric import Fabric  # here, since it takes seconds and only training needs it
 
     fabric = Fabric(accelerator=accelerator, devices=1)
     torch.manual_seed(run.seed)  # the same initial weights under every cost
@@ -208,7 +217,8 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what may be a foreign file: the error below is enough
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["config"]
         ok = state["epoch"] == len(state["history"]) and {"model", "optimizer"} <= state.keys()
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:

@@ -91,6 +91,12 @@ class Grid(Geometry):
         apart = [s for n, s in zip(self.shape, self.spacing or (), strict=False) if n > 1]
         return min(apart, default=1.0)
 
+    def cells(self, units: Tensor) -> list[Tensor]:
+        """The places of ``units`` (r,) along each axis, each (r,)."""
+        # torch.unravel_index would import half of torch's compiler, for seconds
+        strides = [math.prod(self.shape[a + 1 :]) for a in range(len(self.shape))]
+        return [units // stride % n for stride, n in zip(strides, self.shape, strict=True)]
+
     def axes(self, source: Grid) -> list[Axis]:
         """The tables of offsets, one for each axis, of this grid laid onto ``source``."""
         if len(self.shape) != len(source.shape):

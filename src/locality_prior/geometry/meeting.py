@@ -45,7 +45,7 @@ def meet(target: Geometry, source: Geometry, rows: Tensor) -> Tensor:
 
 def _grids(target: Grid, source: Grid, rows: Tensor) -> Tensor:
     squared = torch.zeros(len(rows), *([1] * len(source.shape)), dtype=torch.float64)
-    places = torch.unravel_index(rows, target.shape)
+    places = target.cells(rows)
     for a, axis in enumerate(target.axes(source)):
         index = (axis.target - 1 - places[a])[:, None] * axis.steps[0] + torch.arange(axis.source) * axis.steps[1]
         shape = [len(rows)] + [1] * len(source.shape)
@@ -82,7 +82,7 @@ def _near_cells(target: Grid, source: Grid, within: float) -> Iterator[tuple[Ten
     block = max(1, BLOCK // max(1, math.prod(c.shape[1] for c in cells)))
     for rows in torch.split(torch.arange(len(target)), block):
         squared, unit = torch.zeros(len(rows), 1, dtype=torch.float64), torch.zeros(len(rows), 1, dtype=torch.int64)
-        for a, places in enumerate(torch.unravel_index(rows, target.shape)):
+        for a, places in enumerate(target.cells(rows)):
             squared = (squared[:, :, None] + apart[a][places][:, None, :]).flatten(1)
             unit = (unit[:, :, None] * source.shape[a] + cells[a][places][:, None, :]).flatten(1)
         d = squared.sqrt()

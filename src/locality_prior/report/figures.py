@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from locality_prior._check import count, wrong
 from locality_prior._files import replacing
 from locality_prior.cost import Cost
 from locality_prior.experiments.config import Study
-from locality_prior.experiments.measure import SIDES, Measured
+from locality_prior.experiments.measure import SIDES, Measured, mean_defined
 from locality_prior.geometry import Grid, Line
 from locality_prior.prior import Prior
 from locality_prior.report.tables import title
@@ -229,7 +230,8 @@ def _seeds(study: Study, kept: Runs) -> Picture:
     ):
 
         def value(run: Measured, key: str = key) -> float:
-            return float(run.metrics["accuracy"][-1] if key == "accuracy" else np.nanmean(run.variance("output")))
+            shown = run.metrics["accuracy"][-1] if key == "accuracy" else mean_defined(run.variance("output"))
+            return math.nan if shown is None else float(shown)
 
         plots.paired_seeds(
             {title(name): np.array([value(kept[name, seed]) for seed in study.seeds]) for name in study.conditions},
