@@ -20,6 +20,7 @@ ROOMS = [
     {"cost"},
     {"prior"},
     {"functional"},
+    {"sparse"},
     {"layers"},
     {"localize"},
     {"objectives"},

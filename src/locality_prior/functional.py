@@ -81,7 +81,7 @@ def locality_linear(
     Returns:
         (…, out).
     """
-    if workspace is not None and _plain_eager(x, weight) and workspace.lock.acquire(blocking=False):
+    if workspace is not None and not_autocast(x) and ordinary(x, weight) and workspace.lock.acquire(blocking=False):
         try:
             y: Tensor = _LocalityLinear.apply(x, weight, bias, prior, workspace)
             return y
@@ -90,18 +90,28 @@ def locality_linear(
     return F.linear(x, weight * dense(prior), bias)
 
 
-def _plain_eager(x: Tensor, weight: Tensor) -> bool:
-    """Whether this call is ordinary eager code, the one case in which a buffer may be written to."""
+def not_autocast(x: Tensor) -> bool:
+    """Whether autocast leaves ``x``'s device alone (it knows nothing of the meta device)."""
+    return x.is_meta or not torch.is_autocast_enabled(x.device.type)
+
+
+def ordinary(x: Tensor, weight: Tensor) -> bool:
+    """Whether this call is ordinary eager code, the one case in which a backward of our own may serve."""
     return not (
-        x.is_meta  # of which autocast knows nothing
+        x.is_meta
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
-        or torch.is_autocast_enabled(x.device.type)
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or type(weight) not in (Tensor, torch.nn.Parameter)
         or type(x) not in (Tensor, torch.nn.Parameter)
     )
+
+
+def ordinary_backward(grad: Tensor) -> bool:
+    """Whether a backward is neither to be differentiated nor batched, by either vmap."""
+    batched = torch._C._functorch.is_legacy_batchedtensor(grad)
+    return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched)
 
 
 class _LocalityLinear(torch.autograd.Function):
@@ -120,9 +130,7 @@ class _LocalityLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        # a backward that is differentiated, or batched by either vmap: no buffer, nothing in place
-        batched = torch._C._functorch.is_legacy_batchedtensor(grad)
-        plain = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched
+        plain = not ordinary_backward(grad)  # then no buffer, nothing in place
         grad_rows = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:

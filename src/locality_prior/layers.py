@@ -21,10 +21,13 @@ from locality_prior.cost import Cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry
 from locality_prior.prior import Prior, Table, resolve
+from locality_prior.sparse import Pattern, sparse_linear, worthwhile
 
 M = TypeVar("M", bound=nn.Module)
 
-BACKENDS = ("auto", "dense")
+BACKENDS = ("auto", "dense", "windowed", "wires")
+#: The most entries of a matrix that a sparse layer is made into without being told to.
+DENSE = 1 << 26
 
 
 class LocalityLinear(nn.Module):
@@ -47,7 +50,11 @@ class LocalityLinear(nn.Module):
             n units are the first n cells, row by row, of ⌈√n⌉ columns.
         cost: what a wire of length d costs; ``Linear()``, c(d) = 1 + d, if not given.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
-        backend: how to compute; "auto" chooses, "dense" is the product with all of P∘W.
+        backend: how to compute. "dense" is the product with all of P∘W; "windowed" and "wires" (see
+            :mod:`locality_prior.sparse`) take a cost that ends, and then ``weight`` is (wires,), one number a wire in
+            row-major order, drawn from nn.Linear's distribution. "auto" takes "dense" for a small layer, or one with
+            many wires, and else the one of the two that was measured to be quicker. Any backend loads any other's
+            state dict.
         device, dtype: of the parameters.
 
     Shape:
@@ -86,17 +93,25 @@ class LocalityLinear(nn.Module):
         source, target = resolve(self.in_features, self.out_features, source, target)
         #: The rule by which P is made: source, target, cost and rescaling, in float64.
         self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale)
-        self.weight = nn.Parameter(torch.empty(self.out_features, self.in_features, device=device, dtype=dtype))
+        sparse = backend in ("windowed", "wires") or (backend == "auto" and worthwhile(self.rule))
+        #: The wires, where the layer computes with them alone; None where it is dense.
+        self.pattern = Pattern(self.rule, backend) if sparse else None
+        shape = (self.out_features, self.in_features) if self.pattern is None else (self.pattern.wires.count,)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self._workspace = Workspace()
         self._values: Values | None = None
         self.reset_parameters()
+        self._make_ready()
 
     def reset_parameters(self) -> None:
         """W and b as :class:`torch.nn.Linear` draws them (the same numbers from the same seed), W on the wires."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        bound = 1 / math.sqrt(self.in_features)
+        if self.pattern is None:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        else:
+            nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
-            bound = 1 / math.sqrt(self.in_features)
             nn.init.uniform_(self.bias, -bound, bound)
         self._drop_unwired()
 
@@ -122,13 +137,13 @@ class LocalityLinear(nn.Module):
 
     @property
     def prior(self) -> Tensor:
-        """P, (out, in), in the weight's dtype."""
+        """P, of the weight's shape ((out, in), or (wires,) where sparse), in its dtype."""
         return dense(self._prior())
 
     @property
     def wires(self) -> Tensor | None:
-        """Where there is a wire, (out, in): 1 or 0 in the weight's dtype; None where every pair has one."""
-        if self.rule.flat:
+        """Where there is a wire, (out, in): 1 or 0 in the weight's dtype; None where every weight has one."""
+        if self.rule.flat or self.pattern is not None:
             return None
         kept = self._prior()
         if (kept.values if isinstance(kept, Table) else kept).min() > 0:
@@ -137,7 +152,7 @@ class LocalityLinear(nn.Module):
 
     @property
     def effective_weight(self) -> Tensor:
-        """V = P∘W, (out, in): what the layer multiplies by. Differentiable with respect to W."""
+        """V = P∘W, of the weight's shape: what the layer multiplies by. Differentiable with respect to W."""
         return self.weight * self.prior
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,17 +162,33 @@ class LocalityLinear(nn.Module):
             raise wrong("x", f"shape {tuple(x.shape)}", f"(…, {self.in_features})")
         if x.dtype != self.weight.dtype and not self._autocasts(x):
             raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {self.weight.dtype}")
+        if self.pattern is not None:
+            targets, sources = self.pattern.ends(self.weight.device)
+            return sparse_linear(
+                x, self.weight, self.prior, self.bias, self.pattern.kernel, targets, sources, self.out_features
+            )
         if self.rule.flat:
             return nn.functional.linear(x, self.weight, self.bias)
         return locality_linear(x, self.weight, self._prior(), self.bias, self._workspace)
 
-    def fold(self) -> nn.Linear:
-        """A plain :class:`torch.nn.Linear` with the weights P∘W, always a copy."""
+    def fold(self, dense: bool = False) -> nn.Linear:
+        """A plain :class:`torch.nn.Linear` with the weights P∘W, always a copy.
+
+        Args:
+            dense: whether a sparse layer may become a matrix of any size.
+
+        Raises:
+            ValueError: a sparse layer of more than 67 million pairs, without ``dense``.
+        """
+        if self.pattern is not None and not dense and self.in_features * self.out_features > DENSE:
+            size = f"{self.out_features} × {self.in_features} weights"
+            raise wrong("dense", f"False for {size}", f"at most {DENSE} of them, or dense=True")
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta", dtype=self.weight.dtype
         )
         with torch.no_grad():
-            for name, value in (("weight", self.effective_weight), ("bias", self.bias)):
+            weight = self.effective_weight if self.pattern is None else self.pattern.scatter(self.effective_weight)
+            for name, value in (("weight", weight), ("bias", self.bias)):
                 if value is not None:
                     grad = getattr(self, name).requires_grad
                     setattr(linear, name, nn.Parameter(value.detach().clone(), requires_grad=grad))
@@ -192,6 +223,7 @@ class LocalityLinear(nn.Module):
         return (
             f"{self.in_features}, {self.out_features}, {sides}, cost={self.cost}"
             f"{', rescale=True' if self.rescale else ''}{'' if self.bias is not None else ', bias=False'}"
+            f"{'' if self.pattern is None else f', {self.pattern.wires.count} wires, {self._way()}'}"
         )
 
     def _prior(self) -> Values:
@@ -199,13 +231,32 @@ class LocalityLinear(nn.Module):
         weight, kept = self.weight, self._values
         held = kept.values if isinstance(kept, Table) else kept
         if kept is None or held is None or held.dtype != weight.dtype or held.device != weight.device:
-            kept = self._values = self.rule.values(weight.dtype, weight.device)
+            sparse = self.pattern is not None
+            kept = (self.rule.signals if sparse else self.rule.values)(weight.dtype, weight.device)
+            self._values = kept
         return kept
+
+    def _make_ready(self) -> None:
+        """Make now what compiled code must find made."""
+        if self.pattern is not None:
+            self.pattern.ends(self.weight.device)
+        if not self.rule.flat or self.pattern is not None:
+            self._prior()
+
+    def _way(self) -> str:
+        assert self.pattern is not None
+        return f"backend={self.pattern.choice(self.weight.dtype, self.weight.device)!r}"
 
     def _autocasts(self, x: Tensor) -> bool:
         """Whether autocast brings ``x`` and the weight to one dtype: all floating-point ones but float64."""
         wide = {torch.float64} & {x.dtype, self.weight.dtype}
         return x.is_floating_point() and not wide and not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+    def takes(self, weight: Tensor) -> bool:
+        """Whether ``weight`` is one that this layer can load: (out, in), or (wires,) in row-major order."""
+        if weight.shape in (self.weight.shape, self.rule.shape):
+            return True
+        return weight.ndim == 1 and self.rule.cost.reach < math.inf and len(weight) == self.rule.wires().count
 
     def _drop_unwired(self, ours: bool = True) -> None:
         """Set W to 0 where there is no wire: in place, or in a copy where the tensor is not ``ours`` to change."""
@@ -219,13 +270,19 @@ class LocalityLinear(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if not self.rule.flat:
-            self._prior()  # now, so that compiled code finds it made
+        self._make_ready()
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        own = self.weight
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        own, key = self.weight, f"{prefix}weight"
+        given = state_dict.get(key)
+        # another backend's weight: a matrix onto the wires, or the wires into a matrix
+        if isinstance(given, Tensor) and given.ndim != own.ndim:
+            if self.pattern is not None and given.shape == self.rule.shape:
+                state_dict[key] = self.pattern.gather(given)
+            elif self.pattern is None and self.takes(given):
+                state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True) puts the caller's tensor there
 
 
@@ -236,18 +293,22 @@ def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
             yield name, child
 
 
-def fold(module: nn.Module) -> nn.Module:
+def fold(module: nn.Module, dense: bool = False) -> nn.Module:
     """Plain torch for a locality layer, or for a model that has some: equal outputs, always a copy.
 
+    Args:
+        module: a layer, or a model that has some.
+        dense: whether a sparse layer may become a matrix of any size.
+
     Raises:
-        ValueError: there is no locality layer in ``module``.
+        ValueError: there is no locality layer in ``module``, or one too large to be dense.
     """
     if isinstance(module, LocalityLinear):
-        return module.fold()
+        return module.fold(dense)
     if not any(locality_layers(module)):
         raise wrong("module", type(module).__name__, "a model with a locality layer")
     # layers are folded before the copy, through its memo: a layer used in two places stays one
-    folded: dict[int, Any] = {id(layer): layer.fold() for _, layer in locality_layers(module)}
+    folded: dict[int, Any] = {id(layer): layer.fold(dense) for _, layer in locality_layers(module)}
     return copy.deepcopy(module, folded)
 
 
@@ -304,8 +365,9 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
         raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
+    fits = {f"{name}.weight".lstrip("."): layer for name, layer in locality_layers(into)}
     for key, value in tensors.items():
-        if state[key].shape != value.shape:
+        if state[key].shape != value.shape and not (key in fits and fits[key].takes(value)):
             raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
     into.load_state_dict(tensors)
     return into

@@ -49,7 +49,8 @@ def mean_wire_length(model: nn.Module) -> Tensor:
     sums = []
     for layer in _layers(model):
         strength = layer.effective_weight.abs()
-        length = layer.rule.lengths(strength.dtype, strength.device)
+        sparse = layer.pattern is not None
+        length = (layer.rule.wire_lengths if sparse else layer.rule.lengths)(strength.dtype, strength.device)
         sums.append(torch.stack([(strength * length).sum(), strength.sum()]))
     weighted, total = torch.stack(sums).sum(0).unbind()
     return weighted / total
@@ -58,15 +59,19 @@ def mean_wire_length(model: nn.Module) -> Tensor:
 def _charged(layer: LocalityLinear, cost: Cost) -> Tensor:
     if cost == layer.cost:
         # c|V| = r|W|, which no distant wire's price can overflow
-        scale = layer.rule.row_scale
-        charged = _raw(layer).sum(1)
-        return charged.sum() if scale is None else (charged * scale.to(charged)).sum()
+        raw, scale = _raw(layer), layer.rule.row_scale
+        if scale is None:
+            return raw.sum()
+        if layer.pattern is None:
+            return (raw.sum(1) * scale.to(raw)).sum()
+        return (raw * scale.to(raw)[layer.pattern.ends(raw.device)[0]]).sum()
     strength = layer.effective_weight.abs()
-    return (strength * layer.rule.charges(cost, strength.dtype, strength.device)).sum()
+    charges = layer.rule.charges if layer.pattern is None else layer.rule.wire_charges
+    return (strength * charges(cost, strength.dtype, strength.device)).sum()
 
 
 def _raw(layer: LocalityLinear) -> Tensor:
-    """|W| on the wires, (out, in)."""
+    """|W| on the wires, of the weight's shape."""
     wires = layer.wires
     return layer.weight.abs() if wires is None else (layer.weight * wires).abs()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locality_prior._check import wrong
 from locality_prior.cost import Cost, Flat
-from locality_prior.geometry import Distances, Geometry, Grid, default_sheet
+from locality_prior.geometry import Distances, Geometry, Grid, default_sheet, near
 
 #: Below this many entries a matrix is kept whole: it is small, and one product is quicker than several.
 WHOLE = 1 << 16
@@ -100,6 +100,24 @@ class Table:
         return spread.flip(turn) if turn else spread
 
 
+@dataclass(frozen=True, eq=False)
+class Wires:
+    """Which pairs have a wire, in row-major order: the wires of target unit i are ``ends[i]:ends[i + 1]``."""
+
+    shape: tuple[int, int]
+    ends: Tensor
+    sources: Tensor
+
+    @property
+    def count(self) -> int:
+        """How many wires."""
+        return len(self.sources)
+
+    def rows(self) -> Tensor:
+        """The target unit of each wire, (wires,)."""
+        return torch.arange(self.shape[0]).repeat_interleave(self.ends.diff())
+
+
 class Prior:
     """P from source × target × cost.
 
@@ -155,6 +173,27 @@ class Prior:
         table = self._tabulate(self.cost.signal)
         return None if table is None else dataclasses.replace(table, row_scale=self.row_scale)
 
+    def wires(self) -> Wires:
+        """P as the pairs that have a wire; time and memory in proportion to them where both sides are grids."""
+        counts = torch.zeros(self.shape[0], dtype=torch.int64)
+        sources = []
+        for i, j, _ in self._near():
+            counts += torch.bincount(i, minlength=self.shape[0])
+            sources.append(j)
+        return Wires(self.shape, torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.cat(sources))
+
+    def signals(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """P on the wires, (wires,), in row-major order."""
+        r = torch.ones(self.shape[0], dtype=torch.float64) if self.row_scale is None else self.row_scale
+        with torch.inference_mode(False):  # what is kept may be trained with later
+            return torch.cat([(self.cost.signal(d) * r[i]).detach().to(device, dtype) for i, _, d in self._near()])
+
+    def _near(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Target and source units of the wires and their lengths, in row-major order, in blocks."""
+        for i, j, d in near(self.target, self.source, self.cost.reach):
+            there = self.cost.signal(d) > 0
+            yield (i, j, d) if there.all() else (i[there], j[there], d[there])
+
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
         """P in the form to keep: its table where there is one and it pays, else whole."""
         with torch.inference_mode(False):  # what is kept may be trained with later
@@ -175,7 +214,22 @@ class Prior:
         """
         return self._charged(cost, cost.cost, dtype, device)
 
-    def _charged(self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def wire_lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Lengths of the wires, (wires,), in row-major order."""
+        return self._charged("lengths", lambda d: d, dtype, device, sparse=True)
+
+    def wire_charges(self, cost: Cost, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """:meth:`charges` on the wires, (wires,), in row-major order."""
+        return self._charged(cost, cost.cost, dtype, device, sparse=True)
+
+    def _charged(
+        self,
+        key: object,
+        f: Callable[[Tensor], Tensor],
+        dtype: torch.dtype,
+        device: torch.device,
+        sparse: bool = False,
+    ) -> Tensor:
         def on_wires(d: Tensor) -> Tensor:
             price = torch.where(self.cost.signal(d) > 0, f(d), 0.0).detach().to(device, dtype)
             if not price.isfinite().all():
@@ -185,10 +239,13 @@ class Prior:
 
         # a penalty is asked for at every step: the last answer is kept, in its smallest form
         asked, kept = self._memo
-        if asked != (key, dtype, device):
+        if asked != (key, dtype, device, sparse):
             with torch.inference_mode(False):  # what is kept may be trained with later
-                kept = self._tabulate(on_wires) or torch.cat([on_wires(self.distances(r)) for r in self._chunks()])
-            self._memo = (key, dtype, device), kept
+                if sparse:
+                    kept = torch.cat([on_wires(d) for _, _, d in self._near()])
+                else:
+                    kept = self._tabulate(on_wires) or torch.cat([on_wires(self.distances(r)) for r in self._chunks()])
+            self._memo = (key, dtype, device, sparse), kept
         return kept.dense() if isinstance(kept, Table) else kept
 
     def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
@@ -205,6 +262,11 @@ class Prior:
         return Table(f(squared.sqrt()), target.shape, source.shape, tuple(axis.steps for axis in axes))
 
     def _row_sums(self) -> Tensor:
+        if math.isfinite(self.cost.reach):
+            total = torch.zeros(self.shape[0], dtype=torch.float64)
+            for i, _, d in self._near():
+                total.index_add_(0, i, self.cost.signal(d).detach())
+            return total
         table = self.table()
         if table is None:
             return torch.cat([self.rows(rows).detach().sum(1) for rows in self._chunks()])

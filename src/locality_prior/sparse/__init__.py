@@ -1,0 +1,13 @@
+"""y = (P∘W) x + b where few pairs have a wire: work and memory in proportion to the wires, exact.
+
+The weight is one number for each wire, in row-major order. Two ways to compute, each the quicker one somewhere: *wires*
+(compressed sparse rows) touches the wires alone; *windowed* multiplies small dense blocks, a tile of target units
+with the window of source units within their reach.
+"""
+
+from locality_prior.sparse.function import Kernel as Kernel
+from locality_prior.sparse.function import sparse_linear as sparse_linear
+from locality_prior.sparse.pattern import Pattern as Pattern
+from locality_prior.sparse.pattern import worthwhile as worthwhile
+from locality_prior.sparse.rows import Rows as Rows
+from locality_prior.sparse.windows import Windows as Windows

@@ -1,0 +1,399 @@
+"""Layers that compute wire by wire: the contract of the dense layer, over every way to do so."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import reference
+import torch
+from reference import COSTS, GEOMETRIES, Meeting
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import locality_prior as lp
+from locality_prior.cost import Cost
+from locality_prior.geometry import near
+from locality_prior.sparse import pattern as pattern_module
+from locality_prior.sparse.windows import tiles
+
+BOUNDED = {name: row for name, row in COSTS.items() if row[0].reach < math.inf}
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 3e-2}
+
+backends = pytest.mark.parametrize("backend", ["windowed", "wires"])
+meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
+costs = pytest.mark.parametrize(("cost", "price"), BOUNDED.values(), ids=BOUNDED)
+rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
+dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
+
+
+def agree(actual: Tensor, expected: object) -> None:
+    truth = torch.tensor(expected, dtype=torch.float64)
+    assert actual.shape == truth.shape
+    gap = (actual.detach().double() - truth).abs().max() / truth.abs().max()
+    assert gap <= TOLERANCE[actual.dtype], f"off by {gap:.1e} of the largest"
+
+
+def small(backend: str, **options: object) -> lp.LocalityLinear:
+    """A sheet with borders: 6×5 onto 4×4, rescaled."""
+    return lp.LocalityLinear(
+        30,
+        16,
+        source=lp.Grid(6, 5),
+        target=lp.Grid(4, 4),
+        cost=lp.cost.Linear().within(1.7),
+        rescale=True,
+        backend=backend,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def pair(backend: str, dtype: torch.dtype = torch.float64) -> tuple[lp.LocalityLinear, lp.LocalityLinear]:
+    """A sparse layer and a dense one with the same weights."""
+    sparse, dense = small(backend, dtype=dtype), small("dense", dtype=dtype)
+    sparse.load_state_dict(dense.state_dict())
+    return sparse, dense
+
+
+@meetings
+@costs
+@rescaled
+@dtypes
+@backends
+def test_contract(
+    meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool, dtype: torch.dtype, backend: str
+) -> None:
+    layer = meeting.layer(cost, rescale=rescale, dtype=dtype, backend=backend)
+    p = reference.prior(meeting.distances, price, rescale)
+    pattern = layer.pattern
+    assert pattern is not None
+    # the wires are the reference's, row by row
+    there = torch.tensor(p) != 0
+    assert torch.equal(torch.stack(pattern.ends(layer.weight.device), 1), there.nonzero())
+    assert layer.weight.shape == layer.prior.shape == layer.effective_weight.shape == (int(there.sum()),)
+    agree(pattern.scatter(layer.prior), p)
+    x = torch.randn(2, layer.in_features, dtype=dtype, requires_grad=True)
+    g = torch.randn(2, layer.out_features, dtype=dtype)
+    if backend == "wires" and dtype == torch.bfloat16:
+        with pytest.raises(ValueError, match=r"backend: got 'wires' in torch\.bfloat16"):
+            layer(x)
+        return
+    w, b = pattern.scatter(layer.weight).tolist(), layer.bias.tolist()
+    y = layer(x)
+    y.backward(g)
+    agree(y, reference.linear(x.tolist(), w, p, b))
+    gx, gw, gb = reference.linear_gradients(x.tolist(), w, p, g.tolist())
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    agree(x.grad, gx)
+    agree(pattern.scatter(layer.weight.grad), gw)
+    agree(layer.bias.grad, gb)
+    agree(layer.fold().weight, (torch.tensor(w, dtype=torch.float64) * torch.tensor(p, dtype=torch.float64)).tolist())
+
+
+@backends
+def test_the_contract_can_be_broken(backend: str) -> None:
+    layer = small(backend, dtype=torch.float64)
+    x = torch.randn(2, 30, dtype=torch.float64)
+    folded = layer.fold()
+    assert_close(layer(x), folded(x))
+    assert isinstance(layer._values, Tensor)
+    layer._values[5] *= 1.01
+    with pytest.raises(AssertionError):
+        assert_close(layer(x), folded(x))
+
+
+@backends
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1, 3), (0,), (2, 0)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_leading_shapes(backend: str, shape: tuple[int, ...], bias: bool) -> None:
+    layer = small(backend, bias=bias, dtype=torch.float64)
+    plain = layer.fold()
+    x = torch.randn(*shape, 30, dtype=torch.float64, requires_grad=True)
+    y, expected = layer(x), plain(x)
+    assert_close(y, expected)
+    g = torch.randn_like(y)
+    assert_close(torch.autograd.grad(y, x, g), torch.autograd.grad(expected, x, g))
+
+
+@backends
+def test_gradcheck(backend: str) -> None:
+    layer = small(backend, dtype=torch.float64)
+    x = torch.randn(3, 30, dtype=torch.float64, requires_grad=True)
+
+    def f(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(f, (x, layer.weight, layer.bias), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, (x, layer.weight, layer.bias))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, as it loads forward mode
+@backends
+def test_transforms(backend: str) -> None:
+    sparse, dense = pair(backend)
+    x, t = torch.randn(4, 30, dtype=torch.float64), torch.randn(4, 30, dtype=torch.float64)
+    assert_close(torch.func.vmap(sparse)(x), dense(x))
+    for one, other in zip(torch.func.jvp(sparse, (x,), (t,)), torch.func.jvp(dense, (x,), (t,)), strict=True):
+        assert_close(one, other)
+
+    def loss(layer: nn.Module) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
+        return lambda p, x: torch.func.functional_call(layer, p, (x,)).square().sum()
+
+    ours = torch.func.vmap(torch.func.grad(loss(sparse)), (None, 0))(dict(sparse.named_parameters()), x)
+    theirs = torch.func.vmap(torch.func.grad(loss(dense)), (None, 0))(dict(dense.named_parameters()), x)
+    assert sparse.pattern is not None
+    for k in range(4):
+        assert_close(ours["weight"][k], sparse.pattern.gather(theirs["weight"][k]))
+
+
+@backends
+def test_compiled_whole(backend: str) -> None:
+    sparse, dense = pair(backend, torch.float32)
+    x = torch.randn(4, 30, requires_grad=True)
+    compiled = torch.compile(sparse, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(x), dense(x))
+    compiled(x).square().sum().backward()
+    dense(x).square().sum().backward()
+    assert sparse.pattern is not None
+    assert_close(sparse.weight.grad, sparse.pattern.gather(dense.weight.grad))
+
+
+@backends
+def test_hazards(backend: str) -> None:
+    sparse, dense = pair(backend)
+    x = torch.randn(4, 30, dtype=torch.float64, requires_grad=True)
+    other = torch.randn(7, 30, dtype=torch.float64)
+    # two forwards before a backward
+    first = sparse(x)
+    sparse(other)
+    assert_close(torch.autograd.grad(first.sum(), x, retain_graph=True), torch.autograd.grad(dense(x).sum(), x))
+    assert_close(torch.autograd.grad(first.sum(), x), torch.autograd.grad(dense(x).sum(), x))
+    # W changed in between: as nn.Linear, an error where its value is needed, and none where not
+    y = sparse(x)
+    with torch.no_grad():
+        sparse.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    y = sparse(other)
+    with torch.no_grad():
+        sparse.weight.sub_(1)
+    y.sum().backward()
+    # copies, threads, inference first
+    twin = copy.deepcopy(sparse)
+    buffer = io.BytesIO()
+    torch.save(sparse, buffer)
+    buffer.seek(0)
+    pickled = torch.load(buffer, weights_only=False)
+    with torch.inference_mode():
+        fresh = small(backend, dtype=torch.float64)
+        fresh(other)
+    for layer in (twin, pickled):
+        assert_close(layer(other), dense(other))
+    results: dict[int, Tensor] = {}
+    threads = [threading.Thread(target=lambda k=k: results.update({k: sparse(other * k)})) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(8):
+        assert_close(results[k], dense(other * k))
+
+
+def test_autocast() -> None:
+    x = torch.randn(4, 30)
+    for backend in ("windowed", "auto"):
+        layer = small(backend)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        assert y.dtype == torch.bfloat16
+        assert_close(y.float(), layer(x), rtol=0.05, atol=0.05)
+
+
+@backends
+def test_dtypes_and_meta(backend: str) -> None:
+    layer = small(backend)
+    exact = layer.rule.signals(torch.float64, layer.weight.device)
+    assert torch.equal(layer.double().prior, exact)
+    meta = small(backend, device="meta")
+    assert meta(torch.empty(2, 30, device="meta")).shape == (2, 16)
+
+
+# --- wires, tiles and windows ----------------------------------------------------------------------------------------
+
+
+@meetings
+@pytest.mark.parametrize("radius", [0.4, 1, math.sqrt(2), 2.6, 50])
+def test_near_is_what_distances_say(meeting: Meeting, radius: float) -> None:
+    d = meeting.target.distances(meeting.source)
+    i, j = (d <= radius * (1 + 1e-9)).nonzero(as_tuple=True)
+    found = [torch.cat(parts) for parts in zip(*near(meeting.target, meeting.source, radius), strict=True)]
+    assert torch.equal(found[0], i)
+    assert torch.equal(found[1], j)
+    assert torch.equal(found[2], d[i, j])
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 100, 257])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_tiles_are_compact_and_small(n: int, size: int) -> None:
+    numbers = tiles(lp.geometry.default_sheet(n).positions, size)
+    counts = numbers.bincount()
+    assert len(numbers) == n
+    assert counts.min() >= 1
+    assert counts.max() <= size
+
+
+def test_tiles_of_a_sheet_are_squares() -> None:
+    numbers = tiles(lp.Grid(32, 32).positions, 64).view(32, 32)
+    for row in range(0, 32, 8):
+        for col in range(0, 32, 8):
+            assert len(numbers[row : row + 8, col : col + 8].unique()) == 1
+    assert len(numbers.unique()) == 16
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_sheets_and_radii(seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    a, b, c, d = torch.randint(3, 20, (4,), generator=g).tolist()
+    radius = 1.5 + 4 * float(torch.rand((), generator=g))
+    made = {
+        "source": lp.Grid(a, b),
+        "target": lp.Grid(c, d),
+        "cost": lp.cost.Exponential(3).within(radius * max(a / c, b / d, 1)),
+        "dtype": torch.float64,
+    }
+    dense = lp.LocalityLinear(a * b, c * d, backend="dense", **made)
+    x = torch.randn(5, a * b, dtype=torch.float64, requires_grad=True)
+    g_y = torch.randn(5, c * d, dtype=torch.float64)
+    expected = torch.autograd.grad(dense(x), [x, dense.weight], g_y)
+    for backend in ("windowed", "wires"):
+        layer = lp.LocalityLinear(a * b, c * d, backend=backend, **made)
+        layer.load_state_dict(dense.state_dict())
+        assert_close(layer(x), dense(x))
+        found = torch.autograd.grad(layer(x), [x, layer.weight], g_y)
+        assert layer.pattern is not None
+        assert_close(found, (expected[0], layer.pattern.gather(expected[1])))
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_dense_where_that_is_quicker() -> None:
+    assert small("auto").pattern is None  # small
+    sheet = lp.Grid(32, 32)
+    assert lp.LocalityLinear(1024, 1024, source=sheet, target=sheet).pattern is None  # no end
+    near_full = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(20))
+    assert near_full.pattern is None
+    local = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(2))
+    assert local.pattern is not None
+    assert "backend='wires'" in repr(local)
+    wide = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(6))
+    assert "backend='windowed'" in repr(wide)
+    assert "backend='windowed'" in repr(local.bfloat16())  # torch's sparse products do not serve it
+
+
+@backends
+def test_what_cannot_run_sparse(backend: str) -> None:
+    with pytest.raises(ValueError, match=rf"backend: got '{backend}' with cost Linear\(\), expected a cost that ends"):
+        lp.LocalityLinear(9, 9, backend=backend)
+    with pytest.raises(ValueError, match="with no wire"):
+        lp.LocalityLinear(9, 400, cost=lp.cost.Linear().within(0.01), backend=backend)
+
+
+class Largest(TorchDispatchMode):
+    """The most entries that any tensor made meanwhile has."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                self.entries = max(self.entries, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return made
+
+
+@pytest.mark.parametrize("backend", ["windowed", "wires", "dense"])
+def test_nothing_as_large_as_a_matrix_is_made(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lp.geometry.meeting, "BLOCK", 1 << 14)
+    sheet = lp.Grid(48, 48)
+    pairs = len(sheet) ** 2
+    with Largest() as largest:
+        layer = lp.LocalityLinear(
+            len(sheet), len(sheet), source=sheet, target=sheet, cost=lp.cost.Linear().within(2), backend=backend
+        )
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+        x = torch.randn(2, len(sheet), requires_grad=True)
+        (layer(x).square().sum() + lp.wiring_cost(layer) + lp.wiring_cost(layer, lp.cost.Sqrt())).backward()
+        optimizer.step()
+        lp.mean_wire_length(layer)
+        lp.save(layer, tmp_path / "layer.safetensors")
+        lp.load(tmp_path / "layer.safetensors")
+    assert (largest.entries >= pairs) == (backend == "dense")  # the check sees what it looks for
+
+
+# --- state, folding, wiring ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", ["dense", "windowed", "wires"])
+@pytest.mark.parametrize("other", ["dense", "windowed", "wires"])
+def test_any_backend_loads_any_others_state(one: str, other: str, tmp_path: Path) -> None:
+    a, b = small(one), small(other)
+    x = torch.randn(3, 30)
+    b.load_state_dict(a.state_dict())
+    assert_close(a(x), b(x))
+    lp.save(a, tmp_path / "a.safetensors")
+    c = small(other)
+    lp.load(tmp_path / "a.safetensors", c)
+    assert_close(a(x), c(x))
+    model, twin = nn.Sequential(nn.Linear(30, 30), a), nn.Sequential(nn.Linear(30, 30), small(other))
+    lp.save(model, tmp_path / "model.safetensors")
+    lp.load(tmp_path / "model.safetensors", twin)
+    assert_close(model(x), twin(x))
+    assert torch.equal(lp.load(tmp_path / "a.safetensors").weight, a.weight)
+
+
+@pytest.mark.parametrize("backend", ["dense", "windowed", "wires"])
+def test_a_state_that_fits_neither_is_refused(backend: str) -> None:
+    layer = small(backend)
+    before = layer.weight.detach().clone()
+    for weight in (torch.randn(7), torch.randn(16, 31), torch.randn(len(before.flatten()) + 1)):
+        with pytest.raises(RuntimeError, match="size mismatch for weight"):
+            layer.load_state_dict({"weight": weight, "bias": torch.zeros(16)})
+        assert torch.equal(layer.weight, before)
+
+
+@backends
+@pytest.mark.parametrize("cost", [None, lp.cost.Quadratic(), lp.cost.Flat()], ids=str)
+def test_wiring_is_the_dense_layers(backend: str, cost: Cost | None) -> None:
+    sparse, dense = pair(backend)
+    assert_close(lp.wiring_cost(sparse, cost), lp.wiring_cost(dense, cost))
+    assert_close(lp.weight_l1(sparse), lp.weight_l1(dense))
+    assert_close(lp.mean_wire_length(sparse), lp.mean_wire_length(dense))
+    lp.wiring_cost(sparse, cost).backward()
+    lp.wiring_cost(dense, cost).backward()
+    assert sparse.pattern is not None
+    assert_close(sparse.weight.grad, sparse.pattern.gather(dense.weight.grad))
+
+
+@backends
+def test_folding_what_is_too_large_takes_a_word(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = small(backend), torch.randn(3, 30)
+    assert_close(lp.fold(layer)(x), layer(x))
+    monkeypatch.setattr(lp.layers, "DENSE", 100)
+    with pytest.raises(ValueError, match="dense: got False for 16 × 30 weights"):
+        lp.fold(layer)
+    with pytest.raises(ValueError, match="dense: got False"):
+        lp.fold(nn.Sequential(layer))
+    assert_close(lp.fold(nn.Sequential(layer), dense=True)(x), layer(x))
+
+
+def test_the_measured_rule_is_what_it_says() -> None:
+    assert pattern_module.SMALL == 1 << 20
+    assert pattern_module.FEW == 64
