@@ -227,3 +227,9 @@ def test_bad_input_is_named_in_one_line(make: Callable[[], object], words: str) 
     with pytest.raises(ValueError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_negative_lengths_are_refused() -> None:
+    for ask in (lp.cost.Linear().cost, lp.cost.Linear().signal):
+        with pytest.raises(ValueError, match="d: got -3, expected lengths of at least 0"):
+            ask(-3)

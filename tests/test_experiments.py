@@ -354,6 +354,63 @@ def test_bad_settings(make, said: str) -> None:  # type: ignore[no-untyped-def]
     assert said in str(error.value)
 
 
+def test_what_a_finished_run_lost_is_made_again(root: str, tmp_path: Path) -> None:
+    run = Run("mnist", "linear", QUICK)
+    train(run, tmp_path / "run", root)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    for name in ("model.safetensors", "activations.npz"):
+        os.truncate(tmp_path / "run" / name, 500)
+        train(run, tmp_path / "run", root)
+        assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state["model"].pop("fc1.weight"),
+        lambda state: state.update(optimizer={}),
+        lambda state: state.update(model=5),
+        lambda state: state.update(history=[{}]),
+        lambda state: state.update(epoch=7),
+    ],
+)
+def test_a_checkpoint_damaged_within_is_refused(damage, root: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = Run("mnist", "linear", dataclasses.replace(QUICK, epochs=1))
+    train(run, tmp_path, root)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    damage(state)
+    torch.save(state, tmp_path / "state.pt")
+    (tmp_path / "metrics.csv").unlink()
+    with pytest.raises(ValueError, match=r"state\.pt") as error:
+        train(run, tmp_path, root)
+    assert "\n" not in str(error.value)
+
+
+def test_flipped_bits_in_a_checkpoint_are_seen(root: str, tmp_path: Path) -> None:
+    run = Run("mnist", "linear", QUICK)
+    train(run, tmp_path, root)
+    whole = bytearray((tmp_path / "state.pt").read_bytes())
+    middle = len(whole) // 2
+    whole[middle : middle + 50] = bytes(255 - b for b in whole[middle : middle + 50])
+    (tmp_path / "state.pt").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"state\.pt, which cannot be read"):
+        train(run, tmp_path, root)
+
+
+def test_an_absent_accelerator_is_named(root: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="accelerator: got 'abacus'"):
+        train(Run("mnist", "linear", QUICK), tmp_path / "run", root, accelerator="abacus")
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    broken = write_mnist(tmp_path)
+    raw = broken / "MNIST" / "raw"
+    shutil.copy(raw / "t10k-labels-idx1-ubyte", raw / "train-labels-idx1-ubyte")
+    with pytest.raises(ValueError, match=r"data-root: got .* with images \(320, 28, 28\) and labels \(120,\)"):
+        data.locate("mnist", broken)
+
+
 # Measurement
 
 
@@ -444,6 +501,22 @@ def test_the_report_stands_alone(studied: Path, tmp_path: Path) -> None:
     summary = json.loads((studied / "summary.json").read_text())
     for condition in summary["conditions"].values():
         assert f"{condition['accuracy']:.2f}" in page
+
+
+def test_a_report_is_of_the_study_that_is_there(studied: Path, tmp_path: Path) -> None:
+    shutil.copytree(studied, tmp_path / "out")
+    study = config.read_study(tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(summary | {"seeds": [1]}))
+    with pytest.raises(ValueError, match="summary of other runs"):
+        report.write(tmp_path / "out")
+    # nor may a study lose what it has, or hold another's run
+    with pytest.raises(ValueError, match=r"out: got .* which holds seeds \[1, 2\]"):
+        config.claim_study(tmp_path / "out", dataclasses.replace(study, seeds=(1,)))
+    run = config.run_directory(tmp_path / "out", "local", 1)
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("seed: 1", "seed: 7"))
+    with pytest.raises(ValueError, match="of other settings"):
+        measure.analyse_study(tmp_path / "out")
 
 
 def test_a_report_needs_an_analysed_study(studied: Path, tmp_path: Path) -> None:

@@ -325,3 +325,10 @@ def test_geometries_that_cannot_meet_say_why(target: Geometry, source: Geometry,
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=why):
         target.distances(source)
+
+
+@pytest.mark.parametrize("rows", [[9], [-1], [0, 100]])
+def test_rows_that_are_not_there_are_refused(rows: list[int]) -> None:
+    for geometry in (lp.Grid(3, 3), lp.HexGrid(3, 3), lp.Sphere(9), lp.Grid(3).with_channels(3)):
+        with pytest.raises(ValueError, match=r"rows: got .* expected units from 0 to 8"):
+            geometry.distances(rows=torch.tensor(rows))

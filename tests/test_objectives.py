@@ -211,3 +211,14 @@ def test_a_price_beyond_the_weights_dtype_is_an_error() -> None:
 def test_a_model_without_a_layer(penalty: Callable[[nn.Module], Tensor]) -> None:
     with pytest.raises(ValueError, match="model: got Linear, expected a model with a locality layer"):
         penalty(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("ask", [lp.wiring_cost, lp.weight_l1, lp.mean_wire_length])
+def test_what_is_no_model_is_named(ask) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(TypeError, match="model: got int, expected"):
+        ask(3)
+
+
+def test_what_is_no_cost_is_named() -> None:
+    with pytest.raises(ValueError, match="cost: got 'linear', expected a cost"):
+        lp.wiring_cost(lp.LocalityLinear(4, 4), "linear")  # type: ignore[arg-type]

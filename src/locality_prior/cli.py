@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,15 +20,25 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; the same command goes on, training from the last epoch", file=sys.stderr)
         return 130
+    except BrokenExecutor:
+        said = "a network's process was ended from outside; the same command goes on from its last epoch"
+        print(f"{PROGRAM}: error: {said}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("locality_prior"):
             raise
         hint = "pip install 'locality-prior[experiments]'"
         print(f"{PROGRAM}: error: the commands need {error.name}: {hint}", file=sys.stderr)
         return 2
-    except (ValueError, TypeError, OSError) as error:
+    except OSError as error:
+        print(
+            f"{PROGRAM}: error: {error.filename}: {error.strerror}, expected a file or directory to use",
+            file=sys.stderr,
+        )
+        return 2
+    except (ValueError, TypeError, RuntimeError) as error:
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
         return 2
 
@@ -85,11 +96,11 @@ def _define_reproduce(parser: Any) -> None:
         "--recipe",
         choices=list(RECIPES),
         default="sgd",
-        help="optimiser: sgd gives the source document's numbers, rmsprop is what its table says (default: sgd)",
+        help="optimiser: sgd gives the source document's numbers, rmsprop is what its table says",
     )
     parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's 10)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a pair of networks for each (default: 1)")
-    parser.add_argument("--l1", type=float, default=0.0, help="λ of λ‖W‖₁ of the layer, added to the loss (default: 0)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a pair of networks for each")
+    parser.add_argument("--l1", type=float, default=0.0, help="λ of λ‖W‖₁ of the layer, added to the loss")
     parser.add_argument(
         "--also",
         nargs="+",
@@ -114,7 +125,8 @@ def _reproduce(options: Namespace) -> None:
         recipe = dataclasses.replace(recipe, epochs=options.epochs)
     conditions = CONDITIONS | {cost: cost for cost in options.also}
     study = Study(options.experiment, recipe, tuple(options.seeds), conditions)
-    directory = Path(options.out or Path("results", f"{options.experiment}-{options.recipe}"))
+    default = f"results/{options.experiment}-{options.recipe}"
+    directory = Path(default if options.out is None else options.out)
     # what the page needs takes seconds to import: they pass while the networks start
     Thread(target=_import_report, daemon=True).start()
     run_study(study, directory, options.data_root)
@@ -127,7 +139,7 @@ def _define_train(parser: Any) -> None:
     parser.add_argument("--config", action="config", help="a YAML file of the options below: any run's config.yaml")
     parser.add_class_arguments(Run)
     parser.add_argument("--data-root", help="folder that holds MNIST/raw (default: LOCALITY_PRIOR_DATA, else download)")
-    parser.add_argument("--accelerator", default="cpu", help="where to train: cpu, cuda, mps or auto (default: cpu)")
+    parser.add_argument("--accelerator", default="cpu", help="where to train: cpu, cuda, mps or auto")
     parser.add_argument("--out", required=True, help="the run's directory")
 
 
@@ -206,8 +218,8 @@ def _summarise(directory: Path) -> None:
 
 def _define_prior(parser: Any) -> None:
     parser.add_argument("sheets", nargs="+", metavar="SHEET", help="grids such as 7x7 64x64, or 7 for a line")
-    parser.add_argument("--cost", default="linear", help="name[:length][@radius] (default: linear)")
-    parser.add_argument("--out", default="prior.png", help="the picture (png, pdf or svg; default: prior.png)")
+    parser.add_argument("--cost", default="linear", help="name[:length][@radius]")
+    parser.add_argument("--out", default="prior.png", help="the picture: png, pdf or svg")
 
 
 def _prior(options: Namespace) -> None:

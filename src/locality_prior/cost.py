@@ -62,6 +62,8 @@ class Cost(ABC):
     def _ask(self, d: Any) -> tuple[Tensor, Tensor]:
         """Where there is a wire, and the lengths with 0 elsewhere: no formula meets inf, forward or backward."""
         d = d if isinstance(d, Tensor) and d.is_floating_point() else torch.as_tensor(d, dtype=torch.float64)
+        if (d < 0).any():
+            raise wrong("d", f"{float(d.min()):g}", "lengths of at least 0")
         there = self._wired(d)
         return there, torch.where(there, d, 0.0)
 

@@ -34,8 +34,9 @@ class LocalityLinear(nn.Module):
     r"""A fully connected layer between units that have places: y = (P∘W) x + b.
 
     P_ij = s(d_ij) is the signal that survives the wire of length d_ij from source unit j to target unit i. The source
-    document writes A = P.*(Wx + b) with P of size K×K and Wx + b of size K; this is the reading in which the sizes
-    agree, and in which P is, as it says, "the transmitted signal from neuron i to neuron j".
+    document (the README of alexsax/Locality-Prior on GitHub) writes A = P.*(Wx + b) with P of size K×K and Wx + b of
+    size K; this is the reading in which the sizes agree, and in which P is, as it says, "the transmitted signal from
+    neuron i to neuron j".
 
     A drop-in for :class:`torch.nn.Linear`, with its state dict (``weight`` is W, ``bias``) and its initialisation
     on W. The effective weight V = P∘W therefore starts smaller than a plain layer's weight: row i by the factor
@@ -260,6 +261,8 @@ class LocalityLinear(nn.Module):
 
     def _drop_unwired(self, ours: bool = True) -> None:
         """Set W to 0 where there is no wire: in place, or in a copy where the tensor is not ``ours`` to change."""
+        if "weight" not in self._parameters:
+            return  # it is a parametrisation's, which is made of other tensors
         wires = None if self.weight.is_meta else self.wires
         if wires is not None:
             with torch.no_grad():
@@ -288,6 +291,8 @@ class LocalityLinear(nn.Module):
 
 def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
     """The locality layers in ``module`` (itself, if it is one), each once, with their names."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"model: got {type(module).__name__}, expected a torch.nn.Module")
     for name, child in module.named_modules():
         if isinstance(child, LocalityLinear):
             yield name, child
@@ -295,6 +300,9 @@ def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
 
 def fold(module: nn.Module, dense: bool = False) -> nn.Module:
     """Plain torch for a locality layer, or for a model that has some: equal outputs, always a copy.
+
+    A layer's hooks are its own and stay behind, and a module that reads a layer's ``weight`` without calling it, as
+    ``nn.MultiheadAttention`` does, finds P∘W there afterwards.
 
     Args:
         module: a layer, or a model that has some.

@@ -24,6 +24,8 @@ def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
     Raises:
         ValueError: no locality layer, or a cost with no finite price for a wire that is there.
     """
+    if cost is not None and not isinstance(cost, Cost):
+        raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
     return torch.stack([_charged(layer, layer.cost if cost is None else cost) for layer in _layers(model)]).sum()
 
 

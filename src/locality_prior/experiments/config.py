@@ -74,7 +74,8 @@ class Run:
         for name in ("momentum", "weight_decay", "l1"):
             if not getattr(self.recipe, name) >= 0:
                 raise wrong(name, getattr(self.recipe, name), "a number of at least 0")
-        count("seed", self.seed, least=0)
+        if count("seed", self.seed, least=0) >= 2**63:
+            raise wrong("seed", self.seed, "a whole number below 2⁶³")
         object.__setattr__(self, "sheet", tuple(count("sheet", n) for n in self.sheet))
 
 
@@ -88,6 +89,8 @@ class Study:
     conditions: dict[str, str]  # name → cost; "control" and "local" are always there
 
     def __post_init__(self) -> None:
+        if not isinstance(self.conditions, dict) or not {CONTROL, LOCAL} <= self.conditions.keys():
+            raise wrong("conditions", self.conditions, f"costs by name, {CONTROL} and {LOCAL} among them")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise wrong("seeds", list(self.seeds), "one or more different whole numbers")
         self.runs()
@@ -144,7 +147,7 @@ def _read(path: Path, make: Callable[[dict[str, Any]], T]) -> T:
         return make(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise wrong("directory", str(path.parent), f"one that holds {path.name}") from None
-    except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError, NotADirectoryError) as error:
         raise wrong("directory", f"{path} ({type(error).__name__})", "a readable config") from None
 
 
@@ -180,6 +183,9 @@ def claim_study(directory: Path, study: Study) -> None:
             raise wrong(
                 "out", f"{directory}, which holds {_difference(found, kept)}", "a new directory or the same settings"
             )
+        if not (set(found.seeds) <= set(study.seeds) and found.conditions.items() <= study.conditions.items()):
+            held = f"seeds {list(found.seeds)} under {', '.join(found.conditions)}"
+            raise wrong("out", f"{directory}, which holds {held}", "a new directory, or all of these and more")
     for (condition, seed), run in study.runs().items():
         check_run(run_directory(directory, condition, seed), run)
     directory.mkdir(parents=True, exist_ok=True)
@@ -210,5 +216,5 @@ def _vacant(directory: Path, config: str) -> bool:
 
 def _difference(found: Run | Study, wanted: Run | Study) -> str:
     a, b = plain(found), plain(wanted)
-    a, b = ({**v, **{f"recipe.{k}": w for k, w in v.pop("recipe").items()}} for v in (a, b))
+    a, b = ({**{f"recipe.{k}": w for k, w in v.pop("recipe").items()}, **v} for v in (a, b))
     return ", ".join(f"{k} = {a[k]} (asked: {b[k]})" for k in a if a[k] != b[k])

@@ -62,8 +62,12 @@ def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None
     label = "data-root" if root is not None else VARIABLE
     if given is None:
         given = _download()
-    for file in _FILES:
-        _check_idx(label, Path(given) / "MNIST" / "raw" / file)
+    sizes = [_check_idx(label, Path(given) / "MNIST" / "raw" / file) for file in _FILES]
+    for images, labels in (sizes[:2], sizes[2:]):
+        if len(images) != 3 or images[1:] != (28, 28) or labels != images[:1] or not images[0]:
+            raise wrong(
+                label, f"{given} with images {images} and labels {labels}", "(n, 28, 28) images and (n,) labels"
+            )
     return Path(given)
 
 
@@ -87,6 +91,9 @@ def _mnist(root: Path | None) -> Data:
     from torchvision.datasets import MNIST
 
     train, test = MNIST(root, train=True), MNIST(root, train=False)
+    most = max(int(train.targets.max()), int(test.targets.max()))
+    if most > 9:
+        raise wrong("data-root", f"{root} with a label {most}", "labels from 0 to 9")
     return Data(train.data[:, None], train.targets, test.data[:, None], test.targets, 0.1307, 0.3081)
 
 
@@ -105,8 +112,8 @@ def _download() -> Path:
     return home
 
 
-def _check_idx(name: str, path: Path) -> None:
-    """Raise where ``path`` is not an IDX file as long as its own header says."""
+def _check_idx(name: str, path: Path) -> tuple[int, ...]:
+    """The shape of the IDX file ``path``; raise where it is not one as long as its own header says."""
     if not path.is_file():
         hint = " (only compressed)" if path.with_suffix(path.suffix + ".gz").is_file() else ""
         raise wrong(
@@ -118,6 +125,8 @@ def _check_idx(name: str, path: Path) -> None:
     dims = header[3] if len(header) > 3 and header[:3] == b"\0\0\x08" else 0
     if not dims or len(header) < 4 + 4 * dims:
         raise wrong(name, f"{path}, which is not an IDX file", "MNIST's four files")
-    whole = 4 + 4 * dims + math.prod(struct.unpack(f">{dims}I", header[4 : 4 + 4 * dims]))
+    shape = struct.unpack(f">{dims}I", header[4 : 4 + 4 * dims])
+    whole = 4 + 4 * dims + math.prod(shape)
     if size != whole:
         raise wrong(name, f"{path} of {size:,} bytes", f"{whole:,} bytes, as its header says")
+    return shape

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from locality_prior.geometry import Grid
 #: The two sheets of units: before the layer and after it.
 SIDES = ("input", "output")
 CLASSES = 10
+METRICS_KEPT = {"epoch", "accuracy", "test_loss", "mean_wire_length"}
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,14 +74,17 @@ def read(directory: Path) -> Measured:
     try:
         with open(directory / METRICS, newline="") as file:
             rows = list(csv.DictReader(file))
-        with np.load(directory / ACTIVATIONS, allow_pickle=False) as kept:
+        with open(directory / ACTIVATIONS, "rb") as raw, np.load(raw, allow_pickle=False) as kept:
             activations = {side: kept[side].astype(np.float64) for side in SIDES}
             labels = kept["labels"]
         metrics = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+        shapes = {side: a.shape for side, a in activations.items()}
+        if set(shapes.values()) != {(len(labels), run.sheet[0] * run.sheet[1])} or not metrics.keys() >= METRICS_KEPT:
+            raise ValueError(f"activations of {shapes}, metrics {', '.join(metrics)}")
     except FileNotFoundError as error:
         raise wrong("directory", f"{directory} without {Path(error.filename).name}", "a finished run") from None
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-        raise wrong("directory", f"{directory} ({error})", "a finished run with readable files") from None
+    except (OSError, KeyError, TypeError, ValueError, IndexError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise wrong("directory", f"{directory} ({error})", "a finished run; training it again mends it") from None
     return Measured(run, metrics, activations, labels)
 
 
@@ -138,7 +143,11 @@ def analyse_study(directory: Path) -> dict[str, Any]:
 
 def read_all(directory: Path, study: Study) -> dict[tuple[str, int], Measured]:
     """Every run of a study, by (condition, seed)."""
-    return {key: read(run_directory(directory, *key)) for key in study.runs()}
+    kept = {key: read(run_directory(directory, *key)) for key in study.runs()}
+    for key, run in study.runs().items():
+        if kept[key].run != run:
+            raise wrong("directory", f"{run_directory(directory, *key)} of other settings", f"the study's run, {run}")
+    return kept
 
 
 def _condition(per_seed: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,8 +218,10 @@ def read_summary(directory: Path) -> dict[str, Any]:
     """The comparison that :func:`analyse_study` kept in ``directory``."""
     try:
         summary: dict[str, Any] = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+        if not (isinstance(summary["conditions"], dict) and isinstance(summary["comparisons"], dict)):
+            raise ValueError("no conditions or comparisons")
     except FileNotFoundError:
         raise wrong("directory", f"{directory} without {SUMMARY}", "an analysed study") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise wrong("directory", f"{directory / SUMMARY} ({error})", "a readable summary") from None
     return summary

@@ -8,9 +8,10 @@ import json
 import math
 import multiprocessing
 import os
-import pickle
 import time
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,26 +67,28 @@ def train(
     check_run(directory, run)
     recipe, sheet = run.recipe, Grid(*run.sheet)
     state = _read_state(directory / STATE, run)
-    if (
-        state
-        and state["epoch"] == recipe.epochs
-        and all((directory / f).exists() for f in (METRICS, MODEL, ACTIVATIONS))
-    ):
+    if state and state["epoch"] == recipe.epochs and _whole(directory):
         return
     data = datasets.load(run.data, data_root)
-    claim_run(directory, run)
 
     from lightning_fabric import Fabric  # here, since it takes seconds and only training needs it
 
-    fabric = Fabric(accelerator=accelerator, devices=1)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise wrong("accelerator", f"{accelerator!r} ({error})", "one that this machine has, such as cpu") from None
+    claim_run(directory, run)
     torch.manual_seed(run.seed)  # the same initial weights under every cost
     net = LeNet(costs.parse(run.cost), sheet).to(memory_format=torch.channels_last)
     model, optimizer = fabric.setup(net, _optimizer(net, recipe))
     model.mark_forward_method("sheets")
     history: list[dict[str, float]] = []
     if state:
-        net.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            net.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise _corrupt(directory / STATE, error) from None
         history = state["history"]
 
     for epoch in range(len(history) + 1, recipe.epochs + 1):
@@ -219,15 +222,36 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
     try:
         with warnings.catch_warnings(action="ignore"):  # of what may be a foreign file: the error below is enough
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["config"]
-        ok = state["epoch"] == len(state["history"]) and {"model", "optimizer"} <= state.keys()
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise wrong(
-            "out", f"{path}, which cannot be read ({type(error).__name__})", "a checkpoint; delete it to start again"
-        ) from None
+        with zipfile.ZipFile(path) as file:  # whose checksums torch does not look at
+            damaged = file.testzip()
+        if damaged is not None:
+            raise ValueError(damaged)
+        found, history = state["config"], state["history"]
+        ok = state["epoch"] == len(history) <= run.recipe.epochs and {"model", "optimizer"} <= state.keys()
+        ok = ok and all(one["epoch"] == k for k, one in enumerate(history, 1))
+    except Exception as error:  # whatever a damaged file makes of a reader
+        raise _corrupt(path, error) from None
     if found != plain(run) or not ok:
         raise wrong("out", f"{path}, a checkpoint of another run", "this run's; delete it to start again")
     return state
+
+
+def _corrupt(path: Path, error: Exception) -> ValueError:
+    return wrong(
+        "out", f"{path}, which cannot be read ({type(error).__name__})", "a checkpoint; delete it to start again"
+    )
+
+
+def _whole(directory: Path) -> bool:
+    """Whether what a finished run's state is turned into is there and can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(directory / MODEL, framework="np") as model, open(directory / ACTIVATIONS, "rb") as file:
+            arrays = np.load(file)
+            return bool(model.keys()) and all(len(arrays[key]) for key in arrays) and (directory / METRICS).exists()
+    except (OSError, ValueError, EOFError, SafetensorError, zlib.error, zipfile.BadZipFile):
+        return False
 
 
 def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:

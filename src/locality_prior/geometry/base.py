@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from locality_prior._check import wrong
+
 
 class Geometry(ABC):
     """Places for units, and the distances between them. Immutable; equal when made equal."""
@@ -41,8 +43,8 @@ class Geometry(ABC):
             rows: numbers of the target units wanted, (r,); None: all of them.
 
         Returns:
-            (len(self), len(other)), or (r, len(other)), float64 on the CPU, in units of ``other``'s spacing; inf
-            where there is no way between two units.
+            (len(self), len(other)), or (r, len(other)), float64 on the CPU, in units of ``other``'s spacing
+            (physical where a ``spacing`` or coordinates are given); inf where there is no way between two units.
 
         Raises:
             ValueError: the two geometries cannot meet.
@@ -52,6 +54,8 @@ class Geometry(ABC):
         source = self if other is None else other
         if rows is None:
             rows = torch.arange(len(self))
+        elif len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
+            raise wrong("rows", f"{int(rows.min())} to {int(rows.max())}", f"units from 0 to {len(self) - 1}")
         return meet(self, source, rows)
 
     def with_channels(self, channels: int) -> Geometry:

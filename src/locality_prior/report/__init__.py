@@ -6,6 +6,7 @@ import base64
 import importlib.resources
 from pathlib import Path
 
+from locality_prior._check import wrong
 from locality_prior._files import replacing, write_text
 from locality_prior.experiments import measure
 from locality_prior.experiments.config import read_study
@@ -24,6 +25,9 @@ def write(directory: Path) -> Path:
 
     study = read_study(directory)
     summary = measure.read_summary(directory)
+    told = (summary.get("seeds"), list(summary.get("conditions", {})))
+    if told != (list(study.seeds), list(study.conditions)):
+        raise wrong("directory", f"{directory} with a summary of other runs than its study's", "one analysed since")
     kept = measure.read_all(directory, study)
 
     (directory / FIGURES).mkdir(exist_ok=True)

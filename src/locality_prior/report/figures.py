@@ -25,6 +25,9 @@ from locality_prior.geometry import Grid, Line
 from locality_prior.prior import Prior
 from locality_prior.report.tables import title
 
+#: The most units of a sheet whose whole prior is drawn up for its numbers.
+LARGEST = 1 << 14
+
 Runs = dict[tuple[str, int], Measured]
 
 
@@ -248,11 +251,14 @@ def _seeds(study: Study, kept: Runs) -> Picture:
 
 def draw_priors(sheets: list[str], cost: str, path: Path) -> list[str]:
     """Draw, into ``path``, the signal that each sheet's centre and first unit receive; a line of numbers a sheet."""
-    if path.suffix not in (".png", ".pdf", ".svg"):
+    if path.suffix.lower() not in (".png", ".pdf", ".svg") or path.is_dir():
         raise wrong("out", str(path), "a file named .png, .pdf or .svg")
     if not path.parent.is_dir():
         raise wrong("out", str(path), f"a directory that is there ({path.parent} is not)")
     grids, price = [_grid(sheet) for sheet in sheets], costs.parse(cost)
+    for grid in grids:
+        if len(grid) > LARGEST:
+            raise wrong("sheet", f"{grid!r} of {len(grid):,} units", f"at most {LARGEST:,}")
     figure = Figure(figsize=(7.2, 3.2 * len(grids)), layout="constrained")
     said = []
     for row, sheet in zip(figure.subplots(len(grids), 2, squeeze=False), grids, strict=True):
@@ -265,7 +271,7 @@ def draw_priors(sheets: list[str], cost: str, path: Path) -> list[str]:
         for ax, unit in zip(row, (centre(sheet), 0), strict=True):
             plots.transmitted_signal(p[unit], sheet, unit, ax)
     with replacing(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=200)
+        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=200)
     return [*said, str(path)]
 
 
