@@ -128,7 +128,14 @@ def test_a_killed_reproduce_goes_on_to_the_same_bits(
 ) -> None:
     out = tmp_path / "killed"
     command = reproduce(root, out, "--epochs", "40")
-    process = subprocess.Popen([*COMMAND, *command], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell's background jobs, and so these tests in one, are started deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     state = out / "runs" / "local-seed1" / "state.pt"
     wait_for(lambda: state.exists() and epochs(state) >= 2)
     process.send_signal(blow)

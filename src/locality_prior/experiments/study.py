@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,7 +63,21 @@ def _processes(jobs: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(["locality_prior.experiments.train", "lightning_fabric"])
+        _start_server()
     return ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
+
+
+def _start_server() -> None:
+    """Start the fork server deaf to Ctrl-C, which it would otherwise answer with a traceback while it imports."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # where signals cannot be set; the executor starts it
+    from multiprocessing import forkserver  # here, since not every system has it
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_interrupts() -> None:
