@@ -33,10 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{PROGRAM}: error: the commands need {error.name}: {hint}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(
-            f"{PROGRAM}: error: {error.filename}: {error.strerror}, expected a file or directory to use",
-            file=sys.stderr,
-        )
+        said = f"{error.filename}: {error.strerror}, expected a file or directory to use"
+        print(f"{PROGRAM}: error: {_one_line(error) if error.filename is None else said}", file=sys.stderr)
         return 2
     except (ValueError, TypeError, RuntimeError) as error:
         print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)

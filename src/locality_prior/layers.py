@@ -21,7 +21,7 @@ from locality_prior.cost import Cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry
 from locality_prior.prior import Prior, Table, resolve
-from locality_prior.sparse import Pattern, sparse_linear, worthwhile
+from locality_prior.sparse import Pattern, pattern_for, sparse_linear
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -94,9 +94,8 @@ class LocalityLinear(nn.Module):
         source, target = resolve(self.in_features, self.out_features, source, target)
         #: The rule by which P is made: source, target, cost and rescaling, in float64.
         self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale)
-        sparse = backend in ("windowed", "wires") or (backend == "auto" and worthwhile(self.rule))
         #: The wires, where the layer computes with them alone; None where it is dense.
-        self.pattern = Pattern(self.rule, backend) if sparse else None
+        self.pattern = pattern_for(self.rule, backend)
         shape = (self.out_features, self.in_features) if self.pattern is None else (self.pattern.wires.count,)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None

@@ -90,7 +90,11 @@ def read(directory: Path) -> Measured:
 
 def analyse_run(directory: Path) -> dict[str, Any]:
     """Measure the finished run in ``directory``, and keep the numbers there as ``analysis.json``."""
-    numbers = _numbers(read(directory))
+    return _analyse(directory, read(directory))
+
+
+def _analyse(directory: Path, kept: Measured) -> dict[str, Any]:
+    numbers = _numbers(kept)
     _write(directory / ANALYSIS, numbers)
     return numbers
 
@@ -124,7 +128,7 @@ def analyse_study(directory: Path) -> dict[str, Any]:
     """Measure every run of the study in ``directory``, compare them, and keep the comparison as ``summary.json``."""
     study = read_study(directory)
     kept = read_all(directory, study)
-    numbers = {key: analyse_run(run_directory(directory, *key)) for key in kept}
+    numbers = {key: _analyse(run_directory(directory, *key), one) for key, one in kept.items()}
     compared = {name: _compare(study, kept, numbers, name) for name in study.conditions if name != CONTROL}
     summary = {
         "experiment": study.experiment,

@@ -8,6 +8,6 @@ with the window of source units within their reach.
 from locality_prior.sparse.function import Kernel as Kernel
 from locality_prior.sparse.function import sparse_linear as sparse_linear
 from locality_prior.sparse.pattern import Pattern as Pattern
-from locality_prior.sparse.pattern import worthwhile as worthwhile
+from locality_prior.sparse.pattern import pattern_for as pattern_for
 from locality_prior.sparse.rows import Rows as Rows
 from locality_prior.sparse.windows import Windows as Windows

@@ -91,7 +91,12 @@ class Pattern:
         return self.__dict__ | {"_made": {}}
 
 
-def worthwhile(rule: Prior) -> bool:
-    """Whether a layer is worth computing wire by wire: large, and with few of its pairs wired."""
+def pattern_for(rule: Prior, backend: str) -> Pattern | None:
+    """The wires to compute with; None for "dense", and under "auto" for a layer that is small or has many wires."""
+    if backend in ("windowed", "wires"):
+        return Pattern(rule, backend)
     pairs = rule.shape[0] * rule.shape[1]
-    return rule.cost.reach < float("inf") and pairs >= SMALL and rule.wires().count <= FULL * pairs
+    if backend == "dense" or rule.cost.reach == float("inf") or pairs < SMALL:
+        return None
+    pattern = Pattern(rule, backend)
+    return pattern if pattern.wires.count <= FULL * pairs else None
