@@ -20,17 +20,28 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import locality_prior as lp
 from locality_prior.cost import Cost
 from locality_prior.geometry import near
-from locality_prior.sparse import pattern as pattern_module
+from locality_prior.sparse.compiled import CompiledRows, library
 from locality_prior.sparse.windows import tiles
 
 BOUNDED = {name: row for name, row in COSTS.items() if row[0].reach < math.inf}
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 3e-2}
 
-backends = pytest.mark.parametrize("backend", ["windowed", "wires"])
+#: "wires" is computed in C where there is a compiler, and by torch.sparse where there is none: both are tested.
+backends = pytest.mark.parametrize("backend", ["windowed", "wires", "wires in torch"], indirect=True)
 meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
 costs = pytest.mark.parametrize(("cost", "price"), BOUNDED.values(), ids=BOUNDED)
 rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name, _, without_compiler = str(request.param).partition(" in ")
+    if without_compiler:
+        monkeypatch.setattr(CompiledRows, "serves", lambda *_: False)
+    elif name == "wires" and library(torch.float32) is None:
+        pytest.skip("there is no C compiler here to make the compiled way with")
+    return name
 
 
 def agree(actual: Tensor, expected: object) -> None:
@@ -284,18 +295,37 @@ def test_random_sheets_and_radii(seed: int) -> None:
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
+def local(radius: float, side: int = 32, **options: object) -> lp.LocalityLinear:
+    sheet = lp.Grid(side, side)
+    cost = lp.cost.Flat().within(radius)
+    return lp.LocalityLinear(side**2, side**2, source=sheet, target=sheet, cost=cost, **options)  # type: ignore[arg-type]
+
+
 def test_auto_is_dense_where_that_is_quicker() -> None:
     assert small("auto").pattern is None  # small
-    sheet = lp.Grid(32, 32)
-    assert lp.LocalityLinear(1024, 1024, source=sheet, target=sheet).pattern is None  # no end
-    near_full = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(20))
-    assert near_full.pattern is None
-    local = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(2))
-    assert local.pattern is not None
-    assert "backend='wires'" in repr(local)
-    wide = lp.LocalityLinear(1024, 1024, source=sheet, target=sheet, cost=lp.cost.Flat().within(6))
-    assert "backend='windowed'" in repr(wide)
-    assert "backend='windowed'" in repr(local.bfloat16())  # torch's sparse products do not serve it
+    assert lp.LocalityLinear(1024, 1024).pattern is None  # no end
+    assert local(20).pattern is None  # nearly all pairs have a wire
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_auto_says_what_it_chose(compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiler and library(torch.float32) is None:
+        pytest.skip("there is no C compiler here")
+    if not compiler:
+        monkeypatch.setattr(CompiledRows, "serves", lambda *_: False)
+    few, many = local(2), local(6)
+    assert "backend='auto' (wires, " + ("compiled)" if compiler else "torch.sparse)") in repr(few)
+    assert "backend='auto' (" + ("wires, compiled)" if compiler else "windowed)") in repr(many)
+    assert "backend='auto' (windowed)" in repr(few.bfloat16())  # which no sparse product serves
+    assert "backend='windowed'" in repr(local(2, backend="windowed"))
+    x = torch.randn(3, 1024, dtype=torch.bfloat16)
+    assert_close(few(x), lp.fold(few)(x), rtol=0.05, atol=0.05)
+
+
+def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    for compiler in ("false", "no-such-compiler"):
+        monkeypatch.setenv("CC", compiler)
+        assert library.__wrapped__(torch.float32) is None
 
 
 @backends
@@ -392,8 +422,3 @@ def test_folding_what_is_too_large_takes_a_word(backend: str, monkeypatch: pytes
     with pytest.raises(ValueError, match="dense: got False"):
         lp.fold(nn.Sequential(layer))
     assert_close(lp.fold(nn.Sequential(layer), dense=True)(x), layer(x))
-
-
-def test_the_measured_rule_is_what_it_says() -> None:
-    assert pattern_module.SMALL == 1 << 20
-    assert pattern_module.FEW == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,34 +17,38 @@ Values = Tensor | Table
 
 
 class Workspace:
-    """A buffer for P∘W that a layer uses again at every step.
+    """Buffers that a layer uses again at every step: what is allocated anew costs more than what is computed.
 
-    ``stamp`` tells which product it holds: a backward pass whose forward product was overwritten makes it again. The
-    lock keeps two threads from it; a copied or pickled layer gets an empty one.
+    ``stamp`` tells which forward pass they hold: a backward pass whose forward was overwritten makes them again. The
+    lock keeps two threads from them; a copied or pickled layer gets an empty one.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stamp = 0
-        self._buffer: Tensor | None = None
-        self._key: object = None
+        self._buffers: dict[str, tuple[object, Tensor]] = {}
+
+    def buffer(self, name: str, shape: Sequence[int], like: Tensor, zeros: bool = False) -> Tensor:
+        """The buffer ``name``, with what was last written to it; made anew (of zeros, if asked) for another shape."""
+        # work queued on another CUDA stream may still read a buffer: a stream gets its own
+        stream = torch.cuda.current_stream(like.device) if like.is_cuda else None
+        key = (tuple(shape), like.dtype, like.device, stream)
+        kept, buffer = self._buffers.get(name, (None, like))
+        if kept != key:
+            with torch.inference_mode(False):  # it outlives an inference-mode block that happens to be first
+                buffer = (torch.zeros if zeros else torch.empty)(shape, device=like.device, dtype=like.dtype)
+            self._buffers[name] = key, buffer
+        return buffer
 
     def fill(self, weight: Tensor, prior: Values) -> Tensor:
-        """P∘W in the buffer, under a new stamp. The lock must be held."""
-        # work queued on another CUDA stream may still read the buffer: a stream gets its own
-        stream = torch.cuda.current_stream(weight.device) if weight.is_cuda else None
-        key = (weight.device, weight.dtype, weight.shape, stream)
-        if self._buffer is None or key != self._key:
-            with torch.inference_mode(False):  # it outlives an inference-mode block that happens to be first
-                self._buffer = torch.empty(weight.shape, device=weight.device, dtype=weight.dtype)
-            self._key = key
+        """P∘W in a buffer, under a new stamp. The lock must be held."""
         self.stamp += 1
-        return multiply(weight, prior, out=self._buffer)
+        return multiply(weight, prior, out=self.buffer("product", weight.shape, weight))
 
     def again(self, stamp: int, weight: Tensor, prior: Values) -> tuple[Tensor, int]:
         """The product of ``stamp``, made again if it was overwritten. The lock must be held."""
-        if stamp == self.stamp and self._buffer is not None:
-            return self._buffer, stamp
+        if stamp == self.stamp:
+            return self.buffer("product", weight.shape, weight), stamp
         return self.fill(weight, prior), self.stamp
 
     def __deepcopy__(self, memo: Any) -> Workspace:

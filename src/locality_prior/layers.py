@@ -162,10 +162,19 @@ class LocalityLinear(nn.Module):
             raise wrong("x", f"shape {tuple(x.shape)}", f"(…, {self.in_features})")
         if x.dtype != self.weight.dtype and not self._autocasts(x):
             raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {self.weight.dtype}")
-        if self.pattern is not None:
-            targets, sources = self.pattern.ends(self.weight.device)
+        pattern = self.pattern
+        if pattern is not None:
+            targets, sources = pattern.ends(self.weight.device)
             return sparse_linear(
-                x, self.weight, self.prior, self.bias, self.pattern.kernel, targets, sources, self.out_features
+                x,
+                self.weight,
+                self.prior,
+                self.bias,
+                lambda rows: pattern.kernel(rows.dtype, rows.device),
+                targets,
+                sources,
+                self.out_features,
+                self._workspace,
             )
         if self.rule.flat:
             return nn.functional.linear(x, self.weight, self.bias)
@@ -223,7 +232,7 @@ class LocalityLinear(nn.Module):
         return (
             f"{self.in_features}, {self.out_features}, {sides}, cost={self.cost}"
             f"{', rescale=True' if self.rescale else ''}{'' if self.bias is not None else ', bias=False'}"
-            f"{'' if self.pattern is None else f', {self.pattern.wires.count} wires, {self._way()}'}"
+            f"{'' if self.pattern is None else f', {self.pattern.wires.count} wires, {self._way(self.pattern)}'}"
         )
 
     def _prior(self) -> Values:
@@ -243,9 +252,8 @@ class LocalityLinear(nn.Module):
         if not self.rule.flat or self.pattern is not None:
             self._prior()
 
-    def _way(self) -> str:
-        assert self.pattern is not None
-        return f"backend={self.pattern.choice(self.weight.dtype, self.weight.device)!r}"
+    def _way(self, pattern: Pattern) -> str:
+        return pattern.describe(self.weight.dtype, self.weight.device)
 
     def _autocasts(self, x: Tensor) -> bool:
         """Whether autocast brings ``x`` and the weight to one dtype: all floating-point ones but float64."""

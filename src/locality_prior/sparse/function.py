@@ -8,21 +8,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from locality_prior.functional import not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import Workspace, not_autocast, ordinary, ordinary_backward
 
 
 class Kernel(Protocol):
     """A way to multiply with the matrix V of the wires, (out, in), whose values come as (wires,)."""
 
-    dtypes: tuple[torch.dtype, ...]
-
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(n, in), (wires,) → (n, out), and what the backward uses again."""
+    def forward(
+        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+    ) -> tuple[Tensor, Any]:
+        """V x + b: (n, in), (wires,), (out,) → (n, out), and what its backward uses again, if ``training``."""
 
     def backward(
-        self, grad: Tensor, kept: tuple[Tensor, ...], need_x: bool, need_v: bool
+        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """(n, out) → (n, in), (wires,)."""
+        """Gradients of x, (n, in), where V is given, and of V, (wires,), where x is, from that of y, (n, out)."""
 
 
 def sparse_linear(
@@ -30,10 +30,11 @@ def sparse_linear(
     weight: Tensor,
     prior: Tensor,
     bias: Tensor | None,
-    kernel: Callable[[torch.dtype, torch.device], Kernel],
+    kernel: Callable[[Tensor], Kernel],
     targets: Tensor,
     sources: Tensor,
     out_features: int,
+    workspace: Workspace,
 ) -> Tensor:
     """y = (P∘W) x + b over the wires.
 
@@ -42,25 +43,28 @@ def sparse_linear(
         weight: W on the wires, (wires,), in row-major order.
         prior: P on the wires, (wires,); it gets no gradient here.
         bias: b, (out,).
-        kernel: gives the way to multiply in ordinary eager code; elsewhere (compiled, traced or transformed code, a
-            backward that is differentiated) the plain formula runs, which gathers and sums wire by wire.
+        kernel: gives the way to multiply with an input (n, in) in ordinary eager code; elsewhere (compiled, traced or
+            transformed code, a backward that is differentiated) the plain formula runs, which gathers and sums wire by
+            wire.
         targets, sources: the units at the two ends of each wire, (wires,).
         out_features: number of target units.
+        workspace: buffers that may be used from step to step; another thread at work has its own.
 
     Returns:
-        (…, out).
+        (…, out), of which a batch of vectors is laid out unit by unit, as the next sparse layer reads it.
     """
     if not not_autocast(x):
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
+        bias = None if bias is None else bias.to(kind)
     rows = x.reshape(-1, x.shape[-1])
     if ordinary(rows, weight) and len(rows):
-        way = kernel(rows.dtype, rows.device)
-        y: Tensor = _SparseLinear.apply(rows, weight, prior, way, targets, sources, out_features)
+        y: Tensor = _SparseLinear.apply(
+            rows, weight, bias, prior, kernel(rows), targets, sources, workspace, torch.is_grad_enabled()
+        )
     else:
         y = _plain(rows, weight * prior, targets, sources, out_features)
-    if bias is not None:
-        y = y + bias.to(y.dtype)
+        y = y if bias is None else y + bias
     return y.reshape(*x.shape[:-1], out_features)
 
 
@@ -76,19 +80,29 @@ class _SparseLinear(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         prior: Tensor,
         kernel: Kernel,
         targets: Tensor,
         sources: Tensor,
-        out_features: int,
+        workspace: Workspace,
+        grad_enabled: bool,
     ) -> Tensor:
         need_x, need_weight, *_ = ctx.needs_input_grad
         # as nn.Linear does: W is held, and guarded against change, only if the input wants its gradient
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
-        y, kept = kernel.forward(x, weight * prior)
-        ctx.kept = kept if need_x or need_weight else None
         ctx.prior, ctx.kernel, ctx.ends, ctx.in_features = prior, kernel, (targets, sources), x.shape[1]
-        return y
+        mine = workspace.lock.acquire(blocking=False)
+        ctx.workspace = workspace if mine else Workspace()
+        try:
+            training = grad_enabled and any(ctx.needs_input_grad[:3])
+            v = ctx.workspace.fill(weight, prior)
+            y, ctx.kept = kernel.forward(x, v, bias, ctx.workspace, training)
+            ctx.stamp = ctx.workspace.stamp
+            return y
+        finally:
+            if mine:
+                workspace.lock.release()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -97,7 +111,11 @@ class _SparseLinear(torch.autograd.Function):
         need_x, need_weight, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
         if ordinary_backward(grad):
-            grad_x, grad_weight = ctx.kernel.backward(grad, ctx.kept, need_x, need_weight)
+            v = None
+            with ctx.workspace.lock:
+                if need_x:
+                    v, ctx.stamp = ctx.workspace.again(ctx.stamp, weight, ctx.prior)
+                grad_x, grad_weight = ctx.kernel.backward(grad, x if need_weight else None, v, ctx.kept, ctx.workspace)
             if grad_weight is not None:
                 grad_weight.mul_(ctx.prior)
         else:
@@ -106,4 +124,5 @@ class _SparseLinear(torch.autograd.Function):
                 grad_x = _plain(grad, weight * ctx.prior, sources, targets, ctx.in_features)
             if need_weight:
                 grad_weight = (grad.index_select(1, targets) * x.index_select(1, sources)).sum(0) * ctx.prior
-        return grad_x, grad_weight, None, None, None, None, None
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias, *[None] * 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,15 +10,16 @@ from torch import Tensor
 
 from locality_prior._check import wrong
 from locality_prior.prior import Prior
+from locality_prior.sparse.compiled import CompiledRows
 from locality_prior.sparse.function import Kernel
 from locality_prior.sparse.rows import Rows
-from locality_prior.sparse.windows import TILE, Windows, tiles
+from locality_prior.sparse.windows import Windows, best_tiles
 
 #: Fewer pairs than this are quicker dense.
 SMALL = 1 << 20
 #: So are layers with more than this share of all pairs wired.
-FULL = 0.2
-#: With at most so many wires to a unit, rows are quicker than windows on a CPU.
+FULL = 0.3
+#: Without a compiler, rows are quicker than windows on a CPU with at most so many wires to a unit.
 FEW = 64
 
 
@@ -56,8 +58,16 @@ class Pattern:
         """The way taken: what was asked for, or the one that was measured to be quicker."""
         if self.backend != "auto":
             return self.backend
-        few = self.wires.count <= FEW * self.wires.shape[0]
-        return "wires" if few and device.type == "cpu" and dtype in Rows.dtypes else "windowed"
+        few = self.wires.count <= FEW * self.wires.shape[0] and device.type == "cpu" and Rows.serves(dtype, device)
+        return "wires" if few or CompiledRows.serves(self.wires, dtype, device) else "windowed"
+
+    def describe(self, dtype: torch.dtype, device: torch.device) -> str:
+        """The backend, and what it comes to in ``dtype`` on ``device``."""
+        way = self.choice(dtype, device)
+        notes = [way] if self.backend == "auto" else []
+        if way == "wires":
+            notes.append("compiled" if CompiledRows.serves(self.wires, dtype, device) else "torch.sparse")
+        return f"backend={self.backend!r}" + (f" ({', '.join(notes)})" if notes else "")
 
     def kernel(self, dtype: torch.dtype, device: torch.device) -> Kernel:
         """What multiplies with the wires in ``dtype`` on ``device``.
@@ -65,15 +75,19 @@ class Pattern:
         Raises:
             ValueError: "wires" in a dtype that torch's sparse products do not serve.
         """
-        name = self.choice(dtype, device)
-        if name == "wires" and dtype not in Rows.dtypes:
-            raise wrong("backend", f"'wires' in {dtype}", "float32 or float64, or backend='windowed'")
-        if (name, device) not in self._made:
-            if name == "wires":
-                self._made[name, device] = Rows(self.wires, device)
-            else:
-                self._made[name, device] = Windows(self.wires, tiles(self._positions, TILE), device)
-        made: Kernel = self._made[name, device]
+        if self.choice(dtype, device) == "windowed":
+            made = lambda: Windows(self.wires, best_tiles(self._positions, self.wires), device)  # noqa: E731
+            return self._make(Windows, device, made)
+        if CompiledRows.serves(self.wires, dtype, device):
+            return self._make(CompiledRows, device, lambda: CompiledRows(self.wires))
+        if Rows.serves(dtype, device):
+            return self._make(Rows, device, lambda: Rows(self.wires, device))
+        raise wrong("backend", f"'wires' in {dtype} on {device.type}", "float32 or float64, or backend='windowed'")
+
+    def _make(self, kind: type, device: torch.device, make: Callable[[], Kernel]) -> Kernel:
+        if (kind, device) not in self._made:
+            self._made[kind, device] = make()
+        made: Kernel = self._made[kind, device]
         return made
 
     def gather(self, matrix: Tensor) -> Tensor:

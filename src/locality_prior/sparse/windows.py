@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from locality_prior.functional import Workspace
 from locality_prior.prior import Wires
 
-#: Units of a tile where nothing else is asked for: 8×8 on a sheet.
-TILE = 64
+#: Units of a tile, to choose from.
+TILES = (16, 32, 64, 128)
+#: What a unit seen by a tile costs, in entries of its block: it is gathered, and its gradient scattered.
+SEEN = 16
+#: How many tiles the choice looks at.
+LOOKED_AT = 64
 
 
 class Windows:
@@ -21,8 +27,6 @@ class Windows:
         tiles: tile numbers of the target units, (out,), from :func:`tiles`.
         device: where to compute.
     """
-
-    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
     def __init__(self, wires: Wires, tiles: Tensor, device: torch.device) -> None:
         out, features = self.shape = wires.shape
@@ -45,6 +49,7 @@ class Windows:
         window[pairs // features * wide + column] = pairs % features
 
         self.blocks = (n, tall, wide)
+        self.padded = n * tall > out
         self.place = place.to(device)
         self.window = window.to(device)
         self.at = (place[rows] * wide + column[which]).to(device)
@@ -54,30 +59,57 @@ class Windows:
         """Entries of all blocks, padding included."""
         return math.prod(self.blocks)
 
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Σ_j V_ij x_j, (n, out), of x (n, in) and V (wires,); and what the backward uses again."""
-        tiles, _, wide = self.blocks
-        filled = v.new_zeros(self.entries).index_copy_(0, self.at, v).view(self.blocks)
-        seen = x.t().contiguous().index_select(0, self.window).view(tiles, wide, len(x))
-        y = torch.bmm(filled, seen).flatten(0, 1)
-        return y.index_select(0, self.place).t(), (filled, seen)
+    def forward(
+        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+    ) -> tuple[Tensor, Any]:
+        """V x + b, (n, out), of x (n, in), V (wires,) and b (out,)."""
+        tiles, tall, _ = self.blocks
+        # while V stays as it is, so do the blocks (on a GPU, to compare would be to wait)
+        filled = self._fill(v, space, compare=not training and not v.is_cuda)
+        seen = self._see(x, space)
+        y = torch.bmm(filled, seen, out=space.buffer("tiled", (tiles, tall, len(x)), x))
+        y = y.flatten(0, 1).index_select(0, self.place).t()
+        return y if bias is None else y.add_(bias), space.stamp
 
     def backward(
-        self, grad: Tensor, kept: tuple[Tensor, ...], need_x: bool, need_v: bool
+        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of x, (n, in), and of V, (wires,), where needed, from that of y, (n, out)."""
-        tiles, tall, _ = self.blocks
-        (filled, seen), grad_x, grad_v, n = kept, None, None, len(grad)
-        tiled = grad.new_zeros(tiles * tall, n).index_copy_(0, self.place, grad.t()).view(tiles, tall, n)
-        if need_x:
-            from_tiles = torch.bmm(filled.transpose(1, 2), tiled).flatten(0, 1)
-            grad_x = grad.new_zeros(self.shape[1], n).index_add_(0, self.window, from_tiles).t()
-        if need_v:
-            grad_v = torch.bmm(tiled, seen.transpose(1, 2)).view(-1).index_select(0, self.at)
+        """Gradients of x, (n, in), and of V, (wires,), from that of y, (n, out)."""
+        tiles, tall, wide = self.blocks
+        grad_x, grad_v, n = None, None, len(grad)
+        current = kept == space.stamp
+        tiled = space.buffer("tiled", (tiles, tall, n), grad)
+        if self.padded:
+            tiled.zero_()
+        tiled.view(tiles * tall, n).index_copy_(0, self.place, grad.t())
+        if v is not None:
+            filled = space.buffer("filled", self.blocks, v) if current else self._fill(v, space)
+            back = torch.bmm(filled.transpose(1, 2), tiled, out=space.buffer("back", (tiles, wide, n), grad))
+            grad_x = grad.new_zeros(self.shape[1], n).index_add_(0, self.window, back.view(-1, n)).t()
+        if x is not None:
+            seen = space.buffer("seen", (tiles, wide, n), x) if current else self._see(x, space)
+            grads = torch.bmm(tiled, seen.transpose(1, 2), out=space.buffer("grads", self.blocks, grad))
+            grad_v = grads.view(-1).index_select(0, self.at)
         return grad_x, grad_v
 
+    def _fill(self, v: Tensor, space: Workspace, compare: bool = False) -> Tensor:
+        """V in blocks, (tiles, tall, wide)."""
+        filled = space.buffer("filled", self.blocks, v, zeros=True)
+        held = space.buffer("values", v.shape, v, zeros=True)
+        if not (compare and torch.equal(held, v)):
+            filled.view(-1).index_copy_(0, self.at, v)
+            held.copy_(v)
+        return filled
 
-def tiles(positions: Tensor, tile: int = TILE) -> Tensor:
+    def _see(self, x: Tensor, space: Workspace) -> Tensor:
+        """What each tile sees of x, (tiles, wide, n)."""
+        tiles, _, wide = self.blocks
+        seen = space.buffer("seen", (tiles, wide, len(x)), x)
+        torch.index_select(x.t().contiguous(), 0, self.window, out=seen.view(-1, len(x)))
+        return seen
+
+
+def tiles(positions: Tensor, tile: int) -> Tensor:
     """Compact tiles of at most ``tile`` units: halves along the widest side, and again, as a k-d tree.
 
     Args:
@@ -105,3 +137,26 @@ def tiles(positions: Tensor, tile: int = TILE) -> Tensor:
     for k, part in enumerate(parts):
         number[part] = k
     return number
+
+
+def best_tiles(positions: Tensor, wires: Wires) -> Tensor:
+    """Tiles of the size that was measured to be quickest: larger ones gather less, and multiply more zeros.
+
+    The measure is the entries of the blocks and ``SEEN`` times the units in the windows, of some of the tiles.
+    """
+    best, least = torch.empty(0), math.inf
+    for size in TILES:
+        numbers = tiles(positions, size)
+        n = int(numbers.max()) + 1
+        looked_at = torch.linspace(0, n - 1, min(n, LOOKED_AT), dtype=torch.float64).long()
+        order = torch.argsort(numbers, stable=True)
+        ends = torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(numbers).cumsum(0)])
+        wide = 0
+        for tile in looked_at.tolist():
+            units = order[ends[tile] : ends[tile + 1]].tolist()
+            seen = torch.cat([wires.sources[wires.ends[i] : wires.ends[i + 1]] for i in units])
+            wide = max(wide, int((seen.bincount() > 0).sum()))
+        price = n * wide * (min(size, len(positions)) + SEEN)
+        if price < least:
+            best, least = numbers, price
+    return best

@@ -1,0 +1,97 @@
+/* Products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
+ *
+ * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs values[order[k]], or
+ * values[k] where order is null. A panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers
+ * while the wires of a unit go by. Every sum is made by one thread in the order of the wires: the result does not
+ * depend on the number of threads.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+typedef REAL real;
+typedef real vector __attribute__((vector_size(32)));
+/* the same, wherever torch put the panel */
+typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+#define LANES ((int64_t)(32 / sizeof(real)))
+/* units that a thread takes at a time: enough to share their sources in its cache */
+#define UNITS 64
+
+#define ROWS(body)                                                              \
+    _Pragma("omp parallel for schedule(dynamic, 1) num_threads((int)threads)")  \
+    for (int64_t first = 0; first < rows; first += UNITS)                       \
+        for (int64_t i = first; i < rows && i < first + UNITS; i++) body
+
+/* y[i] = bias[i] + Σ_k values[k] x[sources[k]]; bias may be null */
+#define PRODUCT(WIDTH)                                                                                            \
+    void product_##WIDTH(int64_t rows, int64_t threads, const int64_t *ends, const int32_t *sources,              \
+                         const int32_t *order, const real *values, const real *bias, const real *x, real *y) {    \
+        ROWS({                                                                                                    \
+            vector sum[WIDTH];                                                                                    \
+            _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) sum[w] = (bias ? bias[i] : 0) + (vector){0};  \
+            for (int64_t k = ends[i]; k < ends[i + 1]; k++) {                                                     \
+                const real value = values[order ? order[k] : k];                                                  \
+                const loaded *from = (const loaded *)(x + WIDTH * LANES * sources[k]);                            \
+                _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) sum[w] += value * from[w];                \
+            }                                                                                                     \
+            loaded *to = (loaded *)(y + i * WIDTH * LANES);                                                       \
+            _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) to[w] = sum[w];                               \
+        })                                                                                                        \
+    }
+
+/* gradient[k] = y[i] · x[sources[k]] for the wires k of row i, added where an earlier panel wrote */
+#define GRADIENT(WIDTH)                                                                                           \
+    void gradient_##WIDTH(int64_t rows, int64_t threads, const int64_t *ends, const int32_t *sources, int64_t add, \
+                          const real *y, const real *x, real *gradient) {                                         \
+        ROWS({                                                                                                    \
+            const loaded *to = (const loaded *)(y + i * WIDTH * LANES);                                           \
+            vector row[WIDTH];                                                                                    \
+            _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) row[w] = to[w];                               \
+            for (int64_t k = ends[i]; k < ends[i + 1]; k++) {                                                     \
+                const loaded *from = (const loaded *)(x + WIDTH * LANES * sources[k]);                            \
+                vector sum = row[0] * from[0];                                                                    \
+                _Pragma("GCC unroll 8") for (int w = 1; w < WIDTH; w++) sum += row[w] * from[w];                  \
+                real total = add ? gradient[k] : 0;                                                               \
+                for (int64_t lane = 0; lane < LANES; lane++) total += sum[lane];                                  \
+                gradient[k] = total;                                                                              \
+            }                                                                                                     \
+        })                                                                                                        \
+    }
+
+PRODUCT(1) PRODUCT(2) PRODUCT(4) PRODUCT(8)
+GRADIENT(1) GRADIENT(2) GRADIENT(4) GRADIENT(8)
+
+/* A batch x (n, units), whose examples lie `step` apart, as a panel (units, width), filled up with zeros. Line by line
+ * of x: at steps of a power of two, its lines would push each other from cache before they are used up. */
+#define LINE (64 / (int64_t)sizeof(real))
+#define LINES(body)                                                              \
+    _Pragma("omp parallel for schedule(static) num_threads((int)threads)")       \
+    for (int64_t first = 0; first < units; first += LINE) {                      \
+        const int64_t here = units - first < LINE ? units - first : LINE;        \
+        body                                                                     \
+    }
+void pack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step, const real *x, real *panel) {
+    LINES({
+        real *to = panel + first * width;
+        if (n < width) memset(to, 0, sizeof(real) * here * width);
+        for (int64_t b = 0; b < n; b++) {
+            const real *from = x + b * step + first;
+            if (here == LINE)
+                for (int64_t u = 0; u < LINE; u++) to[u * width + b] = from[u];
+            else
+                for (int64_t u = 0; u < here; u++) to[u * width + b] = from[u];
+        }
+    })
+}
+
+/* The way back: a panel (units, width) as n examples of x. */
+void unpack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step, const real *panel, real *x) {
+    LINES({
+        real block[8 * LANES][LINE];
+        for (int64_t u = 0; u < here; u++)
+            for (int64_t b = 0; b < n; b++) block[b][u] = panel[(first + u) * width + b];
+        for (int64_t b = 0; b < n; b++) memcpy(x + b * step + first, block[b], sizeof(real) * here);
+    })
+}
