@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from locality_prior.experiments.data import write_idx
 
 TRAIN, TEST = 320, 120
 
 
 def write_mnist(root: Path) -> Path:
     """Write MNIST/raw under ``root``: each class a bright square at its own place, with noise. Returns ``root``."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for part, n in (("train", TRAIN), ("t10k", TEST)):
         labels = (np.arange(n) % 10).astype(np.uint8)
@@ -21,8 +21,5 @@ def write_mnist(root: Path) -> Path:
         for image, label in zip(images, labels, strict=True):
             row, col = 4 + 12 * (label // 5), 2 + 5 * (label % 5)
             image[row : row + 8, col : col + 5] += 180
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(
-            b"\0\0\x08\x03" + struct.pack(">3I", n, 28, 28) + images.tobytes()
-        )
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + struct.pack(">I", n) + labels.tobytes())
+        write_idx(root, part, torch.from_numpy(images), torch.from_numpy(labels))
     return root

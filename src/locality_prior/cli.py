@@ -1,4 +1,4 @@
-"""The command line: ``locality-prior reproduce | train | analyse | report | prior``."""
+"""The command line: ``locality-prior reproduce | train | analyse | report | prior | bench``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from locality_prior._check import wrong
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -78,6 +80,7 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
         ("analyse", _define_analyse, _analyse),
         ("report", _define_report, _report),
         ("prior", _define_prior, _prior),
+        ("bench", _define_bench, _bench),
     ):
         sub = Parser(description=run.__doc__)
         define(sub)
@@ -181,7 +184,7 @@ def _analyse(options: Namespace) -> None:
     directory = Path(options.directory)
     if (directory / STUDY).exists():
         summary = analyse_study(directory)
-        tables.show(summary)
+        tables.show(tables.results(summary), tables.tests(summary))
         print(directory / SUMMARY)
     else:
         print(json.dumps(analyse_run(directory), indent=2))
@@ -210,7 +213,7 @@ def _summarise(directory: Path) -> None:
 
     summary = analyse_study(directory)
     page = report.write(directory)
-    tables.show(summary)
+    tables.show(tables.results(summary), tables.tests(summary))
     print(page)
 
 
@@ -226,6 +229,37 @@ def _prior(options: Namespace) -> None:
 
     for line in figures.draw_priors(options.sheets, options.cost, Path(options.out)):
         print(line)
+
+
+def _define_bench(parser: Any) -> None:
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="the rows to measure (default: all)")
+    parser.add_argument("--device", default="cpu", help="where the layers compute: cpu, cuda …")
+    parser.add_argument("--out", help="a JSON file for the figures")
+
+
+def _bench(options: Namespace) -> None:
+    """Time the layer against what it replaces, in turns, in one run: ratios, above 1 where ours is quicker."""
+    from rich.console import Console
+
+    from locality_prior import bench
+    from locality_prior.report import tables
+
+    out = None if options.out is None else Path(options.out)
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise wrong("out", str(out), "a file in a directory that is there")
+    said = Console(stderr=True)
+    with said.status("measuring …") as status:
+
+        def tell(row: bench.Row) -> None:
+            status.update(f"{row.name}: {row.ratio:.2f}×; going on …")
+            if not said.is_terminal:
+                said.print(f"{row.name} {row.ratio:.2f}")
+
+        rows = bench.bench(options.only, options.device, tell)
+    tables.show(bench.table(rows), prose="detail")
+    if out is not None:
+        bench.write(rows, out, options.device)
+        print(out)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,15 @@ def _download() -> Path:
     return home
 
 
+def write_idx(root: Path, part: str, images: Tensor, labels: Tensor) -> None:
+    """Write images (n, 28, 28), uint8, and labels (n,) as the files of ``part``, "train" or "t10k", of an MNIST."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for kind, values in (("images", images), ("labels", labels.to(torch.uint8))):
+        header = b"\0\0\x08" + bytes([values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+        (raw / f"{part}-{kind}-idx{values.ndim}-ubyte").write_bytes(header + values.numpy().tobytes())
+
+
 def _check_idx(name: str, path: Path) -> tuple[int, ...]:
     """The shape of the IDX file ``path``; raise where it is not one as long as its own header says."""
     if not path.is_file():

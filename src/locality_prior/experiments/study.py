@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -47,8 +48,7 @@ def run_study(
     jobs = {key: run_directory(directory, *key) for key in study.runs()}
     with ExitStack() as stack:
         if executor is None:
-            executor = _processes(len(jobs))
-            stack.callback(_stop, executor)
+            executor = stack.enter_context(processes(len(jobs)))
         futures = {
             executor.submit(job, run, str(jobs[key]), None if root is None else str(root)): key
             for key, run in study.runs().items()
@@ -56,7 +56,9 @@ def run_study(
         _watch(futures, jobs, study.recipe.epochs, console or Console(stderr=True))
 
 
-def _processes(jobs: int) -> ProcessPoolExecutor:
+@contextmanager
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """As many processes as there are cores, and no more than jobs; they end with the block, at work or not."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # not forked from here, since torch's threads do not survive that, but from a server that has only imported
     server = "forkserver" in multiprocessing.get_all_start_methods()
@@ -64,7 +66,11 @@ def _processes(jobs: int) -> ProcessPoolExecutor:
     if server:
         context.set_forkserver_preload(["locality_prior.experiments.train", "lightning_fabric"])
         _start_server()
-    return ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
+    executor = ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
+    try:
+        yield executor
+    finally:
+        _stop(executor)
 
 
 def _start_server() -> None:

@@ -141,8 +141,8 @@ def command(study: Study) -> str:
     return shlex.join(words + (["--also", *also] if also else []))
 
 
-def show(summary: dict[str, Any]) -> None:
-    """Print the comparison to the terminal."""
+def show(*tables: Rows, prose: str = "") -> None:
+    """Print tables, each a header and rows of numbers but for the column called ``prose``, to the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -150,10 +150,10 @@ def show(summary: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    for rows in (results(summary), tests(summary)):
+    for rows in tables:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for k, name in enumerate(rows[0]):
-            table.add_column(name, justify="right" if k else "left", overflow="fold")
+            table.add_column(name, justify="right" if k and name != prose else "left", overflow="fold")
         for row in rows[1:]:
             table.add_row(*row)
         console.print(table)

@@ -1,0 +1,417 @@
+"""Side by side: what the layer costs against what it replaces, in one process and one run, in turns.
+
+Every figure is a ratio, baseline / ours: above 1, ours is quicker, or smaller. A contestant's turn is one call to warm
+up and as many timed ones as fill a moment; the turns go round, and medians over the rounds are compared, so that a slow
+minute of the machine is everybody's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from locality_prior import cost as costs
+from locality_prior._check import wrong
+from locality_prior._files import write_text
+from locality_prior.cost import Cost
+from locality_prior.geometry import Grid
+from locality_prior.layers import LocalityLinear, fold
+
+#: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
+TURN, ROUNDS = 25.0, 11
+#: The sheet of the layers that are compared, and its number of units K.
+SHEET = Grid(64, 64)
+UNITS = len(SHEET)
+#: Radius and batch of the sheets that no dense layer could hold.
+SCALE_RADIUS, SCALE_BATCH = 4, 8
+#: Images of the synthetic MNIST that stands in where there is none.
+SYNTHETIC = {"train": 60_000, "t10k": 10_000}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure: ours against a baseline, in milliseconds or MiB."""
+
+    name: str
+    ours: float
+    baseline: float
+    detail: str
+    unit: Literal["ms", "mib"] = "ms"
+
+    @property
+    def ratio(self) -> float:
+        """Baseline / ours: above 1 is faster, or smaller."""
+        return self.baseline / self.ours
+
+    def plain(self) -> dict[str, Any]:
+        """The row as ``bench.json`` holds it."""
+        return {
+            "name": self.name,
+            f"ours_{self.unit}": self.ours,
+            f"baseline_{self.unit}": self.baseline,
+            "ratio": self.ratio,
+            "detail": self.detail,
+        }
+
+
+Measure = Callable[[str, torch.device], Row]
+
+
+def bench(names: list[str] | None = None, device: str = "cpu", tell: Callable[[Row], None] | None = None) -> list[Row]:
+    """Measure the rows called ``names``, or all of them.
+
+    Args:
+        names: of :data:`ROWS`.
+        device: where the layers compute; ``scale_*`` and ``mnist_epoch`` are of the CPU.
+        tell: called with each row as it is there.
+
+    Raises:
+        ValueError: a row or a device that there is not.
+    """
+    for name in names or []:
+        if name not in ROWS:
+            raise wrong("only", repr(name), f"of {', '.join(ROWS)}")
+    place = _device(device)
+    measured = []
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(_cores())
+        for name, measure in ROWS.items():
+            if names and name not in names:
+                continue
+            torch.manual_seed(0)
+            measured.append(measure(name, place))
+            if tell is not None:
+                tell(measured[-1])
+    finally:
+        torch.set_num_threads(threads)
+    return measured
+
+
+def write(rows: list[Row], path: Path, device: str = "cpu") -> None:
+    """Write ``rows``, and what they were measured on, as JSON."""
+    write_text(path, json.dumps({"machine": machine(device), "rows": [row.plain() for row in rows]}, indent=2) + "\n")
+
+
+def table(rows: list[Row]) -> list[list[str]]:
+    """A header and a row of text for each figure."""
+    header = ["row", "ours", "baseline", "ratio", "detail"]
+    unit = {"ms": "ms", "mib": "MiB"}
+    return [header] + [
+        [r.name, f"{r.ours:.4g} {unit[r.unit]}", f"{r.baseline:.4g} {unit[r.unit]}", f"{r.ratio:.2f}", r.detail]
+        for r in rows
+    ]
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux
+    found = {"cpu": name, "cores": _cores(), "python": platform.python_version(), "torch": torch.__version__}
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {})
+
+
+def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Milliseconds a call of each contestant, the median over ``rounds`` rounds of turns, each begun by another."""
+    calls: dict[str, int] = {}
+    turns: dict[str, list[float]] = {name: [] for name in contestants}
+    for name, call in contestants.items():
+        call()
+        calls[name] = max(1, math.ceil(TURN / _timed(call, 1)))
+    names = list(contestants)
+    for k in range(rounds):
+        for name in names[k % len(names) :] + names[: k % len(names)]:
+            contestants[name]()
+            turns[name].append(_timed(contestants[name], calls[name]))
+    return {name: statistics.median(times) for name, times in turns.items()}
+
+
+def _timed(call: Callable[[], object], times: int) -> float:
+    """Milliseconds a call."""
+    _wait_for_gpu()
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    _wait_for_gpu()
+    return 1000 * (time.perf_counter() - start) / times
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# --- one layer against nn.Linear -------------------------------------------------------------------------------------
+
+
+class Obvious(nn.Linear):
+    """The equation as one would write it down: F.linear(x, W * P, b)."""
+
+    def __init__(self, prior: Tensor) -> None:
+        super().__init__(prior.shape[1], prior.shape[0], device=prior.device)
+        self.prior: Tensor
+        self.register_buffer("prior", prior)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.prior, self.bias)
+
+
+def _step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
+    """Forward, backward and SGD; the input wants its gradient too, as within a network."""
+    device = next(layer.parameters()).device
+    x = torch.randn(batch, units, device=device, requires_grad=True)
+    grad = torch.randn(batch, units, device=device)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+
+    def call() -> None:
+        optimizer.zero_grad()
+        x.grad = None
+        layer(x).backward(grad)
+        optimizer.step()
+
+    return call
+
+
+def _infer(layer: nn.Module, batch: int) -> Callable[[], None]:
+    x = torch.randn(batch, UNITS, device=next(layer.parameters()).device)
+
+    def call() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    return call
+
+
+def _layer(
+    device: torch.device, cost: Cost | None = None, backend: str = "auto", sheet: Grid = SHEET
+) -> LocalityLinear:
+    units = len(sheet)
+    return LocalityLinear(units, units, source=sheet, target=sheet, cost=cost, backend=backend, device=device)
+
+
+def _against(name: str, times: dict[str, float], detail: str) -> Row:
+    return Row(name, times["ours"], times["baseline"], detail)
+
+
+def _dense_step(batch: int) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        linear = nn.Linear(UNITS, UNITS, device=device)
+        times = in_turns({"ours": _step(_layer(device), batch), "baseline": _step(linear, batch)})
+        return _against(name, times, "a full step of the dense layer, linear cost; nn.Linear(4096, 4096)")
+
+    return measure
+
+
+def _reference_step(name: str, device: torch.device) -> Row:
+    ours = _layer(device)
+    times = in_turns({"ours": _step(ours, 64), "baseline": _step(Obvious(ours.prior), 64)})
+    return _against(name, times, "a full step; F.linear(x, W * P, b)")
+
+
+def _folded_inference(name: str, device: torch.device) -> Row:
+    linear = nn.Linear(UNITS, UNITS, device=device)
+    times = in_turns({"ours": _infer(fold(_layer(device)), 64), "baseline": _infer(linear, 64)})
+    return _against(name, times, "batch 64; nn.Linear(4096, 4096)")
+
+
+def _local(radius: float, batch: int, training: bool) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        cost = costs.Linear().within(radius)
+        layers: dict[str, nn.Module] = {"baseline": nn.Linear(UNITS, UNITS, device=device)}
+        layers |= {way: _layer(device, cost, way) for way in ("auto", "windowed", "wires")}
+        times = in_turns({k: _step(v, batch) if training else _infer(v, batch) for k, v in layers.items()})
+        auto = layers["auto"]
+        assert isinstance(auto, LocalityLinear)
+        assert auto.pattern is not None
+        said = f"{auto.pattern.wires.count:,} wires, {auto.pattern.describe(auto.weight.dtype, device)}; "
+        ways = ", ".join(f"{way} {times[way]:.2f} ms" for way in ("windowed", "wires"))
+        return Row(name, times["auto"], times["baseline"], said + ways)
+
+    return measure
+
+
+def _prior_memory(name: str, device: torch.device) -> Row:
+    layer = _layer(device)
+    held = layer.rule.values(layer.weight.dtype, device)
+    tensors = [held] if isinstance(held, Tensor) else [t for t in (held.values, held.row_scale) if t is not None]
+    ours = sum(t.untyped_storage().nbytes() for t in tensors) / 2**20
+    whole = UNITS * UNITS * layer.weight.element_size() / 2**20
+    return Row(name, ours, whole, "P as the layer keeps it, a table of offsets; as a matrix", "mib")
+
+
+# --- sheets that no dense layer could hold ---------------------------------------------------------------------------
+
+
+def _scale(side: int) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        # a process of its own, whose memory is this sheet's alone
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            found = alone.submit(_scale_alone, side, torch.get_num_threads()).result()
+        each = 1e6 * found["ours"] / found["wires"]
+        return Row(
+            name,
+            found["ours"],
+            found["small"] * found["wires"] / found["small_wires"],
+            f"a full step, radius {SCALE_RADIUS}, batch {SCALE_BATCH}: {found['wires']:,} wires, {each:.1f} ns each; "
+            f"made in {found['made']:.0f} s; peak memory {found['peak']:.2f} GiB; "
+            "baseline: the 4,096-unit sheet's time for as many wires",
+        )
+
+    return measure
+
+
+def _scale_alone(side: int, threads: int) -> dict[str, float]:
+    torch.set_num_threads(threads)
+    device, cost = torch.device("cpu"), costs.Linear().within(SCALE_RADIUS)
+    start = time.perf_counter()
+    sheet = Grid(side, side)
+    large, small = _layer(device, cost, sheet=sheet), _layer(device, cost)
+    made = time.perf_counter() - start
+    steps = {"ours": _step(large, SCALE_BATCH, len(sheet)), "small": _step(small, SCALE_BATCH)}
+    times = in_turns(steps, rounds=7)
+    return times | {"wires": len(large.weight), "small_wires": len(small.weight), "made": made, "peak": _peak()}
+
+
+def _peak() -> float:
+    """The most memory that this process ever held, in GiB; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+# --- an epoch of MNIST -----------------------------------------------------------------------------------------------
+
+
+def _mnist_epoch(name: str, device: torch.device) -> Row:
+    """Both LeNets at once, as the experiments train them, and one after the other, as one would write it down."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, said = _mnist_root(Path(folder))
+        ours, ordinary = [], []
+        for one in _at_once(root, Path(folder)):
+            ours.append(one)
+            ordinary.append(_one_after_the_other(root))
+    detail = (
+        f"{said}; one epoch and the test of control and local; torchvision's DataLoader, one network after the other"
+    )
+    return Row(name, 1000 * statistics.median(ours), 1000 * statistics.median(ordinary), detail)
+
+
+def _at_once(root: Path, folder: Path, repeats: int = 1) -> Iterator[float]:
+    """Seconds of an epoch of both networks in two processes, which have been started before."""
+    from locality_prior.experiments.config import CONDITIONS, Recipe, Run
+    from locality_prior.experiments.study import processes
+    from locality_prior.experiments.train import job
+
+    with processes(len(CONDITIONS)) as executor:
+        for repeat in range(-1, repeats):  # the first, which imports what it needs, learns digits
+            start = time.perf_counter()
+            jobs = [
+                executor.submit(
+                    job,
+                    Run("digits" if repeat < 0 else "mnist", cost, Recipe(epochs=1)),
+                    str(folder / f"{condition}{repeat}"),
+                    str(root),
+                )
+                for condition, cost in CONDITIONS.items()
+            ]
+            wait(jobs)
+            for one in jobs:
+                one.result()
+            if repeat >= 0:
+                yield time.perf_counter() - start
+
+
+def _one_after_the_other(root: Path) -> float:
+    """Seconds of the same in the ordinary way."""
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import MNIST
+
+    from locality_prior.experiments.config import CONDITIONS, Recipe
+    from locality_prior.experiments.models import LeNet
+
+    recipe, sheet = Recipe(), Grid(7, 7)
+    change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    start = time.perf_counter()
+    for cost in CONDITIONS.values():
+        net = LeNet(costs.parse(cost), sheet)
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        net.train()
+        for images, labels in DataLoader(MNIST(root, transform=change), recipe.batch_size, shuffle=True):
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        net.eval()
+        with torch.no_grad():
+            for images, _ in DataLoader(MNIST(root, train=False, transform=change), 1000):
+                net(images).argmax(1)
+    return time.perf_counter() - start
+
+
+def _mnist_root(folder: Path) -> tuple[Path, str]:
+    """Where MNIST is, or random images in its place, and which of the two."""
+    from locality_prior.experiments.data import VARIABLE, locate, write_idx
+
+    given = os.environ.get(VARIABLE)
+    for root in (given, "../shared/data"):
+        if root is not None and (root == given or Path(root, "MNIST", "raw").is_dir()):
+            found = locate("mnist", root)
+            assert found is not None
+            return found, "MNIST"
+    for part, n in SYNTHETIC.items():
+        write_idx(folder, part, torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.randint(10, (n,)))
+    return folder, "synthetic images"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise wrong("device", f"{name!r} ({why})", "one that this machine has, such as cpu") from None
+
+
+ROWS: dict[str, Measure] = {
+    "dense_step_b64": _dense_step(64),
+    "dense_step_b256": _dense_step(256),
+    "reference_step_b64": _reference_step,
+    "folded_inference": _folded_inference,
+    "local_train_r8_b64": _local(8, 64, training=True),
+    "local_train_r8_b256": _local(8, 256, training=True),
+    "local_train_r4_b64": _local(4, 64, training=True),
+    "local_infer_r8_b64": _local(8, 64, training=False),
+    "local_infer_r4_b64": _local(4, 64, training=False),
+    "prior_memory_4096": _prior_memory,
+    "scale_65536": _scale(256),
+    "scale_1048576": _scale(1024),
+    "mnist_epoch": _mnist_epoch,
+}
