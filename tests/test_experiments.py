@@ -171,6 +171,7 @@ def test_training_learns_and_leaves_a_run_directory(root: str, tmp_path: Path) -
         "config.yaml",
         "metrics.csv",
         "model.safetensors",
+        "pruning.csv",
         "state.pt",
     ]
     assert ticks == [(epoch, (step + 1) / 5) for epoch in range(1, 13) for step in range(5)]
@@ -178,6 +179,13 @@ def test_training_learns_and_leaves_a_run_directory(root: str, tmp_path: Path) -
     assert kept.run == run
     assert kept.metrics["accuracy"][-1] > 80 > kept.metrics["accuracy"][0]
     assert kept.metrics["epoch"].tolist() == list(range(1, 13))
+    # what is left when wires are cut: all of them is the network itself, a hundredth of them a worse one
+    for curve in kept.pruning.values():
+        assert curve["accuracy"][0] == pytest.approx(kept.metrics["accuracy"][-1])
+        assert curve["accuracy"][-1] < curve["accuracy"][0] - 20
+        assert curve["wire_length"][0] == pytest.approx(float(kept.sheet.distances().sum()))
+        assert (np.diff(curve["share"]) < 0).all()
+        assert (np.diff(curve["wire_length"]) <= 0).all()
     # what is kept is what the saved model does
     net = models.LeNet(lp.cost.Linear(), lp.Grid(7, 7))
     lp.load(tmp_path / "run" / "model.safetensors", net)
@@ -232,7 +240,7 @@ def test_what_the_state_tells_is_rebuilt(root: str, tmp_path: Path) -> None:
     run = Run("mnist", "linear", QUICK)
     train(run, tmp_path / "run", root)
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
-    for name in ("metrics.csv", "model.safetensors", "activations.npz"):
+    for name in ("metrics.csv", "model.safetensors", "activations.npz", "pruning.csv"):
         (tmp_path / "run" / name).unlink()
     train(run, tmp_path / "run", root)
     assert_same(tmp_path / "run", tmp_path / "whole")
@@ -467,7 +475,7 @@ def test_what_is_undefined_is_null(studied: Path, tmp_path: Path) -> None:
     report.write(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "activations.npz", "config.yaml"])
+@pytest.mark.parametrize("name", ["metrics.csv", "activations.npz", "pruning.csv", "config.yaml"])
 def test_unfinished_and_broken_runs_are_named(name: str, studied: Path, tmp_path: Path) -> None:
     for breaking in ("missing", "broken"):
         shutil.copytree(studied, tmp_path / breaking)
@@ -489,7 +497,7 @@ def test_the_report_stands_alone(studied: Path, tmp_path: Path) -> None:
     page = report.write(tmp_path / "elsewhere").read_text()
     names = [p.stem for p in sorted((tmp_path / "elsewhere" / "figures").glob("*.png"))]
     assert names == sorted(
-        ["wiring", "signals", "priors", "maps_input", "maps_output", "variance", "correlation", "training", "seeds"]
+        "wiring signals priors maps_input maps_output variance correlation training pruning seeds".split()
     )
     for name in names:
         assert f'id="{name}"' in page
@@ -539,7 +547,7 @@ def test_the_tables_show_one_seed_and_many(studied: Path, capsys: pytest.Capture
     ]
     for rows in (tables.results(summary), tables.tests(summary), tables.seeds(summary)):
         assert {len(row) for row in rows} == {len(rows[0])}
-    tables.show(summary)
+    tables.show(tables.results(summary))
     assert "98.1" in capsys.readouterr().out
 
 

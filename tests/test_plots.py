@@ -390,6 +390,17 @@ def test_a_seed_with_a_nan_is_left_out_of_both_sides():
         plots.paired_seeds({"a": [1.0, 2], "b": [1.0]}, label="x")
 
 
+def test_pruning():
+    share = [1, 0.5, 0.02]
+    ax = plots.pruning({"control": (share, [[98, 97, 20], [97, 96, 30]]), "local": (share, [98, 98, 90])})
+    assert len(ax.lines) == 3
+    assert ax.get_xscale() == "log"
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["3", "10", "30", "100"]
+    assert list(ax.lines[1].get_ydata()) == [97, 96, 30]
+    with pytest.raises(ValueError, match="curves: got a share of 0, expected shares above 0"):
+        plots.pruning({"a": ([1, 0], [98, 10])})
+
+
 def test_training():
     epochs = np.arange(1, 5)
     ax = plots.training(
@@ -415,6 +426,7 @@ CALLS = {
     "correlation_by_distance": lambda ax: plots.correlation_by_distance({"a": ([1], [1.0], [0.1])}, ax),
     "paired_seeds": lambda ax: plots.paired_seeds({"a": [1.0], "b": [2.0]}, ax, label="x"),
     "training": lambda ax: plots.training({"a": ([1, 2], [1.0, 2])}, ax, label="x"),
+    "pruning": lambda ax: plots.pruning({"a": ([1, 0.1], [98.0, 90.0])}, ax),
 }
 
 

@@ -15,7 +15,7 @@ HOME = Path(lp.__file__).parent
 
 #: A room imports only from the rooms above it. ``__init__`` opens the core's door, so what comes after may use it.
 ROOMS = [
-    {"_check", "_files"},
+    {"_check", "_files", "_timing"},
     {"geometry"},
     {"cost"},
     {"prior"},
@@ -24,6 +24,7 @@ ROOMS = [
     {"layers"},
     {"localize"},
     {"objectives"},
+    {"pruning"},
     {"__init__"},
     {"analysis"},
     {"plots"},
@@ -146,7 +147,7 @@ def test_the_core_needs_torch_and_numpy_alone() -> None:
 def test_public_names_are_there() -> None:
     for name in ("Grid", "Line", "HexGrid", "Sphere", "Points", "Graph", "Distances", "LocalityLinear", "Prior"):
         assert callable(getattr(lp, name))
-    for name in ("fold", "save", "load", "wiring_cost", "weight_l1", "mean_wire_length"):
+    for name in ("fold", "save", "load", "wiring_cost", "weight_l1", "mean_wire_length", "sparsify"):
         assert callable(getattr(lp, name))
     with pytest.raises(AttributeError, match="has no attribute 'topological'"):
         _ = lp.topological

@@ -24,6 +24,7 @@ from locality_prior.objectives import mean_wire_length as mean_wire_length
 from locality_prior.objectives import weight_l1 as weight_l1
 from locality_prior.objectives import wiring_cost as wiring_cost
 from locality_prior.prior import Prior as Prior
+from locality_prior.pruning import sparsify as sparsify
 
 __version__ = "0.1.0"
 

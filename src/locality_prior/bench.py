@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior._files import write_text
+from locality_prior._timing import in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear, fold
@@ -131,34 +132,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     return found | ({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {})
 
 
-def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Milliseconds a call of each contestant, the median over ``rounds`` rounds of turns, each begun by another."""
-    calls: dict[str, int] = {}
-    turns: dict[str, list[float]] = {name: [] for name in contestants}
-    for name, call in contestants.items():
-        call()
-        calls[name] = max(1, math.ceil(TURN / _timed(call, 1)))
-    names = list(contestants)
-    for k in range(rounds):
-        for name in names[k % len(names) :] + names[: k % len(names)]:
-            contestants[name]()
-            turns[name].append(_timed(contestants[name], calls[name]))
-    return {name: statistics.median(times) for name, times in turns.items()}
-
-
-def _timed(call: Callable[[], object], times: int) -> float:
-    """Milliseconds a call."""
-    _wait_for_gpu()
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    _wait_for_gpu()
-    return 1000 * (time.perf_counter() - start) / times
-
-
-def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _compare(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    return in_turns(contestants, rounds, TURN)
 
 
 # --- one layer against nn.Linear -------------------------------------------------------------------------------------
@@ -216,7 +191,7 @@ def _against(name: str, times: dict[str, float], detail: str) -> Row:
 def _dense_step(batch: int) -> Measure:
     def measure(name: str, device: torch.device) -> Row:
         linear = nn.Linear(UNITS, UNITS, device=device)
-        times = in_turns({"ours": _step(_layer(device), batch), "baseline": _step(linear, batch)})
+        times = _compare({"ours": _step(_layer(device), batch), "baseline": _step(linear, batch)})
         return _against(name, times, "a full step of the dense layer, linear cost; nn.Linear(4096, 4096)")
 
     return measure
@@ -224,13 +199,13 @@ def _dense_step(batch: int) -> Measure:
 
 def _reference_step(name: str, device: torch.device) -> Row:
     ours = _layer(device)
-    times = in_turns({"ours": _step(ours, 64), "baseline": _step(Obvious(ours.prior), 64)})
+    times = _compare({"ours": _step(ours, 64), "baseline": _step(Obvious(ours.prior), 64)})
     return _against(name, times, "a full step; F.linear(x, W * P, b)")
 
 
 def _folded_inference(name: str, device: torch.device) -> Row:
     linear = nn.Linear(UNITS, UNITS, device=device)
-    times = in_turns({"ours": _infer(fold(_layer(device)), 64), "baseline": _infer(linear, 64)})
+    times = _compare({"ours": _infer(fold(_layer(device)), 64), "baseline": _infer(linear, 64)})
     return _against(name, times, "batch 64; nn.Linear(4096, 4096)")
 
 
@@ -239,7 +214,7 @@ def _local(radius: float, batch: int, training: bool) -> Measure:
         cost = costs.Linear().within(radius)
         layers: dict[str, nn.Module] = {"baseline": nn.Linear(UNITS, UNITS, device=device)}
         layers |= {way: _layer(device, cost, way) for way in ("auto", "windowed", "wires")}
-        times = in_turns({k: _step(v, batch) if training else _infer(v, batch) for k, v in layers.items()})
+        times = _compare({k: _step(v, batch) if training else _infer(v, batch) for k, v in layers.items()})
         auto = layers["auto"]
         assert isinstance(auto, LocalityLinear)
         assert auto.pattern is not None
@@ -288,7 +263,7 @@ def _scale_alone(side: int, threads: int) -> dict[str, float]:
     large, small = _layer(device, cost, sheet=sheet), _layer(device, cost)
     made = time.perf_counter() - start
     steps = {"ours": _step(large, SCALE_BATCH, len(sheet)), "small": _step(small, SCALE_BATCH)}
-    times = in_turns(steps, rounds=7)
+    times = _compare(steps, rounds=7)
     return times | {"wires": len(large.weight), "small_wires": len(small.weight), "made": made, "peak": _peak()}
 
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -56,6 +56,8 @@ class LocalityLinear(nn.Module):
             row-major order, drawn from nn.Linear's distribution. "auto" takes "dense" for a small layer, or one with
             many wires, and else the one of the two that was measured to be quicker. Any backend loads any other's
             state dict.
+        kept: after pruning (:func:`locality_prior.sparsify`), the wires that are left, (wires,) int64: the increasing
+            pair numbers i·in + j. They are part of the state dict, and fixed.
         device, dtype: of the parameters.
 
     Shape:
@@ -78,6 +80,7 @@ class LocalityLinear(nn.Module):
         cost: Cost | None = None,
         rescale: bool = False,
         backend: str = "auto",
+        kept: Tensor | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -93,7 +96,9 @@ class LocalityLinear(nn.Module):
         self.backend = backend
         source, target = resolve(self.in_features, self.out_features, source, target)
         #: The rule by which P is made: source, target, cost and rescaling, in float64.
-        self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale)
+        self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale, kept)
+        self.kept: Tensor | None
+        self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(device))
         #: The wires, where the layer computes with them alone; None where it is dense.
         self.pattern = pattern_for(self.rule, backend)
         shape = (self.out_features, self.in_features) if self.pattern is None else (self.pattern.wires.count,)
@@ -218,7 +223,7 @@ class LocalityLinear(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **options: Any) -> LocalityLinear:
-        """The layer that ``config`` describes; ``options`` are ``device`` and ``dtype``."""
+        """The layer that ``config`` describes; ``options`` are ``kept``, ``device`` and ``dtype``."""
         made = {
             **config,
             "source": geometries.from_config(config["source"]),
@@ -232,6 +237,7 @@ class LocalityLinear(nn.Module):
         return (
             f"{self.in_features}, {self.out_features}, {sides}, cost={self.cost}"
             f"{', rescale=True' if self.rescale else ''}{'' if self.bias is not None else ', bias=False'}"
+            f"{'' if self.kept is None else f', kept={len(self.kept)}'}"
             f"{'' if self.pattern is None else f', {self.pattern.wires.count} wires, {self._way(self.pattern)}'}"
         )
 
@@ -260,11 +266,18 @@ class LocalityLinear(nn.Module):
         wide = {torch.float64} & {x.dtype, self.weight.dtype}
         return x.is_floating_point() and not wide and not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
+    def _become(self, other: LocalityLinear) -> None:
+        """Take the wires of ``other``, an equal layer but for pruning."""
+        self.backend, self.rule, self.pattern, self.kept = other.backend, other.rule, other.pattern, other.kept
+        self.weight = nn.Parameter(other.weight.detach(), self.weight.requires_grad)
+        self._values, self._workspace = None, Workspace()
+        self._make_ready()
+
     def takes(self, weight: Tensor) -> bool:
         """Whether ``weight`` is one that this layer can load: (out, in), or (wires,) in row-major order."""
         if weight.shape in (self.weight.shape, self.rule.shape):
             return True
-        return weight.ndim == 1 and self.rule.cost.reach < math.inf and len(weight) == self.rule.wires().count
+        return weight.ndim == 1 and self.rule.bounded and len(weight) == self.rule.wires().count
 
     def _drop_unwired(self, ours: bool = True) -> None:
         """Set W to 0 where there is no wire: in place, or in a copy where the tensor is not ``ours`` to change."""
@@ -285,7 +298,15 @@ class LocalityLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         own, key = self.weight, f"{prefix}weight"
-        given = state_dict.get(key)
+        given, kept = state_dict.get(key), state_dict.get(f"{prefix}kept")
+        if kept is not None or self.kept is not None:
+            if kept is None and isinstance(given, Tensor) and given.shape == self.rule.shape:
+                state_dict[f"{prefix}kept"] = self.kept  # a plain matrix: what is left of it is known here
+            elif kept is None or self.rule.kept is None or not torch.equal(kept.cpu(), self.rule.kept):
+                found = "all wires" if kept is None else f"{len(kept)} wires left by pruning"
+                mine = "all of them" if self.kept is None else f"the {len(self.kept)} that this layer has"
+                args[-1].append(str(wrong(f"{prefix}kept", found, mine)))
+                return
         # another backend's weight: a matrix onto the wires, or the wires into a matrix
         if isinstance(given, Tensor) and given.ndim != own.ndim:
             if self.pattern is not None and given.shape == self.rule.shape:
@@ -322,9 +343,12 @@ def fold(module: nn.Module, dense: bool = False) -> nn.Module:
         return module.fold(dense)
     if not any(locality_layers(module)):
         raise wrong("module", type(module).__name__, "a model with a locality layer")
-    # layers are folded before the copy, through its memo: a layer used in two places stays one
-    folded: dict[int, Any] = {id(layer): layer.fold(dense) for _, layer in locality_layers(module)}
-    return copy.deepcopy(module, folded)
+    return with_layers(module, {layer: layer.fold(dense) for _, layer in locality_layers(module)})
+
+
+def with_layers(module: M, others: Mapping[LocalityLinear, nn.Module]) -> M:
+    """A copy of ``module`` with other layers in the place of its own; one used in two places stays one."""
+    return copy.deepcopy(module, {id(layer): other for layer, other in others.items()})
 
 
 #: The one key of a file's metadata (a second would leave their order, and so the file's bytes, to chance).
@@ -372,20 +396,41 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
             raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
         if "weight" not in tensors:
             raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
-        into = LocalityLinear.from_config(layers[""], dtype=tensors["weight"].dtype)
+        into = LocalityLinear.from_config(layers[""], kept=tensors.get("kept"), dtype=tensors["weight"].dtype)
     else:
         into = model
     _check_layers(into, layers)
+    held = dict(locality_layers(into))
+    # a layer that was saved pruned: what the model's own becomes, once all else is known to fit
+    pruned = {
+        name: LocalityLinear.from_config(
+            layers[name], kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
+        )
+        for name, layer in held.items()
+        if _key(name, "kept") in tensors and layer.kept is None
+    }
     state = into.state_dict()
+    for name, layer in pruned.items():
+        state |= {_key(name, key): value for key, value in layer.state_dict().items()}
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
         raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
-    fits = {f"{name}.weight".lstrip("."): layer for name, layer in locality_layers(into)}
+    fits = {_key(name, "weight"): pruned.get(name, layer) for name, layer in held.items()}
+    wires = {_key(name, "kept") for name in held}
     for key, value in tensors.items():
         if state[key].shape != value.shape and not (key in fits and fits[key].takes(value)):
             raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
+        if key in wires and not torch.equal(state[key].cpu(), value):
+            raise wrong("model", f"{key} of other wires", "the wires in the file")
+    for name, layer in pruned.items():
+        held[name]._become(layer)
     into.load_state_dict(tensors)
     return into
+
+
+def _key(name: str, parameter: str) -> str:
+    """The state dict's key of a layer's parameter."""
+    return f"{name}.{parameter}" if name else parameter
 
 
 def _read_layers(path: str | os.PathLike[str], text: str) -> dict[str, dict[str, Any]]:
@@ -394,7 +439,7 @@ def _read_layers(path: str | os.PathLike[str], text: str) -> dict[str, dict[str,
         layers = json.loads(text)
     except ValueError:
         layers = None
-    keys = inspect.signature(LocalityLinear).parameters.keys() - {"device", "dtype"}
+    keys = inspect.signature(LocalityLinear).parameters.keys() - {"kept", "device", "dtype"}
     if not (
         isinstance(layers, dict) and layers and all(isinstance(c, dict) and c.keys() == keys for c in layers.values())
     ):

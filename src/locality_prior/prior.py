@@ -126,12 +126,16 @@ class Prior:
         target: places of the target units.
         cost: what a wire costs.
         rescale: whether row i is multiplied by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
+        kept: the wires that were not cut, (wires,), as increasing pair numbers i·in + j; None: all of them. Where a
+            wire was cut P is 0; elsewhere it is as before, r_i too.
 
     Raises:
-        ValueError: the geometries cannot meet, or a target unit has no wire.
+        ValueError: the geometries cannot meet, a target unit has no wire, or what is kept is not a wire.
     """
 
-    def __init__(self, source: Geometry, target: Geometry, cost: Cost, rescale: bool = False) -> None:
+    def __init__(
+        self, source: Geometry, target: Geometry, cost: Cost, rescale: bool = False, kept: Tensor | None = None
+    ) -> None:
         _check_geometries(source, target)
         if not isinstance(cost, Cost):
             raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
@@ -141,6 +145,8 @@ class Prior:
         target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
         #: r_i, (out,) float64; None without rescaling.
         self.row_scale: Tensor | None = None
+        #: Pair numbers of the wires that were not cut; None where all are there.
+        self.kept: Tensor | None = None
         self._memo: tuple[object, Tensor | Table] = (None, torch.empty(0))
         with torch.inference_mode(False):
             total = self._row_sums()
@@ -151,6 +157,26 @@ class Prior:
             self.flat = cost == Flat() and bool((total == self.shape[1]).all())
             if rescale and not self.flat:
                 self.row_scale = self.shape[1] / total
+            if kept is not None:
+                self._keep(kept)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are pairs without a wire by rule: the cost ends somewhere, or wires were cut."""
+        return self.kept is not None or math.isfinite(self.cost.reach)
+
+    def _keep(self, kept: Tensor) -> None:
+        expected = "the increasing numbers i·in + j of pairs with a wire, (wires,), int64"
+        if not (isinstance(kept, Tensor) and kept.ndim == 1 and kept.dtype == torch.int64 and len(kept)):
+            shape = f"{kept.dtype}, shape {tuple(kept.shape)}" if isinstance(kept, Tensor) else repr(kept)
+            raise wrong("kept", shape, expected)
+        kept = kept.detach().cpu()
+        if not (kept.diff() > 0).all() or kept[0] < 0 or kept[-1] >= self.shape[0] * self.shape[1]:
+            raise wrong("kept", f"numbers from {int(kept.min())} to {int(kept.max())}", expected)
+        self.kept, self.flat = kept.clone(), False
+        found = sum(len(i) for i, _, _ in self._near())
+        if found != len(kept):
+            raise wrong("kept", f"{len(kept) - found} pairs that have no wire", expected)
 
     def distances(self, rows: Tensor | None = None) -> Tensor:
         """Lengths of the wires, (out, in) or (r, in), float64."""
@@ -159,10 +185,18 @@ class Prior:
     def rows(self, rows: Tensor) -> Tensor:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
         p = self.cost.signal(self.distances(rows))
-        if self.row_scale is None:
-            return p
-        # where places are differentiated, so is r_i
-        return p * (self.shape[1] / p.sum(1) if p.requires_grad else self.row_scale[rows])[:, None]
+        if self.row_scale is not None:
+            # where places are differentiated, so is r_i
+            p = p * (self.shape[1] / p.sum(1) if p.requires_grad else self.row_scale[rows])[:, None]
+        return p if self.kept is None else p * self._left(rows)
+
+    def _left(self, rows: Tensor) -> Tensor:
+        """Whether each pair's wire was not cut, (r, in)."""
+        kept = self.wires()
+        left = torch.zeros(len(rows), self.shape[1], dtype=torch.bool)
+        for k, i in enumerate(rows.tolist()):
+            left[k, kept.sources[kept.ends[i] : kept.ends[i + 1]]] = True
+        return left
 
     def dense(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
         """P whole, (out, in); differentiable with respect to :class:`~locality_prior.Points` that require it."""
@@ -170,11 +204,15 @@ class Prior:
 
     def table(self) -> Table | None:
         """P as a table of offsets, float64; None where the geometries do not allow it, or it would not be smaller."""
-        table = self._tabulate(self.cost.signal)
+        table = None if self.kept is not None else self._tabulate(self.cost.signal)
         return None if table is None else dataclasses.replace(table, row_scale=self.row_scale)
 
     def wires(self) -> Wires:
         """P as the pairs that have a wire; time and memory in proportion to them where both sides are grids."""
+        if self.kept is not None:
+            counts = torch.bincount(self.kept // self.shape[1], minlength=self.shape[0])
+            ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            return Wires(self.shape, ends, self.kept % self.shape[1])
         counts = torch.zeros(self.shape[0], dtype=torch.int64)
         sources = []
         for i, j, _ in self._near():
@@ -192,6 +230,10 @@ class Prior:
         """Target and source units of the wires and their lengths, in row-major order, in blocks."""
         for i, j, d in near(self.target, self.source, self.cost.reach):
             there = self.cost.signal(d) > 0
+            if self.kept is not None:
+                pairs = i * self.shape[1] + j
+                first = torch.searchsorted(self.kept, pairs).clamp_(max=len(self.kept) - 1)
+                there &= self.kept[first] == pairs
             yield (i, j, d) if there.all() else (i[there], j[there], d[there])
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
@@ -243,6 +285,8 @@ class Prior:
             with torch.inference_mode(False):  # what is kept may be trained with later
                 if sparse:
                     kept = torch.cat([on_wires(d) for _, _, d in self._near()])
+                elif self.kept is not None:
+                    kept = torch.cat([on_wires(self.distances(r)) * self._left(r).to(device) for r in self._chunks()])
                 else:
                     kept = self._tabulate(on_wires) or torch.cat([on_wires(self.distances(r)) for r in self._chunks()])
             self._memo = (key, dtype, device, sparse), kept
@@ -277,7 +321,9 @@ class Prior:
         return iter(torch.split(torch.arange(self.shape[0]), max(1, 16 * BLOCK // self.shape[1])))
 
     def __repr__(self) -> str:
-        return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{', rescale=True' if self.rescale else ''})"
+        more = ", rescale=True" if self.rescale else ""
+        more += "" if self.kept is None else f", {len(self.kept)} wires kept"
+        return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{more})"
 
 
 def resolve(

@@ -19,12 +19,13 @@ RecipeName = Literal["sgd", "rmsprop"]
 T = TypeVar("T")
 
 #: What a run's directory holds …
-CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, ANALYSIS, PROGRESS = (
+CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, PROGRESS = (
     "config.yaml",
     "metrics.csv",
     "state.pt",
     "model.safetensors",
     "activations.npz",
+    "pruning.csv",
     "analysis.json",
     "progress.json",  # while it is trained
 )

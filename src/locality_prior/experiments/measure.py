@@ -9,13 +9,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from locality_prior import analysis
-from locality_prior._check import wrong
+from locality_prior._check import ROUNDING, wrong
 from locality_prior._files import write_text
 from locality_prior.analysis import PairedTest
 from locality_prior.experiments.config import (
@@ -24,6 +24,7 @@ from locality_prior.experiments.config import (
     CONTROL,
     LOCAL,
     METRICS,
+    PRUNING,
     SUMMARY,
     Run,
     Study,
@@ -32,11 +33,15 @@ from locality_prior.experiments.config import (
     run_directory,
 )
 from locality_prior.geometry import Grid
+from locality_prior.pruning import By
 
 #: The two sheets of units: before the layer and after it.
 SIDES = ("input", "output")
 CLASSES = 10
 METRICS_KEPT = {"epoch", "accuracy", "test_loss", "mean_wire_length"}
+#: What of a cut is kept, and the points of accuracy that the cut reported in the tables may cost.
+CUT = ("share", "wire_length", "accuracy")
+DROP = 0.5
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,6 +54,7 @@ class Measured:
     metrics: dict[str, Floats]  # column → (epochs,)
     activations: dict[str, Floats]  # side → (images, units)
     labels: npt.NDArray[np.int64]
+    pruning: dict[str, dict[str, Floats]]  # what is cut first → column → (cuts,), from all wires to few
 
     @property
     def sheet(self) -> Grid:
@@ -78,6 +84,7 @@ def read(directory: Path) -> Measured:
             activations = {side: kept[side].astype(np.float64) for side in SIDES}
             labels = kept["labels"]
         metrics = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+        pruning = _read_pruning(directory / PRUNING)
         shapes = {side: a.shape for side, a in activations.items()}
         if set(shapes.values()) != {(len(labels), run.sheet[0] * run.sheet[1])} or not metrics.keys() >= METRICS_KEPT:
             raise ValueError(f"activations of {shapes}, metrics {', '.join(metrics)}")
@@ -85,7 +92,18 @@ def read(directory: Path) -> Measured:
         raise wrong("directory", f"{directory} without {Path(error.filename).name}", "a finished run") from None
     except (OSError, KeyError, TypeError, ValueError, IndexError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise wrong("directory", f"{directory} ({error})", "a finished run; training it again mends it") from None
-    return Measured(run, metrics, activations, labels)
+    return Measured(run, metrics, activations, labels, pruning)
+
+
+def _read_pruning(path: Path) -> dict[str, dict[str, Floats]]:
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    curves = {
+        by: {key: np.array([float(row[key]) for row in rows if row["by"] == by]) for key in CUT} for by in get_args(By)
+    }
+    if not all(len(curve["share"]) and curve["share"][0] == 1 for curve in curves.values()):
+        raise ValueError(f"{path.name} without all wires")
+    return curves
 
 
 def analyse_run(directory: Path) -> dict[str, Any]:
@@ -121,7 +139,16 @@ def _numbers(kept: Measured) -> dict[str, Any]:
         # of the class-average maps: the mean over classes, and each class's p under permutation
         "morans_i": {side: mean_defined([m.i for m in moran[side]]) for side in SIDES},
         "morans_i_p": {side: [m.p for m in moran[side]] for side in SIDES},
+        # the fewest wires, and their length, at half a point of accuracy: shares of all, by what is cut first
+        "pruned_wires": {by: _fewest(curve)[0] for by, curve in kept.pruning.items()},
+        "pruned_length": {by: _fewest(curve)[1] for by, curve in kept.pruning.items()},
     }
+
+
+def _fewest(curve: dict[str, Floats]) -> tuple[float, float]:
+    """Shares of the wires and of their length of the smallest cut within ``DROP`` points of accuracy."""
+    k = int(np.flatnonzero(curve["accuracy"] >= curve["accuracy"][0] - DROP - ROUNDING)[-1])
+    return float(curve["share"][k]), float(curve["wire_length"][k] / curve["wire_length"][0])
 
 
 def analyse_study(directory: Path) -> dict[str, Any]:
@@ -163,7 +190,8 @@ def _condition(per_seed: list[dict[str, Any]]) -> dict[str, Any]:
             return {side: mean_defined([one[key][side] for one in per_seed]) for side in first}
         return mean_defined([one[key] for one in per_seed])
 
-    keys = ("accuracy", "loss", "spatial_variance", "mean_wire_length", "response_correlation", "morans_i")
+    keys = ["accuracy", "loss", "spatial_variance", "mean_wire_length", "response_correlation", "morans_i"]
+    keys += ["pruned_wires", "pruned_length"]
     return {key: mean(key) for key in keys} | {"per_seed": per_seed}
 
 

@@ -39,8 +39,11 @@ class LeNet(nn.Module):
         x = F.relu(F.max_pool2d(self.dropout2d(self.conv2(x)), 2))
         x = F.dropout(torch.flatten(x, 1), training=self.training)
         before = F.relu(self.fc1(x))
-        after = self.locality(F.dropout(before, training=self.training))
-        return before, F.relu(self.norm(after))
+        return before, self.second(before)
+
+    def second(self, before: Tensor) -> Tensor:
+        """Activations (n, K) of the layer's output for those of its input."""
+        return F.relu(self.norm(self.locality(F.dropout(before, training=self.training))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, 10)."""

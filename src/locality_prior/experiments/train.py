@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from locality_prior.experiments.config import (
     METRICS,
     MODEL,
     PROGRESS,
+    PRUNING,
     STATE,
     Recipe,
     Run,
@@ -41,6 +42,7 @@ from locality_prior.experiments.config import (
 from locality_prior.experiments.data import Data
 from locality_prior.experiments.models import LeNet
 from locality_prior.geometry import Grid
+from locality_prior.pruning import By, sparsify
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,12 +119,13 @@ def train(
                     "optimizer": optimizer.state_dict(),
                 },
             )
-        _write_metrics(directory / METRICS, history)
+        _write_table(directory / METRICS, history)
 
     # what follows is rebuilt from the state alone
-    _write_metrics(directory / METRICS, history)
+    _write_table(directory / METRICS, history)
     layers.save(net, directory / MODEL)
     _keep_activations(fabric, model, data, directory / ACTIVATIONS)
+    _keep_pruning(fabric, net, data, directory / PRUNING)
     (directory / PROGRESS).unlink(missing_ok=True)
 
 
@@ -198,6 +201,28 @@ def _keep_activations(fabric: Fabric, model: Any, data: Data, path: Path) -> Non
         np.savez_compressed(file, input=_array(before), output=_array(after), labels=_array(labels))
 
 
+@torch.no_grad()
+def _keep_pruning(fabric: Fabric, net: LeNet, data: Data, path: Path) -> None:
+    """Test accuracy with ever fewer of the layer's wires, by each measure of what to cut first."""
+    net.eval()
+    batches = torch.split(data.test_images, EVALUATION)
+    # the layer's input is the same for every cut
+    before = torch.cat([net.sheets(fabric.to_device(data.batch(images)))[0] for images in batches])
+    labels = fabric.to_device(data.test_labels)
+
+    def accuracy(net: LeNet) -> float:
+        return 100 * float((net.fc2(net.second(before)).argmax(1) == labels).double().mean())
+
+    rows: list[dict[str, Any]] = []
+    for by in get_args(By):
+        curve = sparsify(net, by, keep=1.0, evaluate=accuracy).curve
+        rows += [
+            {"by": by, "wires": c.wires, "share": c.share, "wire_length": c.wire_length, "accuracy": c.score}
+            for c in curve
+        ]
+    _write_table(path, rows)
+
+
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = tensor.cpu().numpy()
     return array
@@ -247,16 +272,17 @@ def _whole(directory: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
+        tables = all((directory / name).exists() for name in (METRICS, PRUNING))
         with safe_open(directory / MODEL, framework="np") as model, open(directory / ACTIVATIONS, "rb") as file:
             arrays = np.load(file)
-            return bool(model.keys()) and all(len(arrays[key]) for key in arrays) and (directory / METRICS).exists()
+            return bool(model.keys()) and all(len(arrays[key]) for key in arrays) and tables
     except (OSError, ValueError, EOFError, SafetensorError, zlib.error, zipfile.BadZipFile):
         return False
 
 
-def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(history)
+    writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from locality_prior.plots.measurements import correlation_by_distance as correlation_by_distance
 from locality_prior.plots.measurements import paired_seeds as paired_seeds
+from locality_prior.plots.measurements import pruning as pruning
 from locality_prior.plots.measurements import training as training
 from locality_prior.plots.measurements import variance_by_class as variance_by_class
 from locality_prior.plots.sheets import class_maps as class_maps

@@ -116,20 +116,47 @@ def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -
     Raises:
         ValueError: values that do not have one number for each epoch.
     """
-    arrays = {}
-    for condition, curve in as_conditions("curves", curves).items():
-        epochs, values = as_parts("curves", curve, condition, 2)
-        epochs = as_array("curves", epochs, None, of=condition)
-        values = as_array("curves", values, *[None] * (np.ndim(values) > 1), len(epochs), of=condition)
-        arrays[condition] = epochs, np.atleast_2d(values)
-    ax = axes_or_new(ax, 4.0, 2.8)
-    for condition, colour in colours_of(arrays).items():
-        epochs, seeds = arrays[condition]
-        # a single epoch has no line: its mark alone would be invisible
-        lines = ax.plot(epochs, seeds.T, "." if len(epochs) == 1 else "-", color=colour, lw=0.9, alpha=0.85)
-        lines[0].set_label(condition)
+    ax = _lines(curves, ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return legend_above(dress(ax, "epoch", label))
+
+
+def pruning(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str = "test accuracy (%)") -> Axes:
+    """A number against the share of wires kept, on a logarithmic axis: a line for each seed, all wires at the right.
+
+    Args:
+        curves: condition → (share, values): (n,) shares, and (n,) or (seeds, n) numbers.
+        label: what the values are, with their unit.
+
+    Raises:
+        ValueError: values that do not have one number for each share, or a share that is not above 0.
+    """
+    ax = _lines(curves, ax)
+    shares = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for line in ax.get_lines()])
+    if not (shares > 0).all():
+        raise wrong("curves", f"a share of {shares.min():g}", "shares above 0")
+    ax.set_xscale("log")
+    ticks = [t for t in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if t >= 0.99 * shares.min()]
+    ax.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
+    ax.minorticks_off()
+    return legend_above(dress(ax, "wires kept (%)", label))
+
+
+def _lines(curves: Mapping[str, Any], ax: Axes | None) -> Axes:
+    """A thin line for each seed of each condition: condition → (x, values), (n,) and (n,) or (seeds, n)."""
+    arrays = {}
+    for condition, curve in as_conditions("curves", curves).items():
+        x, values = as_parts("curves", curve, condition, 2)
+        x = as_array("curves", x, None, of=condition)
+        values = as_array("curves", values, *[None] * (np.ndim(values) > 1), len(x), of=condition)
+        arrays[condition] = x, np.atleast_2d(values)
+    ax = axes_or_new(ax, 4.0, 2.8)
+    for condition, colour in colours_of(arrays).items():
+        x, seeds = arrays[condition]
+        # a single point has no line: its mark alone would be invisible
+        lines = ax.plot(x, seeds.T, "." if len(x) == 1 else "-", color=colour, lw=0.9, alpha=0.85)
+        lines[0].set_label(condition)
+    return ax
 
 
 def _mean_sem(values: Floats) -> tuple[float, float]:

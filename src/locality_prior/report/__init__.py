@@ -53,6 +53,7 @@ def write(directory: Path) -> Path:
         conditions=[tables.title(name) for name in study.conditions],
         results=tables.results(summary),
         tests=tables.tests(summary),
+        pruning=tables.pruning(summary),
         seeds=tables.seeds(summary),
         document=tables.document(summary),
         figures=shown,

@@ -28,6 +28,9 @@ from locality_prior.report.tables import title
 #: The most units of a sheet whose whole prior is drawn up for its numbers.
 LARGEST = 1 << 14
 
+#: What is cut first, and its name above a panel.
+CUT_FIRST: dict[str, str] = {"weight": "small |V| first", "length": "long d first", "cost": "small c|V| first"}
+
 Runs = dict[tuple[str, int], Measured]
 
 
@@ -51,6 +54,7 @@ def of_study(study: Study, kept: Runs) -> Iterator[Picture]:
     yield _variance(study, kept)
     yield _correlation(study, kept)
     yield _training(study, kept)
+    yield _pruning(study, kept)
     if len(study.seeds) > 1:
         yield _seeds(study, kept)
 
@@ -223,6 +227,34 @@ def _training(study: Study, kept: Runs) -> Picture:
         "training",
         figure,
         "Test accuracy and mean wire length Σ d|V| / Σ|V| after each epoch, a line for each network.",
+    )
+
+
+def _pruning(study: Study, kept: Runs) -> Picture:
+    figure, rows = _new(7.2, 4.6, columns=len(CUT_FIRST), rows=2, sharex=True, sharey="row")
+    for k, (by, named) in enumerate(CUT_FIRST.items()):
+        for ax, key, label in zip(
+            rows[:, k], ("accuracy", "wire_length"), ("test accuracy (%)", "total wire length (%)"), strict=True
+        ):
+            curves = {}
+            for name in study.conditions:
+                all_seeds = [kept[name, seed].pruning[by] for seed in study.seeds]
+                values = np.stack([curve[key] for curve in all_seeds])
+                curves[title(name)] = (
+                    all_seeds[0]["share"],
+                    values if key == "accuracy" else 100 * values / values[:, :1],
+                )
+            plots.pruning(curves, ax, label=label if k == 0 else "")
+            ax.set_ylim(0, 103)
+        rows[0, k].set_title(named)
+        rows[0, k].set_xlabel("")
+    _one_legend(figure, rows.flatten())
+    return Picture(
+        "pruning",
+        "pruning",
+        figure,
+        "Test accuracy, and Σ d over the wires kept, as wires of the layer are cut: the smallest |V| first, the "
+        "longest first, or the smallest c(d)|V|. A line for each network; nothing is trained after the cut.",
     )
 
 

@@ -98,6 +98,19 @@ def tests(summary: dict[str, Any]) -> Rows:
     return rows
 
 
+def pruning(summary: dict[str, Any]) -> Rows:
+    """A header and a row for each condition: wires left, and their length, at half a point of accuracy, in percent."""
+    named = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
+    header = [""] + [f"{name} first: {what}" for name in named.values() for what in ("wires %", "length %")]
+    rows = [header]
+    for name, numbers in summary["conditions"].items():
+        rows.append([title(name)])
+        for by in named:
+            for key in ("pruned_wires", "pruned_length"):
+                rows[-1].append(number(100 * numbers[key][by], ".0f"))
+    return rows
+
+
 def seeds(summary: dict[str, Any]) -> Rows:
     """A header and a row for every network."""
     rows = [

@@ -35,7 +35,7 @@ class Pattern:
     """
 
     def __init__(self, rule: Prior, backend: str) -> None:
-        if rule.cost.reach == float("inf"):
+        if not rule.bounded:
             raise wrong("backend", f"{backend!r} with cost {rule.cost!r}", "a cost that ends, such as .within(4)")
         self.backend = backend
         self.wires = rule.wires()
@@ -110,7 +110,7 @@ def pattern_for(rule: Prior, backend: str) -> Pattern | None:
     if backend in ("windowed", "wires"):
         return Pattern(rule, backend)
     pairs = rule.shape[0] * rule.shape[1]
-    if backend == "dense" or rule.cost.reach == float("inf") or pairs < SMALL:
+    if backend == "dense" or not rule.bounded or pairs < SMALL:
         return None
     pattern = Pattern(rule, backend)
     return pattern if pattern.wires.count <= FULL * pairs else None

@@ -1,0 +1,43 @@
+"""Timing contestants in turns, so that a slow moment of the machine is everybody's."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int, turn: float) -> dict[str, float]:
+    """Milliseconds a call of each contestant: the median over ``rounds`` rounds, each begun by another contestant.
+
+    A turn is one call to warm up, and as many timed ones as fill ``turn`` milliseconds.
+    """
+    calls: dict[str, int] = {}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for name, call in contestants.items():
+        call()
+        calls[name] = max(1, math.ceil(turn / _timed(call, 1)))
+    names = list(contestants)
+    for k in range(rounds):
+        for name in names[k % len(names) :] + names[: k % len(names)]:
+            contestants[name]()
+            times[name].append(_timed(contestants[name], calls[name]))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _timed(call: Callable[[], object], times: int) -> float:
+    """Milliseconds a call."""
+    _wait_for_gpu()
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    _wait_for_gpu()
+    return 1000 * (time.perf_counter() - start) / times
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
