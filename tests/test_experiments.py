@@ -497,7 +497,18 @@ def test_the_report_stands_alone(studied: Path, tmp_path: Path) -> None:
     page = report.write(tmp_path / "elsewhere").read_text()
     names = [p.stem for p in sorted((tmp_path / "elsewhere" / "figures").glob("*.png"))]
     assert names == sorted(
-        "wiring signals priors maps_input maps_output variance correlation training pruning seeds".split()
+        [
+            "wiring",
+            "signals",
+            "priors",
+            "maps_input",
+            "maps_output",
+            "variance",
+            "correlation",
+            "training",
+            "pruning",
+            "seeds",
+        ]
     )
     for name in names:
         assert f'id="{name}"' in page

@@ -19,9 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import locality_prior as lp
 from locality_prior.cost import Cost
-from locality_prior.geometry import near
+from locality_prior.geometry import near, tiles
+from locality_prior.sparse import Pattern
 from locality_prior.sparse.compiled import CompiledRows, library
-from locality_prior.sparse.windows import tiles
+from locality_prior.sparse.windows import Windows, best_tiles
 
 BOUNDED = {name: row for name, row in COSTS.items() if row[0].reach < math.inf}
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 3e-2}
@@ -266,6 +267,41 @@ def test_tiles_of_a_sheet_are_squares() -> None:
         for col in range(0, 32, 8):
             assert len(numbers[row : row + 8, col : col + 8].unique()) == 1
     assert len(numbers.unique()) == 16
+
+
+def ring(n: int) -> Tensor:
+    """A ring of n nodes, numbered at random."""
+    order = torch.randperm(n)
+    adjacency = torch.zeros(n, n)
+    adjacency[order, order.roll(1)] = 1
+    return torch.maximum(adjacency, adjacency.t())
+
+
+@pytest.mark.parametrize(
+    "sheet", [lp.Grid(32, 32), lp.HexGrid(32, 32), lp.Sphere(1024), lp.Graph(ring(1024).numpy())], ids=repr
+)
+def test_windows_are_small_in_any_geometry(sheet: lp.Geometry) -> None:
+    """Tiles are compact, so that blocks hold few more entries than there are wires, however units are numbered."""
+    rule = lp.Prior(sheet, sheet, lp.cost.Flat().within(4))
+    pattern = Pattern(rule, "windowed")
+    windows = pattern.kernel(torch.float64, torch.device("cpu"))
+    assert isinstance(windows, Windows)
+    assert windows.entries < 5 * pattern.wires.count
+    scattered = Windows(pattern.wires, torch.randperm(1024) // 16, torch.device("cpu"))
+    assert scattered.entries > 10 * pattern.wires.count
+    assert best_tiles(pattern._positions, pattern.wires).bincount().max() <= 128
+
+
+@pytest.mark.parametrize(
+    "make", [lp.Sphere, lambda n: lp.Points(torch.rand(n, 3) * n ** (1 / 3))], ids=["sphere", "points"]
+)
+def test_near_looks_at_few_pairs(make: Callable[[int], lp.Geometry]) -> None:
+    """What is near is found in time that grows with the units, not with their pairs."""
+    sheet = make(20_000)
+    with Largest() as largest:
+        found = sum(len(i) for i, _, _ in near(sheet, sheet, 1.5))
+    assert 20_000 <= found < 50 * 20_000
+    assert largest.entries < 20_000 * 100
 
 
 @pytest.mark.parametrize("seed", range(6))

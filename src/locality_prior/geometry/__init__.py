@@ -21,3 +21,4 @@ from locality_prior.geometry.meeting import near as near
 from locality_prior.geometry.points import Metric as Metric
 from locality_prior.geometry.points import Points as Points
 from locality_prior.geometry.points import Sphere as Sphere
+from locality_prior.geometry.tiles import tiles as tiles

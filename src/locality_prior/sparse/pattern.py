@@ -42,9 +42,9 @@ class Pattern:
         self.targets = self.wires.rows()
         try:
             positions = rule.target.positions.detach()
-        except ValueError:  # distances alone: units are near each other in their own order, or nowhere
-            positions = torch.arange(len(rule.target), dtype=torch.float64)[:, None]
-        self._positions = positions[: self.wires.shape[0]]
+        except ValueError:  # distances alone
+            positions = _by_landmarks(rule)
+        self._positions = positions
         self._made: dict[object, Any] = {}
 
     def ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -103,6 +103,16 @@ class Pattern:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_made": {}}
+
+
+def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
+    """Coordinates for target units of which distances alone are known: those to a few source units."""
+    chosen = torch.linspace(0, rule.shape[1] - 1, min(landmarks, rule.shape[1])).long()
+    parts = torch.split(torch.arange(rule.shape[0]), 256)
+    d = torch.cat([rule.distances(rows)[:, chosen] for rows in parts])
+    unreachable = ~d.isfinite()
+    farthest = d[~unreachable].max() if not unreachable.all() else d.new_tensor(0.0)
+    return d.masked_fill(unreachable, 2 * float(farthest) + 1)
 
 
 def pattern_for(rule: Prior, backend: str) -> Pattern | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from locality_prior.functional import Workspace
+from locality_prior.geometry import tiles
 from locality_prior.prior import Wires
 
 #: Units of a tile, to choose from.
@@ -24,7 +25,7 @@ class Windows:
 
     Args:
         wires: which pairs have a wire.
-        tiles: tile numbers of the target units, (out,), from :func:`tiles`.
+        tiles: tile numbers of the target units, (out,), from :func:`best_tiles`.
         device: where to compute.
     """
 
@@ -107,36 +108,6 @@ class Windows:
         seen = space.buffer("seen", (tiles, wide, len(x)), x)
         torch.index_select(x.t().contiguous(), 0, self.window, out=seen.view(-1, len(x)))
         return seen
-
-
-def tiles(positions: Tensor, tile: int) -> Tensor:
-    """Compact tiles of at most ``tile`` units: halves along the widest side, and again, as a k-d tree.
-
-    Args:
-        positions: (units, d).
-        tile: the most units in a tile.
-
-    Returns:
-        The tile number of each unit, (units,).
-    """
-    number = torch.zeros(len(positions), dtype=torch.int64)
-    order = torch.arange(len(positions))[None]
-    parts = [order[0]]
-    while max(map(len, parts)) > tile:
-        halves = []
-        for part in parts:
-            if len(part) == 1:
-                halves.append(part)
-                continue
-            there = positions[part]
-            axis = int((there.max(0).values - there.min(0).values).argmax())
-            sorted_part = part[there[:, axis].argsort(stable=True)]
-            half = (len(part) + 1) // 2
-            halves += [sorted_part[:half], sorted_part[half:]]
-        parts = halves
-    for k, part in enumerate(parts):
-        number[part] = k
-    return number
 
 
 def best_tiles(positions: Tensor, wires: Wires) -> Tensor:
