@@ -92,7 +92,7 @@ def bench(names: list[str] | None = None, device: str = "cpu", tell: Callable[[R
     measured = []
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(cores())
         for name, measure in ROWS.items():
             if names and name not in names:
                 continue
@@ -128,7 +128,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass  # not Linux
-    found = {"cpu": name, "cores": _cores(), "python": platform.python_version(), "torch": torch.__version__}
+    found = {"cpu": name, "cores": cores(), "python": platform.python_version(), "torch": torch.__version__}
     return found | ({"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {})
 
 
@@ -151,7 +151,7 @@ class Obvious(nn.Linear):
         return F.linear(x, self.weight * self.prior, self.bias)
 
 
-def _step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
+def step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
     """Forward, backward and SGD; the input wants its gradient too, as within a network."""
     device = next(layer.parameters()).device
     x = torch.randn(batch, units, device=device, requires_grad=True)
@@ -167,8 +167,9 @@ def _step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None
     return call
 
 
-def _infer(layer: nn.Module, batch: int) -> Callable[[], None]:
-    x = torch.randn(batch, UNITS, device=next(layer.parameters()).device)
+def infer(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
+    """A forward pass without gradients."""
+    x = torch.randn(batch, units, device=next(layer.parameters()).device)
 
     def call() -> None:
         with torch.no_grad():
@@ -191,7 +192,7 @@ def _against(name: str, times: dict[str, float], detail: str) -> Row:
 def _dense_step(batch: int) -> Measure:
     def measure(name: str, device: torch.device) -> Row:
         linear = nn.Linear(UNITS, UNITS, device=device)
-        times = _compare({"ours": _step(_layer(device), batch), "baseline": _step(linear, batch)})
+        times = _compare({"ours": step(_layer(device), batch), "baseline": step(linear, batch)})
         return _against(name, times, "a full step of the dense layer, linear cost; nn.Linear(4096, 4096)")
 
     return measure
@@ -199,13 +200,13 @@ def _dense_step(batch: int) -> Measure:
 
 def _reference_step(name: str, device: torch.device) -> Row:
     ours = _layer(device)
-    times = _compare({"ours": _step(ours, 64), "baseline": _step(Obvious(ours.prior), 64)})
+    times = _compare({"ours": step(ours, 64), "baseline": step(Obvious(ours.prior), 64)})
     return _against(name, times, "a full step; F.linear(x, W * P, b)")
 
 
 def _folded_inference(name: str, device: torch.device) -> Row:
     linear = nn.Linear(UNITS, UNITS, device=device)
-    times = _compare({"ours": _infer(fold(_layer(device)), 64), "baseline": _infer(linear, 64)})
+    times = _compare({"ours": infer(fold(_layer(device)), 64), "baseline": infer(linear, 64)})
     return _against(name, times, "batch 64; nn.Linear(4096, 4096)")
 
 
@@ -214,7 +215,7 @@ def _local(radius: float, batch: int, training: bool) -> Measure:
         cost = costs.Linear().within(radius)
         layers: dict[str, nn.Module] = {"baseline": nn.Linear(UNITS, UNITS, device=device)}
         layers |= {way: _layer(device, cost, way) for way in ("auto", "windowed", "wires")}
-        times = _compare({k: _step(v, batch) if training else _infer(v, batch) for k, v in layers.items()})
+        times = _compare({k: step(v, batch) if training else infer(v, batch) for k, v in layers.items()})
         auto = layers["auto"]
         assert isinstance(auto, LocalityLinear)
         assert auto.pattern is not None
@@ -262,7 +263,7 @@ def _scale_alone(side: int, threads: int) -> dict[str, float]:
     sheet = Grid(side, side)
     large, small = _layer(device, cost, sheet=sheet), _layer(device, cost)
     made = time.perf_counter() - start
-    steps = {"ours": _step(large, SCALE_BATCH, len(sheet)), "small": _step(small, SCALE_BATCH)}
+    steps = {"ours": step(large, SCALE_BATCH, len(sheet)), "small": step(small, SCALE_BATCH)}
     times = _compare(steps, rounds=7)
     return times | {"wires": len(large.weight), "small_wires": len(small.weight), "made": made, "peak": _peak()}
 
@@ -363,7 +364,8 @@ def _mnist_root(folder: Path) -> tuple[Path, str]:
     return folder, "synthetic images"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
