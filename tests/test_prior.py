@@ -87,11 +87,13 @@ def tabulate(source: lp.Grid, target: lp.Grid, cost: Cost, row_scale: Tensor | N
 
 @grids
 @rescaled
-@pytest.mark.parametrize("block", [1, 30, 1 << 18])
+@pytest.mark.parametrize("block", [0, 1, 30, 1 << 18])
 def test_a_table_is_the_matrix(
     source: lp.Grid, target: lp.Grid, rescale: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prior_module, "BLOCK", block)
+    if block:  # as without a compiler; 0: as it is here
+        monkeypatch.setattr(prior_module, "BLOCK", block)
+        monkeypatch.setattr(prior_module._compiled, "serves", lambda *_: False)
     prior = Prior(source, target, lp.cost.Quadratic(3), rescale)
     table, whole = tabulate(source, target, prior.cost, prior.row_scale), prior.dense()
     assert table.shape == whole.shape
@@ -105,6 +107,8 @@ def test_a_table_is_the_matrix(
     halved = table.map(lambda t: t.float())
     assert halved.dense().dtype == torch.float32
     assert_close(halved.dense().double(), whole, rtol=1e-6, atol=0)
+    ones = torch.ones_like(whole, dtype=torch.float32)
+    assert_close(halved.multiply(ones, ones).double(), whole, rtol=1e-6, atol=0)
 
 
 def test_a_table_may_be_part_of_a_larger_tensor() -> None:

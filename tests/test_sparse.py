@@ -18,10 +18,11 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import locality_prior as lp
+from locality_prior._compiled import library
 from locality_prior.cost import Cost
 from locality_prior.geometry import near, tiles
 from locality_prior.sparse import Pattern
-from locality_prior.sparse.compiled import CompiledRows, library
+from locality_prior.sparse.compiled import CompiledRows
 from locality_prior.sparse.windows import Windows, best_tiles
 
 BOUNDED = {name: row for name, row in COSTS.items() if row[0].reach < math.inf}

@@ -35,7 +35,7 @@ from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear, fold
 
 #: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
-TURN, ROUNDS = 25.0, 11
+TURN, ROUNDS = 25.0, 21
 #: The sheet of the layers that are compared, and its number of units K.
 SHEET = Grid(64, 64)
 UNITS = len(SHEET)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from locality_prior import _compiled
 from locality_prior._check import wrong
 from locality_prior.cost import Cost, Flat
 from locality_prior.geometry import Distances, Geometry, Grid, default_sheet, near
@@ -56,6 +57,13 @@ class Table:
 
     def multiply(self, weight: Tensor, out: Tensor) -> Tensor:
         """``weight`` (out, in) times the matrix, into ``out`` (which may be ``weight``), without making the matrix."""
+        ours = weight.is_contiguous() and out.is_contiguous() and self.values.dtype == weight.dtype == out.dtype
+        if ours and _compiled.serves(weight.dtype, weight.device):
+            rest, run = math.prod(self.target[1:]), math.prod(self.source[1:])
+            sizes = (rest, self.target[0], *self.steps[0], self.source[0], self.values.shape[0], run)
+            tensors = (self._windows().contiguous(), self.row_scale, weight, out)
+            _compiled.call("spread", weight.dtype, len(weight), *sizes, *tensors)
+            return out
         for rows, block in self.blocks():
             into = out[rows]
             torch.mul(weight[rows].reshape(block.shape), block, out=into.view(block.shape))
@@ -67,9 +75,7 @@ class Table:
         """Blocks of rows without their factors, each of shape (r, target[1:], source): views, or small copies."""
         m, (a, b) = self.target[0], self.steps[0]
         rest, entries = math.prod(self.target[1:]), math.prod(self.target[1:]) * math.prod(self.source)
-        d = len(self.target)
-        # all axes but the first are spread out; along the first, rows are windows of what remains
-        spread = self._spread(range(1, d)).permute(*range(1, 2 * d - 1, 2), 0, *range(2, 2 * d - 1, 2))
+        d, spread = len(self.target), self._windows()
         *front, along = spread.stride()[:d]
         r = max(1, min(m, BLOCK // entries))
         for first in range(0, m, r):
@@ -80,6 +86,14 @@ class Table:
                 spread.storage_offset() + (m - last) * a * along,
             )
             yield slice(first * rest, last * rest), block if last - first == 1 else block.flip(0)
+
+    def _windows(self) -> Tensor:
+        """The values with all axes but the first spread out, (target[1:], first axis, source[1:]).
+
+        Along the first axis, rows of the matrix are windows of it.
+        """
+        d = len(self.target)
+        return self._spread(range(1, d)).permute(*range(1, 2 * d - 1, 2), 0, *range(2, 2 * d - 1, 2))
 
     def _spread(self, axes: range) -> Tensor:
         """The values with each of ``axes``, in place, spread to (target, source)."""

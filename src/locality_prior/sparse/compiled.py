@@ -1,49 +1,20 @@
-"""The *wires* way in C, compiled when it is first needed: the quicker one on a CPU, where there is a compiler."""
+"""The *wires* way in C: the quicker one on a CPU, where there is a compiler."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import shlex
-import subprocess
-import tempfile
-from functools import cached_property, lru_cache
-from importlib import resources
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from locality_prior._compiled import call, serves
 from locality_prior.functional import Workspace
 from locality_prior.prior import Wires
 from locality_prior.sparse.rows import transposed
 
-#: C's names of the dtypes, and how many of each a vector holds.
-REALS = {torch.float32: ("float", 8), torch.float64: ("double", 4)}
-#: How many vectors wide a panel may be.
-WIDTHS = (1, 2, 4, 8)
-
-
-@lru_cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The products of ``wires.c`` in ``dtype``; None without a C compiler that does as asked.
-
-    It is compiled for this very processor (half a second) and belongs to this process: nothing is left on disk that
-    another machine could find. The compiler is ``$CC``, else ``cc``; ``CC=false`` does without.
-    """
-    source = resources.files("locality_prior.sparse").joinpath("wires.c").read_text(encoding="utf-8")
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    with tempfile.TemporaryDirectory() as folder:
-        made, linked = Path(folder, "wires.o"), Path(folder, "wires.so")
-        flags = ["-O3", "-march=native", "-fopenmp", "-fPIC", f"-DREAL={REALS[dtype][0]}", "-x", "c", "-c", "-"]
-        try:
-            subprocess.run([*compiler, *flags, "-o", made], input=source, text=True, capture_output=True, check=True)
-            # not linked with -fopenmp: torch's own threads serve, a second set of them would fight for the cores
-            subprocess.run([*compiler, "-shared", made, "-o", linked], capture_output=True, check=True)
-            return ctypes.CDLL(str(linked))
-        except (OSError, subprocess.CalledProcessError):
-            return None
+#: How many vectors wide a panel may be, and the bytes of a vector.
+WIDTHS, VECTOR = (1, 2, 4, 8), 32
 
 
 class CompiledRows:
@@ -60,8 +31,7 @@ class CompiledRows:
     @staticmethod
     def serves(wires: Wires, dtype: torch.dtype, device: torch.device) -> bool:
         """Whether it can: on a CPU, in float32 or float64, with a compiler, and numbers that 32 bits hold."""
-        held = max(*wires.shape, wires.count) < 2**31
-        return device.type == "cpu" and dtype in REALS and held and library(dtype) is not None
+        return max(*wires.shape, wires.count) < 2**31 and serves(dtype, device)
 
     @cached_property
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,7 +66,7 @@ class CompiledRows:
 
 def _pack(x: Tensor) -> list[Tensor]:
     """x (n, units) as panels (units, width), the last one filled up with zeros; x itself where it is laid out so."""
-    lanes, units = REALS[x.dtype][1], x.shape[1]
+    lanes, units = VECTOR // x.element_size(), x.shape[1]
     if x.stride(0) != 1 and not x.is_contiguous():
         x = x.contiguous()
     panels = []
@@ -109,7 +79,7 @@ def _pack(x: Tensor) -> list[Tensor]:
             panels.append(torch.nn.functional.pad(part.t(), (0, width - n)).contiguous())
         else:
             panels.append(part.new_empty(units, width))
-            _call(part, "pack", units, n, width, part.stride(0), part, panels[-1])
+            call("pack", part.dtype, units, n, width, part.stride(0), part, panels[-1])
     return panels
 
 
@@ -122,7 +92,7 @@ def _by_example(panels: list[Tensor], n: int) -> Tensor:
     """(n, units), laid out example by example, of panels."""
     x = panels[0].new_empty(n, len(panels[0]))
     for part, panel in zip(torch.split(x, panels[0].shape[1]), panels, strict=True):
-        _call(panel, "unpack", len(panel), len(part), panel.shape[1], part.stride(0), panel, part)
+        call("unpack", panel.dtype, len(panel), len(part), panel.shape[1], part.stride(0), panel, part)
     return x
 
 
@@ -141,10 +111,7 @@ def _product(
     return y
 
 
-def _call(like: Tensor, name: str, rows: int, *arguments: Tensor | int | None) -> None:
-    """The C function ``name`` for tensors of the dtype of ``like``, and of its width where there is one for each."""
-    if name in ("product", "gradient"):
-        name += f"_{like.shape[1] // REALS[like.dtype][1]}"
-    pointers = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
-    numbers = [ctypes.c_int64(a) if isinstance(a, int) else a for a in (rows, torch.get_num_threads(), *pointers)]
-    getattr(library(like.dtype), name)(*numbers)
+def _call(panel: Tensor, name: str, rows: int, *arguments: Tensor | int | None) -> None:
+    """The C function of that name for panels as wide as ``panel``."""
+    width = panel.shape[1] * panel.element_size() // VECTOR
+    call(f"{name}_{width}", panel.dtype, rows, *arguments)

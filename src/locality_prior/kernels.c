@@ -1,5 +1,6 @@
-/* Products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
+/* Built by _compiled.py, once for float and once for double.
  *
+ * First, products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
  * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs values[order[k]], or
  * values[k] where order is null. A panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers
  * while the wires of a unit go by. Every sum is made by one thread in the order of the wires: the result does not
@@ -94,4 +95,22 @@ void unpack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t st
             for (int64_t b = 0; b < n; b++) block[b][u] = panel[(first + u) * width + b];
         for (int64_t b = 0; b < n; b++) memcpy(x + b * step + first, block[b], sizeof(real) * here);
     })
+}
+
+/* out = weight ∘ P (out may be weight), row by row, where P is a table of offsets whose axes but the first are spread out:
+ * table (rest, length, run), with `rest` rows to a cell of the target's first axis and `run` entries to a cell of the
+ * source's. Cell y of `cells` sees the cells (cells - 1 - y) a + j b, j < sources. Rows times scale, which may be null. */
+void spread(int64_t rows, int64_t threads, int64_t rest, int64_t cells, int64_t a, int64_t b, int64_t sources,
+            int64_t length, int64_t run, const real *table, const real *scale, const real *weight, real *out) {
+#pragma omp parallel for schedule(static) num_threads((int)threads)
+    for (int64_t i = 0; i < rows; i++) {
+        const real *seen = table + ((i % rest) * length + (cells - 1 - i / rest) * a) * run;
+        const real factor = scale ? scale[i] : 1;
+        const int64_t steps = b == 1 ? 1 : sources, entries = b == 1 ? sources * run : run;
+        for (int64_t j = 0; j < steps; j++) {
+            const int64_t from = i * sources * run + j * run;
+            const real *p = seen + j * b * run;
+            for (int64_t k = 0; k < entries; k++) out[from + k] = weight[from + k] * p[k] * factor;
+        }
+    }
 }
