@@ -238,6 +238,47 @@ def test_dtypes_and_meta(backend: str) -> None:
     assert meta(torch.empty(2, 30, device="meta")).shape == (2, 16)
 
 
+@backends
+def test_stacked_layers_hand_their_batch_on_as_it_lies(backend: str) -> None:
+    """Units keep their public order; between layers a batch stays laid out unit by unit, so that nothing is moved."""
+    a, b, x = local(2, backend=backend), local(2, backend=backend), torch.randn(64, 1024, requires_grad=True)
+    between = a(x).relu()
+    assert between.t().is_contiguous()
+    made: list[tuple[int, int]] = []
+
+    class Moves(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            if func in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default) and out.numel() == between.numel():
+                made.append(tuple(out.shape))
+            return out
+
+    with Moves():
+        y = b(between)
+        (back,) = torch.autograd.grad(y, between, y.detach())
+    assert not made  # no copy of the batch on either way
+    assert back.t().is_contiguous()
+    folded = nn.Sequential(lp.fold(a), nn.ReLU(), lp.fold(b))
+    assert_close(y, folded(x))
+    assert_close(b(between.contiguous()), y)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and there is none here")
+@pytest.mark.parametrize("name", ["windowed", "wires", "auto", "dense"])
+def test_on_a_gpu(name: str) -> None:
+    on_cpu = local(3, dtype=torch.float64, backend="dense")
+    layer = local(3, dtype=torch.float64, backend=name, device="cuda")
+    layer.load_state_dict(on_cpu.state_dict())
+    x = torch.randn(5, 1024, dtype=torch.float64)
+    for one in (layer, copy.deepcopy(layer).cpu().cuda()):
+        a, b = x.clone().requires_grad_(), x.cuda().requires_grad_()
+        expected, y = on_cpu(a), one(b)
+        assert_close(y.cpu(), expected)
+        expected.square().sum().backward()
+        y.square().sum().backward()
+        assert_close(b.grad.cpu(), a.grad)
+
+
 # --- wires, tiles and windows ----------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from locality_prior._memory import empty
 from locality_prior.prior import Table
 
 Values = Tensor | Table
@@ -36,7 +37,8 @@ class Workspace:
         kept, buffer = self._buffers.get(name, (None, like))
         if kept != key:
             with torch.inference_mode(False):  # it outlives an inference-mode block that happens to be first
-                buffer = (torch.zeros if zeros else torch.empty)(shape, device=like.device, dtype=like.dtype)
+                buffer = empty(shape, like)
+                buffer = buffer.zero_() if zeros else buffer
             self._buffers[name] = key, buffer
         return buffer
 
@@ -147,8 +149,12 @@ class _LocalityLinear(torch.autograd.Function):
                     grad_x = grad_rows @ product
             grad_x = grad_x.reshape(ctx.x_shape)
         if ctx.needs_input_grad[1]:
-            grad_weight = grad_rows.t() @ x.reshape(-1, x.shape[-1])
-            grad_weight = grad_weight * dense(ctx.prior) if plain else multiply(grad_weight, ctx.prior, out=grad_weight)
+            rows = x.reshape(-1, x.shape[-1])
+            if plain:
+                grad_weight = (grad_rows.t() @ rows) * dense(ctx.prior)
+            else:
+                grad_weight = torch.mm(grad_rows.t(), rows, out=empty((grad_rows.shape[1], rows.shape[1]), rows))
+                multiply(grad_weight, ctx.prior, out=grad_weight)
         if ctx.needs_input_grad[2]:
             grad_bias = grad_rows.sum(0)
         return grad_x, grad_weight, grad_bias, None, None

@@ -1,8 +1,7 @@
 /* Built by _compiled.py, once for float and once for double.
  *
  * First, products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
- * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs values[order[k]], or
- * values[k] where order is null. A panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers
+ * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs weight[k] prior[k]. A panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers
  * while the wires of a unit go by. Every sum is made by one thread in the order of the wires: the result does not
  * depend on the number of threads.
  */
@@ -25,15 +24,15 @@ typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_a
     for (int64_t first = 0; first < rows; first += UNITS)                       \
         for (int64_t i = first; i < rows && i < first + UNITS; i++) body
 
-/* y[i] = bias[i] + Σ_k values[k] x[sources[k]]; bias may be null */
+/* y[i] = bias[i] + Σ_k weight[k] prior[k] x[sources[k]]; bias may be null */
 #define PRODUCT(WIDTH)                                                                                            \
     void product_##WIDTH(int64_t rows, int64_t threads, const int64_t *ends, const int32_t *sources,              \
-                         const int32_t *order, const real *values, const real *bias, const real *x, real *y) {    \
+                         const real *weight, const real *prior, const real *bias, const real *x, real *y) {       \
         ROWS({                                                                                                    \
             vector sum[WIDTH];                                                                                    \
             _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) sum[w] = (bias ? bias[i] : 0) + (vector){0};  \
             for (int64_t k = ends[i]; k < ends[i + 1]; k++) {                                                     \
-                const real value = values[order ? order[k] : k];                                                  \
+                const real value = weight[k] * prior[k];                                                          \
                 const loaded *from = (const loaded *)(x + WIDTH * LANES * sources[k]);                            \
                 _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) sum[w] += value * from[w];                \
             }                                                                                                     \
@@ -42,10 +41,10 @@ typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_a
         })                                                                                                        \
     }
 
-/* gradient[k] = y[i] · x[sources[k]] for the wires k of row i, added where an earlier panel wrote */
+/* gradient[k] = prior[k] y[i] · x[sources[k]] for the wires k of row i, added to what earlier panels wrote */
 #define GRADIENT(WIDTH)                                                                                           \
     void gradient_##WIDTH(int64_t rows, int64_t threads, const int64_t *ends, const int32_t *sources, int64_t add, \
-                          const real *y, const real *x, real *gradient) {                                         \
+                          const real *y, const real *x, const real *prior, real *gradient) {                      \
         ROWS({                                                                                                    \
             const loaded *to = (const loaded *)(y + i * WIDTH * LANES);                                           \
             vector row[WIDTH];                                                                                    \
@@ -54,13 +53,43 @@ typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_a
                 const loaded *from = (const loaded *)(x + WIDTH * LANES * sources[k]);                            \
                 vector sum = row[0] * from[0];                                                                    \
                 _Pragma("GCC unroll 8") for (int w = 1; w < WIDTH; w++) sum += row[w] * from[w];                  \
-                real total = add ? gradient[k] : 0;                                                               \
+                real total = 0;                                                                                   \
                 for (int64_t lane = 0; lane < LANES; lane++) total += sum[lane];                                  \
-                gradient[k] = total;                                                                              \
+                gradient[k] = prior[k] * total + (add ? gradient[k] : 0);                                         \
             }                                                                                                     \
         })                                                                                                        \
     }
 
+/* x[sources[k]] = Σ weight[k] prior[k] y[i] over the wires k of all rows i. A thread owns a share of x, and goes through
+ * the rows that reach it: those whose UNITS have sources from low to high. To go the other way, wire by wire of each x,
+ * would be to look for its weights all over memory. */
+#define BACK(WIDTH)                                                                                               \
+    void back_##WIDTH(int64_t rows, int64_t threads, int64_t units, const int64_t *ends, const int32_t *sources,  \
+                      const int32_t *low, const int32_t *high, const real *weight, const real *prior,             \
+                      const real *y, real *x) {                                                                   \
+        _Pragma("omp parallel for schedule(static, 1) num_threads((int)threads)")                                 \
+        for (int64_t thread = 0; thread < threads; thread++) {                                                    \
+            const int64_t from = units * thread / threads, to = units * (thread + 1) / threads;                   \
+            memset(x + from * WIDTH * LANES, 0, sizeof(real) * (to - from) * WIDTH * LANES);                      \
+            for (int64_t first = 0; first < rows; first += UNITS) {                                               \
+                if (high[first / UNITS] < from || low[first / UNITS] >= to) continue;                             \
+                for (int64_t i = first; i < rows && i < first + UNITS; i++) {                                     \
+                    const loaded *given = (const loaded *)(y + i * WIDTH * LANES);                                \
+                    vector row[WIDTH];                                                                            \
+                    _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) row[w] = given[w];                    \
+                    int64_t k = ends[i];                                                                          \
+                    while (k < ends[i + 1] && sources[k] < from) k++;                                             \
+                    for (; k < ends[i + 1] && sources[k] < to; k++) {                                             \
+                        const real value = weight[k] * prior[k];                                                  \
+                        loaded *into = (loaded *)(x + WIDTH * LANES * sources[k]);                                \
+                        _Pragma("GCC unroll 8") for (int w = 0; w < WIDTH; w++) into[w] += value * row[w];        \
+                    }                                                                                             \
+                }                                                                                                 \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+
+BACK(1) BACK(2) BACK(4) BACK(8)
 PRODUCT(1) PRODUCT(2) PRODUCT(4) PRODUCT(8)
 GRADIENT(1) GRADIENT(2) GRADIENT(4) GRADIENT(8)
 

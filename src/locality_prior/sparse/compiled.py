@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from locality_prior._compiled import call, serves
+from locality_prior._memory import empty
 from locality_prior.functional import Workspace
 from locality_prior.prior import Wires
-from locality_prior.sparse.rows import transposed
 
 #: How many vectors wide a panel may be, and the bytes of a vector.
 WIDTHS, VECTOR = (1, 2, 4, 8), 32
+#: Rows that a thread takes at a time (UNITS of kernels.c).
+UNITS = 64
 
 
 class CompiledRows:
@@ -34,34 +36,50 @@ class CompiledRows:
         return max(*wires.shape, wires.count) < 2**31 and serves(dtype, device)
 
     @cached_property
-    def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        ends, sources, order = transposed(self.shape, self.ends, self.sources)
-        return ends, sources.to(torch.int32), order.to(torch.int32)
+    def _reach(self) -> tuple[Tensor, Tensor]:
+        """The first and the last source of each ``UNITS`` rows."""
+        chunks = torch.arange(self.shape[0]) // UNITS
+        found = []
+        # within a row sources increase: its ends are enough; a row without wires reaches nobody
+        for take, none, nearest in ((0, self.shape[1], "amin"), (-1, -1, "amax")):
+            wired = self.ends.diff() > 0
+            ends = torch.full((self.shape[0],), none, dtype=torch.int32)
+            ends[wired] = self.sources[(self.ends[:-1] if take == 0 else self.ends[1:] - 1)[wired]]
+            into = torch.full((int(chunks[-1]) + 1,), none, dtype=torch.int32)
+            found.append(into.scatter_reduce_(0, chunks, ends, nearest))
+        return found[0], found[1]
 
     def forward(
-        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+        self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
     ) -> tuple[Tensor, Any]:
-        """V x + b, (n, out), of x (n, in), V (wires,) and b (out,)."""
+        """V x + b, (n, out), of x (n, in), W and P (wires,) and b (out,)."""
         panels = _pack(x)
-        y = [_product(panel, v, bias, self.shape[0], self.ends, self.sources) for panel in panels]
+        given = (self.ends, self.sources, weight.contiguous(), prior, None if bias is None else bias.contiguous())
+        y = [self._made("product", panel, self.shape[0], *given) for panel in panels]
         return _by_unit(y, len(x)), (panels, _by_unit if x.stride(0) == 1 else _by_example) if training else None
 
     def backward(
-        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
+        self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of x, (n, in), and of V, (wires,), from that of y, (n, out)."""
-        grad_x = grad_v = None
+        """Gradients of x, (n, in), and of W, (wires,), from that of y, (n, out)."""
+        grad_x = grad_weight = None
         seen, as_given = kept
         panels = _pack(grad)
-        if v is not None:
-            ends, sources, order = self._transposed
-            back = [_product(panel, v, None, self.shape[1], ends, sources, order) for panel in panels]
-            grad_x = as_given(back, len(grad))
+        if weight is not None:
+            given = (self.shape[1], self.ends, self.sources, *self._reach, weight.contiguous(), prior)
+            grad_x = as_given([self._made("back", panel, self.shape[1], *given) for panel in panels], len(grad))
         if x is not None:
-            grad_v = grad.new_empty(self.count)
+            grad_weight = empty((self.count,), grad)
             for k, (to, read) in enumerate(zip(panels, seen, strict=True)):
-                _call(to, "gradient", self.shape[0], self.ends, self.sources, k, to, read, grad_v)
-        return grad_x, grad_v
+                name = f"gradient_{_vectors(to)}"
+                call(name, grad.dtype, self.shape[0], self.ends, self.sources, k, to, read, prior, grad_weight)
+        return grad_x, grad_weight
+
+    def _made(self, name: str, panel: Tensor, units: int, *given: Tensor | int | None) -> Tensor:
+        """The panel (units, width) that a C function makes of another."""
+        made = panel.new_empty(units, panel.shape[1])
+        call(f"{name}_{_vectors(panel)}", panel.dtype, self.shape[0], *given, panel, made)
+        return made
 
 
 def _pack(x: Tensor) -> list[Tensor]:
@@ -96,22 +114,5 @@ def _by_example(panels: list[Tensor], n: int) -> Tensor:
     return x
 
 
-def _product(
-    panel: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    rows: int,
-    ends: Tensor,
-    sources: Tensor,
-    order: Tensor | None = None,
-) -> Tensor:
-    y = panel.new_empty(rows, panel.shape[1])
-    v, bias = v.contiguous(), None if bias is None else bias.contiguous()
-    _call(panel, "product", rows, ends, sources, order, v, bias, panel, y)
-    return y
-
-
-def _call(panel: Tensor, name: str, rows: int, *arguments: Tensor | int | None) -> None:
-    """The C function of that name for panels as wide as ``panel``."""
-    width = panel.shape[1] * panel.element_size() // VECTOR
-    call(f"{name}_{width}", panel.dtype, rows, *arguments)
+def _vectors(panel: Tensor) -> int:
+    return panel.shape[1] * panel.element_size() // VECTOR

@@ -12,17 +12,17 @@ from locality_prior.functional import Workspace, not_autocast, ordinary, ordinar
 
 
 class Kernel(Protocol):
-    """A way to multiply with the matrix V of the wires, (out, in), whose values come as (wires,)."""
+    """A way to multiply with V = P∘W, (out, in), where W and P come as (wires,)."""
 
     def forward(
-        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+        self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
     ) -> tuple[Tensor, Any]:
-        """V x + b: (n, in), (wires,), (out,) → (n, out), and what its backward uses again, if ``training``."""
+        """V x + b of (n, in), (wires,), (wires,), (out,): (n, out), and what backward uses again, if ``training``."""
 
     def backward(
-        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
+        self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of x, (n, in), where V is given, and of V, (wires,), where x is, from that of y, (n, out)."""
+        """Gradients of x, (n, in), where W is given, and of W, (wires,), where x is, from that of y, (n, out)."""
 
 
 def sparse_linear(
@@ -96,9 +96,7 @@ class _SparseLinear(torch.autograd.Function):
         ctx.workspace = workspace if mine else Workspace()
         try:
             training = grad_enabled and any(ctx.needs_input_grad[:3])
-            v = ctx.workspace.fill(weight, prior)
-            y, ctx.kept = kernel.forward(x, v, bias, ctx.workspace, training)
-            ctx.stamp = ctx.workspace.stamp
+            y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
             return y
         finally:
             if mine:
@@ -111,13 +109,10 @@ class _SparseLinear(torch.autograd.Function):
         need_x, need_weight, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
         if ordinary_backward(grad):
-            v = None
             with ctx.workspace.lock:
-                if need_x:
-                    v, ctx.stamp = ctx.workspace.again(ctx.stamp, weight, ctx.prior)
-                grad_x, grad_weight = ctx.kernel.backward(grad, x if need_weight else None, v, ctx.kept, ctx.workspace)
-            if grad_weight is not None:
-                grad_weight.mul_(ctx.prior)
+                grad_x, grad_weight = ctx.kernel.backward(
+                    grad, x if need_weight else None, weight if need_x else None, ctx.prior, ctx.kept, ctx.workspace
+                )
         else:
             targets, sources = ctx.ends
             if need_x:

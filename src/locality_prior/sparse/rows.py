@@ -35,36 +35,34 @@ class Rows:
 
     @cached_property
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        return transposed(self.shape, self.ends, self.sources)
+        """Ends and sources of the transposed matrix, and where its values are among the wires."""
+        out, features = self.shape
+        order = torch.argsort(self.sources, stable=True)
+        rows = torch.arange(out, device=order.device, dtype=self.ends.dtype).repeat_interleave(self.ends.diff())
+        counts = torch.bincount(self.sources, minlength=features)
+        return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(self.ends.dtype), rows[order], order
 
     def forward(
-        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+        self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
     ) -> tuple[Tensor, Any]:
-        """V x + b, (n, out), of x (n, in), V (wires,) and b (out,)."""
+        """V x + b, (n, out), of x (n, in), W and P (wires,) and b (out,)."""
+        v = space.fill(weight, prior)
         y = (_matrix(self.ends, self.sources, v, self.shape) @ x.t().contiguous()).t()
-        return y if bias is None else y.add_(bias), None
+        return y if bias is None else y.add_(bias), space.stamp
 
     def backward(
-        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
+        self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of x, (n, in), and of V, (wires,), from that of y, (n, out)."""
-        grad_x, grad_v, g = None, None, grad.t().contiguous()
-        if v is not None:
+        """Gradients of x, (n, in), and of W, (wires,), from that of y, (n, out)."""
+        grad_x, grad_weight, g = None, None, grad.t().contiguous()
+        if weight is not None:
+            v, _ = space.again(kept, weight, prior)
             ends, sources, order = self._transposed
             grad_x = (_matrix(ends, sources, v.index_select(0, order), self.shape[::-1]) @ g).t()
         if x is not None:
             zero = _matrix(self.ends, self.sources, g.new_zeros(self.count), self.shape)
-            grad_v = torch.sparse.sampled_addmm(zero, g, x, beta=0.0).values()
-        return grad_x, grad_v
-
-
-def transposed(shape: tuple[int, int], ends: Tensor, sources: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ends and sources of the transposed matrix, and where its values are among the wires."""
-    out, features = shape
-    order = torch.argsort(sources, stable=True)
-    rows = torch.arange(out, device=order.device, dtype=sources.dtype).repeat_interleave(ends.diff())
-    counts = torch.bincount(sources, minlength=features)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(ends.dtype), rows[order], order
+            grad_weight = torch.sparse.sampled_addmm(zero, g, x, beta=0.0).values().mul_(prior)
+        return grad_x, grad_weight
 
 
 def _matrix(ends: Tensor, sources: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -61,37 +61,38 @@ class Windows:
         return math.prod(self.blocks)
 
     def forward(
-        self, x: Tensor, v: Tensor, bias: Tensor | None, space: Workspace, training: bool
+        self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
     ) -> tuple[Tensor, Any]:
-        """V x + b, (n, out), of x (n, in), V (wires,) and b (out,)."""
+        """V x + b, (n, out), of x (n, in), W and P (wires,) and b (out,)."""
         tiles, tall, _ = self.blocks
         # while V stays as it is, so do the blocks (on a GPU, to compare would be to wait)
-        filled = self._fill(v, space, compare=not training and not v.is_cuda)
+        filled = self._fill(space.fill(weight, prior), space, compare=not training and not x.is_cuda)
         seen = self._see(x, space)
         y = torch.bmm(filled, seen, out=space.buffer("tiled", (tiles, tall, len(x)), x))
         y = y.flatten(0, 1).index_select(0, self.place).t()
         return y if bias is None else y.add_(bias), space.stamp
 
     def backward(
-        self, grad: Tensor, x: Tensor | None, v: Tensor | None, kept: Any, space: Workspace
+        self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of x, (n, in), and of V, (wires,), from that of y, (n, out)."""
+        """Gradients of x, (n, in), and of W, (wires,), from that of y, (n, out)."""
         tiles, tall, wide = self.blocks
-        grad_x, grad_v, n = None, None, len(grad)
+        grad_x, grad_weight, n = None, None, len(grad)
         current = kept == space.stamp
         tiled = space.buffer("tiled", (tiles, tall, n), grad)
         if self.padded:
             tiled.zero_()
         tiled.view(tiles * tall, n).index_copy_(0, self.place, grad.t())
-        if v is not None:
-            filled = space.buffer("filled", self.blocks, v) if current else self._fill(v, space)
-            back = torch.bmm(filled.transpose(1, 2), tiled, out=space.buffer("back", (tiles, wide, n), grad))
-            grad_x = grad.new_zeros(self.shape[1], n).index_add_(0, self.window, back.view(-1, n)).t()
         if x is not None:
             seen = space.buffer("seen", (tiles, wide, n), x) if current else self._see(x, space)
             grads = torch.bmm(tiled, seen.transpose(1, 2), out=space.buffer("grads", self.blocks, grad))
-            grad_v = grads.view(-1).index_select(0, self.at)
-        return grad_x, grad_v
+            grad_weight = grads.view(-1).index_select(0, self.at).mul_(prior)
+        if weight is not None:
+            v, _ = space.again(kept, weight, prior)
+            filled = space.buffer("filled", self.blocks, v) if current else self._fill(v, space)
+            back = torch.bmm(filled.transpose(1, 2), tiled, out=space.buffer("back", (tiles, wide, n), grad))
+            grad_x = grad.new_zeros(self.shape[1], n).index_add_(0, self.window, back.view(-1, n)).t()
+        return grad_x, grad_weight
 
     def _fill(self, v: Tensor, space: Workspace, compare: bool = False) -> Tensor:
         """V in blocks, (tiles, tall, wide)."""

@@ -1,0 +1,127 @@
+"""The benchmark command: what a row is, that contestants take turns, and the file it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_mnist
+
+from locality_prior import bench
+from locality_prior._timing import in_turns
+
+CPU = torch.device("cpu")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "locality_prior.cli", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_command_prints_a_table_and_leaves_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    done = run("--only", "prior_memory_4096", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "prior_memory_4096" in done.stdout
+    assert str(out) in done.stdout
+    found = json.loads(out.read_text())
+    (row,) = found["rows"]
+    assert row.keys() == {"name", "ours_mib", "baseline_mib", "ratio", "detail"}
+    assert row["baseline_mib"] == 64
+    assert row["ours_mib"] < 1
+    assert row["ratio"] == row["baseline_mib"] / row["ours_mib"]
+    assert found["machine"].keys() == {"cpu", "cores", "python", "torch"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "local_train"], "only: got 'local_train', expected of dense_step_b64, "),
+        (["--only", "prior_memory_4096", "--device", "warp"], "device: got 'warp' ("),
+        (["--out", "nowhere/bench.json"], "out: got nowhere/bench.json, expected a file in a directory that is there"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"locality-prior: error: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_rows_are_those_that_are_promised() -> None:
+    assert list(bench.ROWS) == [
+        "dense_step_b64",
+        "dense_step_b256",
+        "reference_step_b64",
+        "folded_inference",
+        "local_train_r8_b64",
+        "local_train_r8_b256",
+        "local_train_r4_b64",
+        "local_infer_r8_b64",
+        "local_infer_r4_b64",
+        "prior_memory_4096",
+        "scale_65536",
+        "scale_1048576",
+        "mnist_epoch",
+    ]
+
+
+def test_contestants_take_turns() -> None:
+    said: list[str] = []
+
+    def contestant(name: str, seconds: float) -> None:
+        said.append(name)
+        time.sleep(seconds)
+
+    times = in_turns({"a": lambda: contestant("a", 0.002), "b": lambda: contestant("b", 0.008)}, 3, 0.1)
+    assert 2 <= times["a"] < times["b"]
+    assert times["b"] >= 8
+    # warmed up and sized, then rounds that are begun by each in turn: a call to warm up, and one that is timed
+    assert "".join(said) == "aabb" + "aabb" + "bbaa" + "aabb"
+
+
+def test_the_layers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round of every kind of row, on a sheet small enough for a test."""
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "TURN", 0.1)
+    threads = torch.get_num_threads()
+    told: list[bench.Row] = []
+    names = ["dense_step_b64", "reference_step_b64", "folded_inference", "local_train_r4_b64", "local_infer_r4_b64"]
+    rows = bench.bench(names, tell=told.append)
+    assert [row.name for row in rows] == names
+    assert told == rows
+    assert all(row.ours > 0 and row.baseline > 0 for row in rows)
+    assert "190,572 wires, backend='auto' (" in rows[3].detail
+    assert "windowed" in rows[3].detail
+    assert rows[3].ratio > 2  # loose: one round of a busy machine
+    assert torch.get_num_threads() == threads
+    assert [line[0] for line in bench.table(rows)] == ["row", *names]
+
+
+def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
+    row = bench._scale(70)("scale_4900", CPU)
+    assert "229,008 wires" in row.detail
+    assert "peak memory" in row.detail
+    assert row.ours > 0
+    assert row.baseline > 0
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["data", "synthetic"])
+def test_an_epoch_of_mnist(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "SYNTHETIC", {"train": 256, "t10k": 64})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LOCALITY_PRIOR_DATA", raising=False)
+    if given:
+        monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(write_mnist(tmp_path / "data")))
+    (row,) = bench.bench(["mnist_epoch"])
+    assert row.detail.startswith("MNIST; " if given else "synthetic images; ")
+    assert row.ours > 0
+    assert row.baseline > 0
+    assert os.listdir(tmp_path) == (["data"] if given else [])
