@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import locality_prior as lp
+from locality_prior import _memory
 from locality_prior.prior import Table
 
 #: P as a whole matrix, and as a table of offsets (over 65,536 entries).
@@ -514,3 +515,12 @@ def test_no_second_product_is_allocated(sheet: lp.Geometry) -> None:
     assert counts[:2] == [(1, 1), (0, 1)]
     # the obvious formula would not pass
     assert counts[2] == (1, 2)
+
+
+def test_large_tensors_are_ordinary_ones() -> None:
+    like = torch.zeros((), dtype=torch.float64)
+    for shape in ((3,), (1 << 10, 1 << 10), ((1 << 20) + 3,)):
+        tensor = _memory.empty(shape, like)
+        assert tensor.shape == shape
+        assert tensor.dtype == torch.float64
+        assert tensor.fill_(2).sum() == 2 * tensor.numel()

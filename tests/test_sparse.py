@@ -346,28 +346,52 @@ def test_near_looks_at_few_pairs(make: Callable[[int], lp.Geometry]) -> None:
     assert largest.entries < 20_000 * 100
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_random_sheets_and_radii(seed: int) -> None:
+def random_sides(kind: str, g: torch.Generator) -> tuple[lp.Geometry, lp.Geometry, float]:
+    """A source and a target of random sizes, and the largest distance between a target unit and its nearest source."""
+    a, b, c, d = torch.randint(3, 16, (4,), generator=g).tolist()
+    source: lp.Geometry
+    target: lp.Geometry
+    if kind == "graph":
+        source = target = lp.Graph(ring(a * b).numpy())
+    else:
+        source, target = {
+            "grid": lambda: (lp.Grid(a, b), lp.Grid(c, d)),
+            "torus": lambda: (lp.Grid(a, b, periodic=True), lp.Grid(c, d, periodic=True)),
+            "hexagons": lambda: (lp.HexGrid(a, b), lp.HexGrid(c, d)),
+            "sphere": lambda: (lp.Sphere(a * b), lp.Sphere(c * d)),
+            "points": lambda: (
+                lp.Points(a * torch.rand(a * b, 3, generator=g), "cityblock"),
+                lp.Points(a * torch.rand(c * d, 3, generator=g), "cityblock"),
+            ),
+            "channels": lambda: (lp.Grid(a, b).with_channels(2), lp.Grid(c, d)),
+        }[kind]()
+    return source, target, float(target.distances(source).min(1).values.max())
+
+
+@pytest.mark.parametrize("kind", ["grid", "torus", "hexagons", "sphere", "points", "channels", "graph"])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_geometries_sizes_and_radii(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     g = torch.Generator().manual_seed(seed)
-    a, b, c, d = torch.randint(3, 20, (4,), generator=g).tolist()
-    radius = 1.5 + 4 * float(torch.rand((), generator=g))
-    made = {
-        "source": lp.Grid(a, b),
-        "target": lp.Grid(c, d),
-        "cost": lp.cost.Exponential(3).within(radius * max(a / c, b / d, 1)),
-        "dtype": torch.float64,
-    }
-    dense = lp.LocalityLinear(a * b, c * d, backend="dense", **made)
-    x = torch.randn(5, a * b, dtype=torch.float64, requires_grad=True)
-    g_y = torch.randn(5, c * d, dtype=torch.float64)
-    expected = torch.autograd.grad(dense(x), [x, dense.weight], g_y)
-    for backend in ("windowed", "wires"):
-        layer = lp.LocalityLinear(a * b, c * d, backend=backend, **made)
+    torch.manual_seed(seed)
+    monkeypatch.setattr(lp.geometry.meeting, "TILE", 8)
+    source, target, least = random_sides(kind, g)
+    cost = lp.cost.Exponential(3).within(least + 0.1 + 4 * float(torch.rand((), generator=g)))
+    sizes, made = (len(source), len(target)), {"source": source, "target": target, "cost": cost, "dtype": torch.float64}
+    dense = lp.LocalityLinear(*sizes, backend="dense", rescale=bool(seed % 2), **made)
+    n = int(torch.randint(1, 140, (), generator=g))
+    x = torch.randn(n, sizes[0], dtype=torch.float64, requires_grad=True)
+    g_y = torch.randn(n, sizes[1], dtype=torch.float64)
+    expected = torch.autograd.grad(dense(x), [x, dense.weight, dense.bias], g_y)
+    for name, compiled in (("windowed", True), ("wires", True), ("wires", False)):
+        if not compiled:
+            monkeypatch.setattr(CompiledRows, "serves", lambda *_: False)
+        layer = lp.LocalityLinear(*sizes, backend=name, rescale=bool(seed % 2), **made)
         layer.load_state_dict(dense.state_dict())
-        assert_close(layer(x), dense(x))
-        found = torch.autograd.grad(layer(x), [x, layer.weight], g_y)
+        for given in (x, x.t().contiguous().t()):  # a batch laid out either way
+            assert_close(layer(given), dense(x))
+        found = torch.autograd.grad(layer(x), [x, layer.weight, layer.bias], g_y)
         assert layer.pattern is not None
-        assert_close(found, (expected[0], layer.pattern.gather(expected[1])))
+        assert_close(found, (expected[0], layer.pattern.gather(expected[1]), expected[2]))
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------

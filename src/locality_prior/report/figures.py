@@ -254,7 +254,8 @@ def _pruning(study: Study, kept: Runs) -> Picture:
         "pruning",
         figure,
         "Test accuracy, and Σ d over the wires kept, as wires of the layer are cut: the smallest |V| first, the "
-        "longest first, or the smallest c(d)|V|. A line for each network; nothing is trained after the cut.",
+        "longest first, or the smallest c(d)|V|. Shares of a network's own wires, a line for each network; nothing is "
+        "trained after the cut.",
     )
 
 

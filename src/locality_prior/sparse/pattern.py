@@ -18,7 +18,7 @@ from locality_prior.sparse.windows import Windows, best_tiles
 #: Fewer pairs than this are quicker dense.
 SMALL = 1 << 20
 #: So are layers with more than this share of all pairs wired.
-FULL = 0.3
+FULL = 0.35
 #: Without a compiler, rows are quicker than windows on a CPU with at most so many wires to a unit.
 FEW = 64
 
