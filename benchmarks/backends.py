@@ -13,7 +13,6 @@ import argparse
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 import locality_prior as lp
 from locality_prior import bench
@@ -34,7 +33,7 @@ def main() -> None:
     table = Table("radius", "wires a unit", "density", "batch", "", *ways, "nn.Linear", "auto")
     for radius in options.radii:
         cost = lp.cost.Linear().within(radius)
-        layers: dict[str, nn.Module] = {"nn.Linear": nn.Linear(units, units, device=device)}
+        layers: dict[str, bench.Layer] = {"nn.Linear": torch.nn.Linear(units, units, device=device)}
         for way in (*ways, "auto"):
             layers[way] = lp.LocalityLinear(
                 units, units, source=sheet, target=sheet, cost=cost, backend=way, device=device
@@ -44,7 +43,7 @@ def main() -> None:
         wires = len(layers["wires"].weight)
         for batch in options.batches:
             for name, make in (("train", bench.step), ("infer", bench.infer)):
-                times = in_turns({k: make(layer, batch, units) for k, layer in layers.items()}, 7, 15.0)
+                times = in_turns({k: make(layer, batch) for k, layer in layers.items()}, 7, 15.0)
                 row = [f"{times[way]:.2f}" for way in (*ways, "nn.Linear")]
                 table.add_row(
                     f"{radius:g}", f"{wires / units:.0f}", f"{wires / units**2:.3f}", str(batch), name, *row, chosen

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from locality_prior import bench
 
-K, BATCH = bench.UNITS, re.compile(r"_b(\d+)")
+K, BATCH = len(bench.SHEET), re.compile(r"_b(\d+)")
 
 
 def rates() -> tuple[float, float, float]:

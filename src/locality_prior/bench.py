@@ -32,13 +32,12 @@ from locality_prior._files import write_text
 from locality_prior._timing import in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
-from locality_prior.layers import LocalityLinear, fold
+from locality_prior.layers import LocalityLinear
 
 #: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
 TURN, ROUNDS = 25.0, 21
-#: The sheet of the layers that are compared, and its number of units K.
+#: The sheet of the layers that are compared.
 SHEET = Grid(64, 64)
-UNITS = len(SHEET)
 #: Radius and batch of the sheets that no dense layer could hold.
 SCALE_RADIUS, SCALE_BATCH = 4, 8
 #: Images of the synthetic MNIST that stands in where there is none.
@@ -72,6 +71,7 @@ class Row:
 
 
 Measure = Callable[[str, torch.device], Row]
+Layer = LocalityLinear | nn.Linear
 
 
 def bench(names: list[str] | None = None, device: str = "cpu", tell: Callable[[Row], None] | None = None) -> list[Row]:
@@ -151,11 +151,10 @@ class Obvious(nn.Linear):
         return F.linear(x, self.weight * self.prior, self.bias)
 
 
-def step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
+def step(layer: Layer, batch: int) -> Callable[[], None]:
     """Forward, backward and SGD; the input wants its gradient too, as within a network."""
-    device = next(layer.parameters()).device
-    x = torch.randn(batch, units, device=device, requires_grad=True)
-    grad = torch.randn(batch, units, device=device)
+    x = torch.randn(batch, layer.in_features, device=layer.weight.device, requires_grad=True)
+    grad = torch.randn(batch, layer.out_features, device=layer.weight.device)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
 
     def call() -> None:
@@ -167,9 +166,9 @@ def step(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]
     return call
 
 
-def infer(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None]:
+def infer(layer: Layer, batch: int) -> Callable[[], None]:
     """A forward pass without gradients."""
-    x = torch.randn(batch, units, device=next(layer.parameters()).device)
+    x = torch.randn(batch, layer.in_features, device=layer.weight.device)
 
     def call() -> None:
         with torch.no_grad():
@@ -179,10 +178,15 @@ def infer(layer: nn.Module, batch: int, units: int = UNITS) -> Callable[[], None
 
 
 def _layer(
-    device: torch.device, cost: Cost | None = None, backend: str = "auto", sheet: Grid = SHEET
+    device: torch.device, cost: Cost | None = None, backend: str = "auto", sheet: Grid | None = None
 ) -> LocalityLinear:
+    sheet = SHEET if sheet is None else sheet
     units = len(sheet)
     return LocalityLinear(units, units, source=sheet, target=sheet, cost=cost, backend=backend, device=device)
+
+
+def _linear(device: torch.device) -> nn.Linear:
+    return nn.Linear(len(SHEET), len(SHEET), device=device)
 
 
 def _against(name: str, times: dict[str, float], detail: str) -> Row:
@@ -191,8 +195,7 @@ def _against(name: str, times: dict[str, float], detail: str) -> Row:
 
 def _dense_step(batch: int) -> Measure:
     def measure(name: str, device: torch.device) -> Row:
-        linear = nn.Linear(UNITS, UNITS, device=device)
-        times = _compare({"ours": step(_layer(device), batch), "baseline": step(linear, batch)})
+        times = _compare({"ours": step(_layer(device), batch), "baseline": step(_linear(device), batch)})
         return _against(name, times, "a full step of the dense layer, linear cost; nn.Linear(4096, 4096)")
 
     return measure
@@ -205,15 +208,14 @@ def _reference_step(name: str, device: torch.device) -> Row:
 
 
 def _folded_inference(name: str, device: torch.device) -> Row:
-    linear = nn.Linear(UNITS, UNITS, device=device)
-    times = _compare({"ours": infer(fold(_layer(device)), 64), "baseline": infer(linear, 64)})
+    times = _compare({"ours": infer(_layer(device).fold(), 64), "baseline": infer(_linear(device), 64)})
     return _against(name, times, "batch 64; nn.Linear(4096, 4096)")
 
 
 def _local(radius: float, batch: int, training: bool) -> Measure:
     def measure(name: str, device: torch.device) -> Row:
         cost = costs.Linear().within(radius)
-        layers: dict[str, nn.Module] = {"baseline": nn.Linear(UNITS, UNITS, device=device)}
+        layers: dict[str, Layer] = {"baseline": _linear(device)}
         layers |= {way: _layer(device, cost, way) for way in ("auto", "windowed", "wires")}
         times = _compare({k: step(v, batch) if training else infer(v, batch) for k, v in layers.items()})
         auto = layers["auto"]
@@ -231,7 +233,7 @@ def _prior_memory(name: str, device: torch.device) -> Row:
     held = layer.rule.values(layer.weight.dtype, device)
     tensors = [held] if isinstance(held, Tensor) else [t for t in (held.values, held.row_scale) if t is not None]
     ours = sum(t.untyped_storage().nbytes() for t in tensors) / 2**20
-    whole = UNITS * UNITS * layer.weight.element_size() / 2**20
+    whole = len(SHEET) ** 2 * layer.weight.element_size() / 2**20
     return Row(name, ours, whole, "P as the layer keeps it, a table of offsets; as a matrix", "mib")
 
 
@@ -263,7 +265,7 @@ def _scale_alone(side: int, threads: int) -> dict[str, float]:
     sheet = Grid(side, side)
     large, small = _layer(device, cost, sheet=sheet), _layer(device, cost)
     made = time.perf_counter() - start
-    steps = {"ours": step(large, SCALE_BATCH, len(sheet)), "small": step(small, SCALE_BATCH)}
+    steps = {"ours": step(large, SCALE_BATCH), "small": step(small, SCALE_BATCH)}
     times = _compare(steps, rounds=7)
     return times | {"wires": len(large.weight), "small_wires": len(small.weight), "made": made, "peak": _peak()}
 

@@ -61,7 +61,8 @@ class LocalityLinear(nn.Module):
         device, dtype: of the parameters.
 
     Shape:
-        x: (…, in_features) → (…, out_features).
+        x: (…, in_features) → (…, out_features). A sparse layer's output lies unit by unit in memory, as the next one
+        reads it: to merge its axes takes ``reshape``, where ``view`` would do after nn.Linear.
 
     Raises:
         ValueError: sizes that are not the geometry's, geometries that cannot meet, a target unit with no wire, an
