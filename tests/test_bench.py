@@ -101,7 +101,7 @@ def test_the_layers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.name for row in rows] == names
     assert told == rows
     assert all(row.ours > 0 and row.baseline > 0 for row in rows)
-    assert "44,868 wires, backend='auto' (" in rows[3].detail
+    assert "45,164 wires, backend='auto' (" in rows[3].detail
     assert "windowed" in rows[3].detail
     assert torch.get_num_threads() == threads
     assert [line[0] for line in bench.table(rows)] == ["row", *names]

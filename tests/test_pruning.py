@@ -137,9 +137,9 @@ def test_the_quickest_way_is_measured() -> None:
     sheet = lp.Grid(32, 32)
     layer = lp.LocalityLinear(1024, 1024, source=sheet)
     pruned = lp.sparsify(layer, keep=0.01).model
-    assert pruned.backend in ("windowed", "wires")
+    assert pruned.pattern is not None
     assert pruned.weight.shape == (10486,)
-    assert lp.sparsify(Net(COSTS[0]), keep=0.5).model.a.backend == "dense"
+    assert lp.sparsify(Net(COSTS[0]), keep=0.5).model.a.pattern is None
     x = torch.randn(3, 1024)
     assert_close(pruned(x), lp.fold(pruned)(x))
 
@@ -193,6 +193,24 @@ def test_loading_prunes_a_model_that_is_not(tmp_path: Path) -> None:
     assert left(fresh) == left(pruned)
 
 
+class Shared(nn.Module):
+    """One layer in two places."""
+
+    def __init__(self, backend: str = "dense") -> None:
+        super().__init__()
+        self.a = lp.LocalityLinear(20, 20, source=SHEET, cost=COSTS[1], backend=backend)
+        self.b = self.a
+
+
+def test_a_layer_in_two_places_loads(tmp_path: Path) -> None:
+    x = torch.randn(3, 20)
+    pruned = lp.sparsify(Shared(), keep=0.5).model
+    assert pruned.a is pruned.b
+    for model in (pruned, Shared("windowed")):
+        lp.save(model, tmp_path / "shared.safetensors")
+        assert_close(lp.load(tmp_path / "shared.safetensors", Shared()).b(x), model.a(x))
+
+
 def test_other_wires_are_refused(tmp_path: Path) -> None:
     a, b = pruned_layer("dense", KEPT), pruned_layer("dense", KEPT + torch.tensor([0] * 6 + [-1]))
     before = copy.deepcopy(b.state_dict())
@@ -226,9 +244,15 @@ def test_other_wires_are_refused(tmp_path: Path) -> None:
         ({"wire_length": 0, "by": "length"}, "wire_length: got 0, which leaves layer 'b' without a wire"),
         ({"drop": -1, "evaluate": lambda m: 1.0}, "drop: got -1"),
         ({"drop": 1}, "evaluate: got None"),
+        ({"keep": 0.5, "evaluate": 3}, "evaluate: got 3, expected a function from a model to its score"),
+        ({"keep": 0.5, "evaluate": lambda m: None}, "evaluate: got None, expected a number"),
+        ({"keep": "0.5"}, "keep: got '0.5', expected a number"),
+        ({"keep": True}, "keep: got True"),
+        ({"wire_length": "a"}, "wire_length: got 'a'"),
+        ({"keep": 0.5, "shares": ["a"]}, "shares: got 'a'"),
         ({"drop": 1, "evaluate": lambda m: math.nan}, "drop: got 1, expected a score that is a number"),
         ({"keep": 0.5, "by": "magnitude"}, "by: got 'magnitude', expected one of weight, length, cost"),
-        ({"keep": 0.5, "shares": [0.5, 2]}, "shares: got 2"),
+        ({"keep": 0.5, "shares": [0.5, 2]}, "shares: got [2.0, 1.0, 0.5]"),
         ({"keep": 0.5, "batch": 0}, "batch: got 0"),
     ],
 )
@@ -240,6 +264,38 @@ def test_targets_that_cannot_be_met(options: dict[str, Any], said: str) -> None:
     assert str(raised.value).startswith(said)
     assert "\n" not in str(raised.value)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_weights_that_are_made_of_others() -> None:
+    layer = nn.utils.parametrizations.weight_norm(lp.LocalityLinear(20, 20))
+    with pytest.raises(ValueError, match="model: got layer '' with a weight made of others, expected weights without"):
+        lp.sparsify(layer, keep=0.5)
+
+
+def test_places_that_cannot_be_reached_have_no_wire_to_cut() -> None:
+    lengths = SHEET.distances()
+    lengths[:10, 10:] = lengths[10:, :10] = math.inf
+    layer = lp.LocalityLinear(20, 20, source=lp.Distances(lengths))
+    for by in BY:
+        assert lp.sparsify(layer, by, keep=0.5).cut.wires == 100
+    far = lp.LocalityLinear(1600, 1600, cost=lp.cost.Exponential(0.05))  # whose prices no number holds
+    assert lp.sparsify(far, keep=0.5).cut.share == pytest.approx(0.5, abs=1e-3)
+
+
+def test_random_numbers_stay_the_callers() -> None:
+    net = Net(COSTS[0])
+    before = torch.get_rng_state()
+    lp.sparsify(net, keep=0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_pruned_layer_serves_every_dtype() -> None:
+    sheet = lp.Grid(32, 32)
+    pruned = lp.sparsify(lp.LocalityLinear(1024, 1024, source=sheet), keep=0.05).model
+    assert pruned.backend == "auto"
+    x = torch.randn(2, 1024)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(pruned(x).float(), lp.fold(pruned)(x).float(), rtol=0.1, atol=0.05)
 
 
 def test_a_model_without_a_layer() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +222,65 @@ def test_hazards(backend: str) -> None:
         assert_close(results[k], dense(other * k))
 
 
+@backends
+def test_a_backward_pass_after_anothers_forward(backend: str) -> None:
+    """Each of two graphs, the older first, with inputs that want no gradient, of equal and of other sizes."""
+    for n in (5, 9):
+        sparse, dense = pair(backend)
+        a, b = torch.randn(5, 30, dtype=torch.float64), torch.randn(n, 30, dtype=torch.float64)
+        for layer in (sparse, dense):
+            first, second = layer(a), layer(b)
+            first.sum().backward()
+            layer.weight.grad = None
+            second.sum().backward()
+        assert sparse.pattern is not None
+        assert_close(sparse.weight.grad, sparse.pattern.gather(dense.weight.grad))
+
+
+@backends
+def test_the_output_may_be_changed_in_place(backend: str) -> None:
+    sparse, dense = pair(backend)
+    for shape in ((4, 30), (2, 3, 30), (30,), (70, 30)):
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        grads = []
+        for layer in (sparse, dense):
+            y = nn.functional.relu(layer(x), inplace=True)
+            grads.append(torch.autograd.grad(y.sum(), [x, layer.bias]))
+        assert_close(grads[0], grads[1])
+
+
+@backends
+def test_parameters_that_do_not_fit_are_refused(backend: str) -> None:
+    """In one line, before a kernel could read beyond them."""
+    x = torch.randn(3, 30)
+    for change, said in (
+        ({"bias": torch.zeros(1)}, r"bias: got \(1,\), torch.float32 on cpu, expected \(16,\), torch.float32 on cpu"),
+        ({"bias": torch.zeros(16, dtype=torch.float64)}, "bias: got .* torch.float64 on cpu, expected"),
+        ({"weight": torch.zeros(2)}, r"weight: got \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            torch.func.functional_call(small(backend), change, (x,))
+    with pytest.raises(ValueError, match=r"weight: got .* on meta, expected .* on cpu"):
+        small(backend).to("meta")(x)
+
+
+@backends
+def test_tensors_without_memory_of_their_own(backend: str) -> None:
+    sparse, dense = pair(backend)
+    x = torch.randn(3, 30, dtype=torch.float64)
+    assert_close(sparse(torch._neg_view(x)), dense(-x))
+    y = sparse(x.requires_grad_())
+    y.backward(torch._efficientzerotensor(y.shape, dtype=y.dtype))
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    layer = small("windowed", dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(2, 30, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_autocast() -> None:
     x = torch.randn(4, 30)
     for backend in ("windowed", "auto"):
@@ -425,9 +487,17 @@ def test_auto_says_what_it_chose(compiler: bool, monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    for compiler in ("false", "no-such-compiler"):
+    for compiler in ("false", "no-such-compiler", "'"):
         monkeypatch.setenv("CC", compiler)
         assert library.__wrapped__(torch.float32) is None
+
+
+def test_the_compiler_is_fed_in_any_locale() -> None:
+    if library(torch.float32) is None:
+        pytest.skip("there is no C compiler here")
+    code = "import torch; from locality_prior._compiled import library; assert library(torch.float32) is not None"
+    plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | plain, check=True, timeout=120)
 
 
 @backends

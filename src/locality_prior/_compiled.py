@@ -26,16 +26,16 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     another machine could find. The compiler is ``$CC``, else ``cc``; ``CC=false`` does without.
     """
     source = resources.files("locality_prior").joinpath("kernels.c").read_text(encoding="utf-8")
-    compiler = shlex.split(os.environ.get("CC") or "cc")
     with tempfile.TemporaryDirectory() as folder:
         made, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
         flags = ["-O3", "-march=native", "-fopenmp", "-fPIC", f"-DREAL={REALS[dtype]}", "-x", "c", "-c", "-"]
         try:
-            subprocess.run([*compiler, *flags, "-o", made], input=source, text=True, capture_output=True, check=True)
+            compiler = shlex.split(os.environ.get("CC") or "cc")
+            subprocess.run([*compiler, *flags, "-o", made], input=source.encode(), capture_output=True, check=True)
             # not linked with -fopenmp: torch's own threads serve, a second set of them would fight for the cores
             subprocess.run([*compiler, "-shared", made, "-o", linked], capture_output=True, check=True)
             return ctypes.CDLL(str(linked))
-        except (OSError, subprocess.CalledProcessError):
+        except (OSError, ValueError, subprocess.CalledProcessError):
             return None
 
 

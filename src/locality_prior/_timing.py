@@ -19,7 +19,7 @@ def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int, turn:
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for name, call in contestants.items():
         call()
-        calls[name] = max(1, math.ceil(turn / _timed(call, 1)))
+        calls[name] = max(1, math.ceil(turn / max(_timed(call, 1), 1e-3)))
     names = list(contestants)
     for k in range(rounds):
         for name in names[k % len(names) :] + names[: k % len(names)]:

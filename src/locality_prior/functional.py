@@ -118,7 +118,8 @@ def ordinary(x: Tensor, weight: Tensor) -> bool:
 def ordinary_backward(grad: Tensor) -> bool:
     """Whether a backward is neither to be differentiated nor batched, by either vmap."""
     batched = torch._C._functorch.is_legacy_batchedtensor(grad)
-    return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched)
+    empty = grad._is_zerotensor()  # which has no memory to read
+    return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched or empty)
 
 
 class _LocalityLinear(torch.autograd.Function):

@@ -270,7 +270,8 @@ class LocalityLinear(nn.Module):
     def _become(self, other: LocalityLinear) -> None:
         """Take the wires of ``other``, an equal layer but for pruning."""
         self.backend, self.rule, self.pattern, self.kept = other.backend, other.rule, other.pattern, other.kept
-        self.weight = nn.Parameter(other.weight.detach(), self.weight.requires_grad)
+        if self.weight.shape != other.weight.shape:
+            self.weight = nn.Parameter(other.weight.detach(), self.weight.requires_grad)
         self._values, self._workspace = None, Workspace()
         self._make_ready()
 
@@ -401,30 +402,32 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLi
     else:
         into = model
     _check_layers(into, layers)
-    held = dict(locality_layers(into))
+    # by every name that the state dict has for it: a layer may be in several places
+    places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
     # a layer that was saved pruned: what the model's own becomes, once all else is known to fit
     pruned = {
-        name: LocalityLinear.from_config(
-            layers[name], kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
+        layer: LocalityLinear.from_config(
+            layer.config(), kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
         )
-        for name, layer in held.items()
+        for name, layer in locality_layers(into)
         if _key(name, "kept") in tensors and layer.kept is None
     }
     state = into.state_dict()
-    for name, layer in pruned.items():
-        state |= {_key(name, key): value for key, value in layer.state_dict().items()}
+    for name, layer in places.items():
+        if layer in pruned:
+            state |= {_key(name, key): value for key, value in pruned[layer].state_dict().items()}
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
         raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
-    fits = {_key(name, "weight"): pruned.get(name, layer) for name, layer in held.items()}
-    wires = {_key(name, "kept") for name in held}
+    fits = {_key(name, "weight"): pruned.get(layer, layer) for name, layer in places.items()}
+    wires = {_key(name, "kept") for name in places}
     for key, value in tensors.items():
         if state[key].shape != value.shape and not (key in fits and fits[key].takes(value)):
             raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
         if key in wires and not torch.equal(state[key].cpu(), value):
             raise wrong("model", f"{key} of other wires", "the wires in the file")
-    for name, layer in pruned.items():
-        held[name]._become(layer)
+    for layer, other in pruned.items():
+        layer._become(other)
     into.load_state_dict(tensors)
     return into
 

@@ -85,20 +85,27 @@ def sparsify(
         raise wrong("model", type(model).__name__, "a model with a locality layer")
     if by not in get_args(By):
         raise wrong("by", repr(by), f"one of {', '.join(get_args(By))}")
+    for layer, name in layers.items():
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            raise wrong("model", f"layer {name!r} with a weight made of others", "weights without a parametrisation")
     count("batch", batch)
-    _one_target(keep, wire_length, drop, evaluate is not None)
-    for share in shares:
-        if not 0 < share <= 1:
-            raise wrong("shares", share, "shares above 0 and at most 1")
+    _check_target(keep, wire_length, drop, evaluate)
+    shares = sorted({1.0, *(_number("shares", share) for share in shares)}, reverse=True)
+    if not 0 < shares[-1] <= shares[0] <= 1:
+        raise wrong("shares", shares, "shares above 0 and at most 1")
 
-    with torch.no_grad():
+    # candidates are drawn and timed: the caller's random numbers stay as they are
+    gpus = {layer.weight.device for layer in layers if layer.weight.is_cuda}
+    with torch.no_grad(), torch.random.fork_rng(gpus):
         order = _Order([_Wires.of(layer) for layer in layers], by)
         cuts: dict[int, Cut] = {}
 
         def cut(wires: int) -> Cut:
             """What keeping so many wires comes to: measured once."""
             if wires not in cuts:
-                score = None if evaluate is None else float(evaluate(_muted(model, layers, order, wires)))
+                score = None
+                if evaluate is not None:
+                    score = _number("evaluate", evaluate(_muted(model, layers, order, wires)), nan=True)
                 cuts[wires] = Cut(wires, wires / order.count, order.length(wires), score)
             return cuts[wires]
 
@@ -106,11 +113,11 @@ def sparsify(
             wires = round(keep * order.count)
         elif wire_length is not None:
             wires = order.within(wire_length)
-        for share in sorted({1.0, *shares}, reverse=True):
+        for share in shares:
             if round(share * order.count):
                 cut(round(share * order.count))
         if drop is not None:
-            wires = _largest_cut(cut, cuts, drop)
+            wires = _largest_cut(cut, cuts, drop, order)
         left = order.left(wires)
         for layer, kept in zip(layers, left, strict=True):
             if not len(kept):
@@ -128,23 +135,33 @@ def sparsify(
     return Sparsified(with_layers(model, pruned), chosen, [cuts[wires] for wires in sorted(cuts, reverse=True)])
 
 
-def _one_target(keep: float | None, wire_length: float | None, drop: float | None, evaluated: bool) -> None:
-    given = [name for name, v in (("keep", keep), ("wire_length", wire_length), ("drop", drop)) if v is not None]
+def _number(name: str, value: object, nan: bool = False) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        raise wrong(name, repr(value), "a number") from None
+    if isinstance(value, (bool, str)) or (math.isnan(number) and not nan):
+        raise wrong(name, repr(value), "a number")
+    return number
+
+
+def _check_target(keep: float | None, wire_length: float | None, drop: float | None, evaluate: object) -> None:
+    given = {k: v for k, v in (("keep", keep), ("wire_length", wire_length), ("drop", drop)) if v is not None}
     if len(given) != 1:
         raise wrong("keep, wire_length, drop", " and ".join(given) or "none of them", "one of the three")
-    if keep is not None and not 0 < keep <= 1:
-        raise wrong("keep", keep, "a share above 0 and at most 1")
-    if wire_length is not None and not wire_length >= 0:
-        raise wrong("wire_length", wire_length, "a length of at least 0")
-    if drop is not None and not drop >= 0:
-        raise wrong("drop", drop, "a fall of at least 0")
-    if drop is not None and not evaluated:
-        raise wrong("evaluate", None, "a function from a model to its score, for drop")
+    for name, value in given.items():
+        number = _number(name, value)
+        if name == "keep" and not 0 < number <= 1:
+            raise wrong(name, value, "a share above 0 and at most 1")
+        if not number >= 0:
+            raise wrong(name, value, "a length of at least 0" if name == "wire_length" else "a fall of at least 0")
+    if not callable(evaluate) and (drop is not None or evaluate is not None):
+        raise wrong("evaluate", repr(evaluate), "a function from a model to its score")
 
 
 @dataclass(frozen=True)
 class _Wires:
-    """The wires of a layer, in row-major order: pair numbers, W, |V|, lengths, and c|V|."""
+    """The wires of a layer, in row-major order: pair numbers, W, |V|, lengths, and c|V| = r|W|."""
 
     pairs: Tensor
     raw: Tensor
@@ -154,17 +171,17 @@ class _Wires:
 
     @staticmethod
     def of(layer: LocalityLinear) -> _Wires:
-        rule, cpu, exact = layer.rule, torch.device("cpu"), torch.float64
-        if rule.bounded:
-            wires = rule.wires()
-            pairs = wires.rows() * rule.shape[1] + wires.sources
-        else:
-            pairs = torch.arange(math.prod(rule.shape))
+        rule, cpu = layer.rule, torch.device("cpu")
+        wires = rule.wires()
+        rows = wires.rows()
+        pairs = rows * rule.shape[1] + wires.sources
         on_wires = pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
         raw = layer.weight.flatten()[on_wires]
         strength = layer.effective_weight.flatten()[on_wires].double().abs().cpu()
-        charged = rule.wire_charges(layer.cost, exact, cpu) * strength
-        return _Wires(pairs, raw, strength, rule.wire_lengths(exact, cpu), charged)
+        charged = raw.double().abs().cpu()
+        if rule.row_scale is not None:
+            charged = charged * rule.row_scale[rows]
+        return _Wires(pairs, raw, strength, rule.wire_lengths(torch.float64, cpu), charged)
 
 
 class _Order:
@@ -197,13 +214,15 @@ class _Order:
         return [w.pairs[chosen[self.which == k]] for k, w in enumerate(self.layers)]
 
 
-def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float) -> int:
+def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, order: _Order) -> int:
     """The fewest wires found whose score is no more than ``drop`` below that of all."""
     whole = max(cuts)
     least = cuts[whole].score
     assert least is not None
 
     def good(wires: int) -> bool:
+        if not all(len(kept) for kept in order.left(wires)):
+            return False  # a layer without a wire
         score = cut(wires).score
         return score is not None and score >= least - drop - 1e-9 * abs(least)
 
@@ -236,6 +255,7 @@ def _quickest(layer: LocalityLinear, wires: _Wires, kept: Tensor, batch: int) ->
     x = torch.randn(batch, layer.in_features, device=device, dtype=dtype)
     calls: dict[str, Callable[[], Tensor]] = {}
     made: dict[str, LocalityLinear] = {}
+    auto = LocalityLinear.from_config({**layer.config(), "backend": "auto"}, kept=kept, device=device, dtype=dtype)
     for way in ("windowed", "wires", "dense"):
         if way == "dense" and math.prod(layer.rule.shape) > DENSE:
             continue
@@ -248,7 +268,10 @@ def _quickest(layer: LocalityLinear, wires: _Wires, kept: Tensor, batch: int) ->
         except ValueError:  # not served in this dtype
             del calls[way]
     times = in_turns(calls, rounds=5, turn=2.0)
-    best = made[min(times, key=lambda way: times[way])]
+    quickest = min(times, key=lambda way: times[way])
+    # where "auto" does the same it is left in place: it serves every dtype and device
+    same = quickest == ("dense" if auto.pattern is None else auto.pattern.choice(dtype, device))
+    best = auto if same else made[quickest]
     _set(best, kept, wires.raw[torch.isin(wires.pairs, kept, assume_unique=True)], kept)
     best.weight.requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None and best.bias is not None:

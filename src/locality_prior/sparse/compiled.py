@@ -85,6 +85,7 @@ class CompiledRows:
 def _pack(x: Tensor) -> list[Tensor]:
     """x (n, units) as panels (units, width), the last one filled up with zeros; x itself where it is laid out so."""
     lanes, units = VECTOR // x.element_size(), x.shape[1]
+    x = x.resolve_neg()
     if x.stride(0) != 1 and not x.is_contiguous():
         x = x.contiguous()
     panels = []

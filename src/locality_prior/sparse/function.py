@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from locality_prior._check import wrong
 from locality_prior.functional import Workspace, not_autocast, ordinary, ordinary_backward
 
 
@@ -53,10 +54,15 @@ def sparse_linear(
     Returns:
         (…, out), of which a batch of vectors is laid out unit by unit, as the next sparse layer reads it.
     """
-    if not not_autocast(x):
+    if not not_autocast(x) and x.dtype != torch.float64:
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
         bias = None if bias is None else bias.to(kind)
+    # kernels go by the sizes that they were made for
+    for name, value, shape in (("weight", weight, prior.shape), ("bias", bias, (out_features,))):
+        if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
+            given = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
+            raise wrong(name, given, f"{tuple(shape)}, {x.dtype} on {x.device}, as the input")
     rows = x.reshape(-1, x.shape[-1])
     if ordinary(rows, weight) and len(rows):
         y: Tensor = _SparseLinear.apply(
@@ -97,7 +103,7 @@ class _SparseLinear(torch.autograd.Function):
         try:
             training = grad_enabled and any(ctx.needs_input_grad[:3])
             y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
-            return y
+            return y.data  # no view to autograd, so that it may be changed in place, as ReLU(inplace=True) does
         finally:
             if mine:
                 workspace.lock.release()
