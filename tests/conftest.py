@@ -1,4 +1,4 @@
-"""One thread and one seed for every test."""
+"""One thread and one seed for every test; the files that take longest first, so that no worker is left with one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+LONGEST = ("test_cli", "test_experiments", "test_bench", "test_sparse", "test_layer_hazards", "test_pruning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

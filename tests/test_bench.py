@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,8 +12,9 @@ import pytest
 import torch
 from tiny import write_mnist
 
-from locality_prior import bench
+from locality_prior import bench, cli
 from locality_prior._timing import in_turns
+from locality_prior.experiments import data
 from locality_prior.geometry import Grid
 
 CPU = torch.device("cpu")
@@ -48,12 +48,12 @@ def test_the_command_prints_a_table_and_leaves_a_file(tmp_path: Path) -> None:
         (["--out", "nowhere/bench.json"], "out: got nowhere/bench.json, expected a file in a directory that is there"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], said: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith(f"locality-prior: error: {said}")
-    assert done.stderr.count("\n") == 1
+def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", *arguments]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith(f"locality-prior: error: {said}")
+    assert error.count("\n") == 1
 
 
 def test_the_rows_are_those_that_are_promised() -> None:
@@ -115,16 +115,23 @@ def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
     assert row.baseline > 0
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["data", "synthetic"])
-def test_an_epoch_of_mnist(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(write_mnist(tmp_path / "data")))
+    monkeypatch.setattr(bench, "cores", lambda: 1)
+    (row,) = bench.bench(["mnist_epoch"])
+    assert row.detail.startswith("MNIST; ")
+    assert row.ours > 0
+    assert row.baseline > 0
+
+
+def test_random_images_stand_in_where_there_is_no_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SYNTHETIC", {"train": 256, "t10k": 64})
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LOCALITY_PRIOR_DATA", raising=False)
-    if given:
-        monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(write_mnist(tmp_path / "data")))
-    monkeypatch.setattr(bench, "cores", lambda: 1)
-    (row,) = bench.bench(["mnist_epoch"])
-    assert row.detail.startswith("MNIST; " if given else "synthetic images; ")
-    assert row.ours > 0
-    assert row.baseline > 0
-    assert os.listdir(tmp_path) == (["data"] if given else [])
+    assert bench._mnist_root(tmp_path) == (tmp_path, "synthetic images")
+    found = data.load("mnist", tmp_path)
+    assert found.train_images.shape == (256, 1, 28, 28)
+    assert found.test_labels.max() <= 9
+    monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"LOCALITY_PRIOR_DATA: got .*nowhere, where MNIST/raw"):
+        bench._mnist_root(tmp_path)

@@ -101,7 +101,7 @@ def tests(summary: dict[str, Any]) -> Rows:
 def pruning(summary: dict[str, Any]) -> Rows:
     """A header and a row for each condition: wires left, and their length, at half a point of accuracy, in percent."""
     named = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
-    header = [""] + [f"{name} first: {what}" for name in named.values() for what in ("wires %", "length %")]
+    header = [""] + [what for name in named.values() for what in (f"{name}: wires %", "length %")]
     rows = [header]
     for name, numbers in summary["conditions"].items():
         rows.append([title(name)])
