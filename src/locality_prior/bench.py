@@ -355,12 +355,11 @@ def _mnist_root(folder: Path) -> tuple[Path, str]:
     """Where MNIST is, or random images in its place, and which of the two."""
     from locality_prior.experiments.data import VARIABLE, locate, write_idx
 
-    given = os.environ.get(VARIABLE)
-    for root in (given, "../shared/data"):
-        if root is not None and (root == given or Path(root, "MNIST", "raw").is_dir()):
-            found = locate("mnist", root)
-            assert found is not None
-            return found, "MNIST"
+    beside = Path("../shared/data")
+    if os.environ.get(VARIABLE) is not None or (beside / "MNIST" / "raw").is_dir():
+        found = locate("mnist", None if VARIABLE in os.environ else beside)
+        assert found is not None
+        return found, "MNIST"
     for part, n in SYNTHETIC.items():
         write_idx(folder, part, torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.randint(10, (n,)))
     return folder, "synthetic images"
