@@ -16,7 +16,7 @@ from rich.table import Table
 
 import locality_prior as lp
 from locality_prior import bench
-from locality_prior._timing import in_turns
+from locality_prior._timing import cores, in_turns
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 64, 256])
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    torch.set_num_threads(bench.cores())
+    torch.set_num_threads(cores())
     sheet, device = lp.Grid(options.side, options.side), torch.device(options.device)
     units = len(sheet)
     ways = ("windowed", "wires", "dense")

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from locality_prior import bench
+from locality_prior._timing import cores
 
 K, BATCH = len(bench.SHEET), re.compile(r"_b(\d+)")
 
@@ -32,12 +33,12 @@ def rates() -> tuple[float, float, float]:
     memory = 2 * 4 * len(big) / _fastest(lambda: to.copy_(big))
     torch.set_num_threads(1)
     x, y = torch.randn(1 << 15), torch.randn(1 << 15)  # 256 KiB
-    cache = bench.cores() * 8 * len(x) * 200 / _fastest(lambda: [torch.dot(x, y) for _ in range(200)])
-    torch.set_num_threads(bench.cores())
+    cache = cores() * 8 * len(x) * 200 / _fastest(lambda: [torch.dot(x, y) for _ in range(200)])
+    torch.set_num_threads(cores())
     return operations, memory, cache
 
 
-def _fastest(call: object, times: int = 15) -> float:
+def _fastest(call: object, times: int = 100) -> float:
     best = float("inf")
     for _ in range(times):
         start = time.perf_counter()
@@ -59,16 +60,14 @@ def work(name: str, detail: str) -> tuple[float, float, float] | None:
     # a step reads W twice, writes and reads its gradient, and reads and writes W again
     memory = 4 * wires * (6 if training else 1)
     if name.startswith(("local", "scale")):
-        memory += (
-            4 * wires * (4 if training else 1)
-        )  # where each wire comes from, and its place in the transposed order
+        memory += 8 * wires * (3 if training else 1)  # P, and where the wire comes from, in each product
         cache = 4 * batch * wires * (3 if training else 1)  # a row of the batch for each wire, in each product
         return operations, memory, cache
     return operations, memory, 0.0
 
 
 def main() -> None:
-    torch.set_num_threads(bench.cores())
+    torch.set_num_threads(cores())
     rows = json.loads(Path(sys.argv[1]).read_text())["rows"]
     operations, memory, cache = rates()
     print(f"{operations / 1e9:.0f} GFLOP/s, memory {memory / 1e9:.0f} GB/s, caches {cache / 1e9:.0f} GB/s")

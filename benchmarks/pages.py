@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 
 from locality_prior import _memory, bench
-from locality_prior._timing import in_turns
+from locality_prior._timing import cores, in_turns
 
 
 def main() -> None:
-    torch.set_num_threads(bench.cores())
+    torch.set_num_threads(cores())
     units = len(bench.SHEET)
     x, grad, shape = torch.randn(64, units), torch.randn(64, units), (units, units)
     kept = torch.empty(shape)

@@ -46,6 +46,10 @@ def serves(dtype: torch.dtype, device: torch.device) -> bool:
 
 def call(name: str, dtype: torch.dtype, rows: int, *arguments: Tensor | int | None) -> None:
     """The C function ``name`` on all threads. Tensors go as pointers: the caller sees that they are contiguous."""
-    pointers = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
-    numbers = [ctypes.c_int64(a) if isinstance(a, int) else a for a in (rows, torch.get_num_threads(), *pointers)]
-    getattr(library(dtype), name)(*numbers)
+    getattr(library(dtype), name)(*map(_to_c, (rows, torch.get_num_threads(), *arguments)))
+
+
+def _to_c(value: Tensor | int | None) -> ctypes.c_void_p | ctypes.c_int64:
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    return ctypes.c_void_p(None if value is None else value.data_ptr())

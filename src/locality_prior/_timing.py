@@ -1,8 +1,9 @@
-"""Timing contestants in turns, so that a slow moment of the machine is everybody's."""
+"""Timing contestants in turns, so that a slow moment of the machine is everybody's; and the cores there are."""
 
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,11 @@ def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int, turn:
             contestants[name]()
             times[name].append(_timed(contestants[name], calls[name]))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _timed(call: Callable[[], object], times: int) -> float:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior._files import write_text
-from locality_prior._timing import in_turns
+from locality_prior._timing import cores, in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear
@@ -363,11 +363,6 @@ def _mnist_root(folder: Path) -> tuple[Path, str]:
     for part, n in SYNTHETIC.items():
         write_idx(folder, part, torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.randint(10, (n,)))
     return folder, "synthetic images"
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device(name: str) -> torch.device:

@@ -1,9 +1,9 @@
 /* Built by _compiled.py, once for float and once for double.
  *
  * First, products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
- * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs weight[k] prior[k]. A panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers
- * while the wires of a unit go by. Every sum is made by one thread in the order of the wires: the result does not
- * depend on the number of threads.
+ * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs weight[k] prior[k]. A
+ * panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers while the wires of a unit go by.
+ * Every sum is made by one thread in the order of the wires: the result does not depend on the number of threads.
  */
 #include <stdint.h>
 #include <string.h>

@@ -225,13 +225,13 @@ class Prior:
         """P as the pairs that have a wire; time and memory in proportion to them where both sides are grids."""
         if self.kept is not None:
             counts = torch.bincount(self.kept // self.shape[1], minlength=self.shape[0])
-            ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-            return Wires(self.shape, ends, self.kept % self.shape[1])
-        counts = torch.zeros(self.shape[0], dtype=torch.int64)
-        sources = []
-        for i, j, _ in self._near():
-            counts += torch.bincount(i, minlength=self.shape[0])
-            sources.append(j)
+            sources = [self.kept % self.shape[1]]
+        else:
+            counts = torch.zeros(self.shape[0], dtype=torch.int64)
+            sources = []
+            for i, j, _ in self._near():
+                counts += torch.bincount(i, minlength=self.shape[0])
+                sources.append(j)
         return Wires(self.shape, torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.cat(sources))
 
     def signals(self, dtype: torch.dtype, device: torch.device) -> Tensor:

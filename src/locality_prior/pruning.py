@@ -244,7 +244,7 @@ def _muted(model: M, layers: Iterable[LocalityLinear], order: _Order, wires: int
     copies: dict[LocalityLinear, nn.Module] = {}
     for layer, all_wires, kept in zip(layers, order.layers, order.left(wires), strict=True):
         muted = copy.deepcopy(layer)
-        _set(muted, kept, all_wires.raw[torch.isin(all_wires.pairs, kept, assume_unique=True)], all_wires.pairs)
+        _set(muted, all_wires, kept, all_wires.pairs)
         copies[layer] = muted
     return with_layers(model, copies)
 
@@ -272,15 +272,15 @@ def _quickest(layer: LocalityLinear, wires: _Wires, kept: Tensor, batch: int) ->
     # where "auto" does the same it is left in place: it serves every dtype and device
     same = quickest == ("dense" if auto.pattern is None else auto.pattern.choice(dtype, device))
     best = auto if same else made[quickest]
-    _set(best, kept, wires.raw[torch.isin(wires.pairs, kept, assume_unique=True)], kept)
+    _set(best, wires, kept, kept)
     best.weight.requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None and best.bias is not None:
         best.bias.copy_(layer.bias).requires_grad_(layer.bias.requires_grad)
     return best.train(layer.training)
 
 
-def _set(layer: LocalityLinear, pairs: Tensor, values: Tensor, wires: Tensor) -> None:
-    """Give the pairs their raw weights, and 0 to the others, in a layer whose wires are the pairs ``wires``."""
-    sparse = layer.pattern is not None
-    at = torch.searchsorted(wires, pairs) if sparse else pairs
+def _set(layer: LocalityLinear, of: _Wires, kept: Tensor, pairs: Tensor) -> None:
+    """Give the wires ``kept`` their raw weights, and 0 to the others, in a layer whose wires are ``pairs``."""
+    at = kept if layer.pattern is None else torch.searchsorted(pairs, kept)
+    values = of.raw[torch.isin(of.pairs, kept, assume_unique=True)]
     layer.weight.zero_().view(-1)[at.to(layer.weight.device)] = values

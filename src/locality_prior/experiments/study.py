@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from locality_prior._timing import cores
 from locality_prior.experiments import data as datasets
 from locality_prior.experiments.config import PROGRESS, Study, claim_study, run_directory
 from locality_prior.experiments.train import job
@@ -59,14 +59,13 @@ def run_study(
 @contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """As many processes as there are cores, and no more than jobs; they end with the block, at work or not."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # not forked from here, since torch's threads do not survive that, but from a server that has only imported
     server = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(["locality_prior.experiments.train", "lightning_fabric"])
         _start_server()
-    executor = ProcessPoolExecutor(min(jobs, cores), mp_context=context, initializer=_leave_interrupts)
+    executor = ProcessPoolExecutor(min(jobs, cores()), mp_context=context, initializer=_leave_interrupts)
     try:
         yield executor
     finally:

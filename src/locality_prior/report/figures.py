@@ -23,13 +23,10 @@ from locality_prior.experiments.config import Study
 from locality_prior.experiments.measure import SIDES, Measured, mean_defined
 from locality_prior.geometry import Grid, Line
 from locality_prior.prior import Prior
-from locality_prior.report.tables import title
+from locality_prior.report.tables import CUT_FIRST, title
 
 #: The most units of a sheet whose whole prior is drawn up for its numbers.
 LARGEST = 1 << 14
-
-#: What is cut first, and its name above a panel.
-CUT_FIRST: dict[str, str] = {"weight": "small |V| first", "length": "long d first", "cost": "small c|V| first"}
 
 Runs = dict[tuple[str, int], Measured]
 
@@ -246,7 +243,7 @@ def _pruning(study: Study, kept: Runs) -> Picture:
                 )
             plots.pruning(curves, ax, label=label if k == 0 else "")
             ax.set_ylim(0, 103)
-        rows[0, k].set_title(named)
+        rows[0, k].set_title(f"{named} first")
         rows[0, k].set_xlabel("")
     _one_legend(figure, rows.flatten())
     return Picture(

@@ -9,6 +9,9 @@ from locality_prior.experiments.config import CONTROL, RECIPES, Study
 
 Rows = list[list[str]]
 
+#: What is cut first, by the names of :func:`locality_prior.sparsify`.
+CUT_FIRST = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
+
 #: What the source document reports for MNIST, its variances being the layer's output over 1,000 test images.
 DOCUMENT: dict[str, dict[str, Any]] = {
     "mnist": {
@@ -100,12 +103,11 @@ def tests(summary: dict[str, Any]) -> Rows:
 
 def pruning(summary: dict[str, Any]) -> Rows:
     """A header and a row for each condition: wires left, and their length, at half a point of accuracy, in percent."""
-    named = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
-    header = [""] + [what for name in named.values() for what in (f"{name}: wires %", "length %")]
+    header = [""] + [what for name in CUT_FIRST.values() for what in (f"{name}: wires %", "length %")]
     rows = [header]
     for name, numbers in summary["conditions"].items():
         rows.append([title(name)])
-        for by in named:
+        for by in CUT_FIRST:
             for key in ("pruned_wires", "pruned_length"):
                 rows[-1].append(number(100 * numbers[key][by], ".0f"))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,12 +41,16 @@ class Pattern:
         self.backend = backend
         self.wires = rule.wires()
         self.targets = self.wires.rows()
-        try:
-            positions = rule.target.positions.detach()
-        except ValueError:  # distances alone
-            positions = _by_landmarks(rule)
-        self._positions = positions
+        self._rule = rule
         self._made: dict[object, Any] = {}
+
+    @cached_property
+    def _positions(self) -> Tensor:
+        """Coordinates of the target units, by which tiles are made."""
+        try:
+            return self._rule.target.positions.detach()
+        except ValueError:  # distances alone
+            return _by_landmarks(self._rule)
 
     def ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Target and source unit of each wire, (wires,), on ``device``."""
