@@ -16,10 +16,17 @@ from locality_prior.geometry import HexGrid as HexGrid
 from locality_prior.geometry import Line as Line
 from locality_prior.geometry import Points as Points
 from locality_prior.geometry import Sphere as Sphere
+from locality_prior.layers import LocalityConv2d as LocalityConv2d
+from locality_prior.layers import LocalityGRU as LocalityGRU
 from locality_prior.layers import LocalityLinear as LocalityLinear
+from locality_prior.layers import LocalityLSTM as LocalityLSTM
+from locality_prior.layers import LocalityMultiheadAttention as LocalityMultiheadAttention
+from locality_prior.layers import LocalityRNN as LocalityRNN
 from locality_prior.layers import fold as fold
 from locality_prior.layers import load as load
 from locality_prior.layers import save as save
+from locality_prior.localize import localize as localize
+from locality_prior.localize import plan as plan
 from locality_prior.objectives import mean_wire_length as mean_wire_length
 from locality_prior.objectives import weight_l1 as weight_l1
 from locality_prior.objectives import wiring_cost as wiring_cost

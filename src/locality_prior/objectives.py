@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
-from locality_prior.layers import LocalityLinear, locality_layers
+from locality_prior.layers import Wiring, locality_layers
 
 
 def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
@@ -26,7 +26,7 @@ def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
     """
     if cost is not None and not isinstance(cost, Cost):
         raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
-    return torch.stack([_charged(layer, layer.cost if cost is None else cost) for layer in _layers(model)]).sum()
+    return torch.stack([_charged(w, w.rule.cost if cost is None else cost) for w in _wirings(model)]).sum()
 
 
 def weight_l1(model: nn.Module) -> Tensor:
@@ -37,7 +37,7 @@ def weight_l1(model: nn.Module) -> Tensor:
     Raises:
         ValueError: no locality layer.
     """
-    return torch.stack([_raw(layer).sum() for layer in _layers(model)]).sum()
+    return torch.stack([wiring.raw.sum() for wiring in _wirings(model)]).sum()
 
 
 def mean_wire_length(model: nn.Module) -> Tensor:
@@ -49,37 +49,23 @@ def mean_wire_length(model: nn.Module) -> Tensor:
         ValueError: no locality layer.
     """
     sums = []
-    for layer in _layers(model):
-        strength = layer.effective_weight.abs()
-        sparse = layer.pattern is not None
-        length = (layer.rule.wire_lengths if sparse else layer.rule.lengths)(strength.dtype, strength.device)
-        sums.append(torch.stack([(strength * length).sum(), strength.sum()]))
+    for wiring in _wirings(model):
+        strength = wiring.strength
+        sums.append(torch.stack([(strength * wiring.lengths()).sum(), strength.sum()]))
     weighted, total = torch.stack(sums).sum(0).unbind()
     return weighted / total
 
 
-def _charged(layer: LocalityLinear, cost: Cost) -> Tensor:
-    if cost == layer.cost:
-        # c|V| = r|W|, which no distant wire's price can overflow
-        raw, scale = _raw(layer), layer.rule.row_scale
-        if scale is None:
-            return raw.sum()
-        if layer.pattern is None:
-            return (raw.sum(1) * scale.to(raw)).sum()
-        return (raw * scale.to(raw)[layer.pattern.ends(raw.device)[0]]).sum()
-    strength = layer.effective_weight.abs()
-    charges = layer.rule.charges if layer.pattern is None else layer.rule.wire_charges
-    return (strength * charges(cost, strength.dtype, strength.device)).sum()
+def _charged(wiring: Wiring, cost: Cost) -> Tensor:
+    if cost != wiring.rule.cost:
+        return (wiring.strength * wiring.charges(cost)).sum()
+    # c|V| = r|W|, which no distant wire's price can overflow
+    scale = wiring.row_scale()
+    return wiring.raw.sum() if scale is None else (wiring.raw * scale).sum()
 
 
-def _raw(layer: LocalityLinear) -> Tensor:
-    """|W| on the wires, of the weight's shape."""
-    wires = layer.wires
-    return layer.weight.abs() if wires is None else (layer.weight * wires).abs()
-
-
-def _layers(model: nn.Module) -> list[LocalityLinear]:
-    layers = [layer for _, layer in locality_layers(model)]
-    if not layers:
+def _wirings(model: nn.Module) -> list[Wiring]:
+    wirings = [wiring for _, layer in locality_layers(model) for wiring in layer.wirings()]
+    if not wirings:
         raise wrong("model", type(model).__name__, "a model with a locality layer")
-    return layers
+    return wirings

@@ -54,7 +54,7 @@ def sparsify(
     shares: Sequence[float] = SHARES,
     batch: int = 64,
 ) -> Sparsified[M]:
-    r"""Cut wires of all locality layers in ``model``, those that count least first, over all layers at once.
+    r"""Cut wires of all the :class:`LocalityLinear` in ``model``: those that count least, over all layers at once.
 
     The source document closes with the thought that a trained network can be made sparse "by removing small entries of
     W∘P without a significant loss of accuracy": that is ``by="weight"``.
@@ -77,12 +77,11 @@ def sparsify(
         folds, saves and loads as any other); the cut; and the curve.
 
     Raises:
-        ValueError: no locality layer, no target or more than one, or one that cannot be met.
+        ValueError: no such layer, no target or more than one, or one that cannot be met.
     """
-    named = dict(locality_layers(model))
-    layers = {layer: name for name, layer in named.items()}
+    layers = {layer: name for name, layer in locality_layers(model) if isinstance(layer, LocalityLinear)}
     if not layers:
-        raise wrong("model", type(model).__name__, "a model with a locality layer")
+        raise wrong("model", type(model).__name__, "a model with a LocalityLinear")
     if by not in get_args(By):
         raise wrong("by", repr(by), f"one of {', '.join(get_args(By))}")
     for layer, name in layers.items():

@@ -1,36 +1,28 @@
-"""The locality prior layer, folding it to plain torch, and saving it with its geometry."""
+"""The locality prior layer: fully connected."""
 
 from __future__ import annotations
 
-import copy
-import inspect
-import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from locality_prior import cost as costs
-from locality_prior import geometry as geometries
 from locality_prior._check import count, wrong
-from locality_prior._files import replacing
 from locality_prior.cost import Cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry
+from locality_prior.layers.base import DENSE, Locality, Wiring, shaken
 from locality_prior.prior import Prior, Table, resolve
 from locality_prior.sparse import Pattern, pattern_for, sparse_linear
 
-M = TypeVar("M", bound=nn.Module)
-
 BACKENDS = ("auto", "dense", "windowed", "wires")
-#: The most entries of a matrix that a sparse layer is made into without being told to.
-DENSE = 1 << 26
 
 
-class LocalityLinear(nn.Module):
+class LocalityLinear(Locality):
     r"""A fully connected layer between units that have places: y = (P∘W) x + b.
 
     P_ij = s(d_ij) is the signal that survives the wire of length d_ij from source unit j to target unit i. The source
@@ -69,6 +61,9 @@ class LocalityLinear(nn.Module):
             input whose last size is not ``in_features``.
         TypeError: an input that is not a tensor of the weight's dtype (outside autocast).
     """
+
+    ARGUMENTS: ClassVar[tuple[str, ...]] = ("in_features", "out_features", "bias")
+    PLACES: ClassVar[tuple[str, ...]] = (*Locality.PLACES, "backend")
 
     def __init__(
         self,
@@ -209,29 +204,18 @@ class LocalityLinear(nn.Module):
                     setattr(linear, name, nn.Parameter(value.detach().clone(), requires_grad=grad))
         return linear.train(self.training)
 
-    def config(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_config` makes an equal layer, but for its weights."""
-        return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias is not None,
-            "source": self.source.config(),
-            "target": self.target.config(),
-            "cost": self.cost.config(),
-            "rescale": self.rescale,
-            "backend": self.backend,
-        }
+    def wirings(self) -> list[Wiring]:
+        sparse = self.pattern is not None
+        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.wires, sparse=sparse)]
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], **options: Any) -> LocalityLinear:
-        """The layer that ``config`` describes; ``options`` are ``kept``, ``device`` and ``dtype``."""
-        made = {
-            **config,
-            "source": geometries.from_config(config["source"]),
-            "target": geometries.from_config(config["target"]),
-            "cost": costs.from_config(config["cost"]),
-        }
-        return cls(**made, **options)
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        before = self._prior()
+        self._values = before.map(shaken) if isinstance(before, Table) else shaken(before)
+        try:
+            yield
+        finally:
+            self._values = before
 
     def extra_repr(self) -> str:
         sides = f"source={self.source}" if self.source == self.target else f"source={self.source}, target={self.target}"
@@ -317,153 +301,3 @@ class LocalityLinear(nn.Module):
                 state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True) puts the caller's tensor there
-
-
-def locality_layers(module: nn.Module) -> Iterator[tuple[str, LocalityLinear]]:
-    """The locality layers in ``module`` (itself, if it is one), each once, with their names."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"model: got {type(module).__name__}, expected a torch.nn.Module")
-    for name, child in module.named_modules():
-        if isinstance(child, LocalityLinear):
-            yield name, child
-
-
-def fold(module: nn.Module, dense: bool = False) -> nn.Module:
-    """Plain torch for a locality layer, or for a model that has some: equal outputs, always a copy.
-
-    A layer's hooks are its own and stay behind, and a module that reads a layer's ``weight`` without calling it, as
-    ``nn.MultiheadAttention`` does, finds P∘W there afterwards.
-
-    Args:
-        module: a layer, or a model that has some.
-        dense: whether a sparse layer may become a matrix of any size.
-
-    Raises:
-        ValueError: there is no locality layer in ``module``, or one too large to be dense.
-    """
-    if isinstance(module, LocalityLinear):
-        return module.fold(dense)
-    if not any(locality_layers(module)):
-        raise wrong("module", type(module).__name__, "a model with a locality layer")
-    return with_layers(module, {layer: layer.fold(dense) for _, layer in locality_layers(module)})
-
-
-def with_layers(module: M, others: Mapping[LocalityLinear, nn.Module]) -> M:
-    """A copy of ``module`` with other layers in the place of its own; one used in two places stays one."""
-    return copy.deepcopy(module, {id(layer): other for layer, other in others.items()})
-
-
-#: The one key of a file's metadata (a second would leave their order, and so the file's bytes, to chance).
-FORMAT = "locality-prior/1"
-
-
-def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the weights of a layer or model as safetensors, with geometry and cost of its locality layers.
-
-    Raises:
-        ValueError: no locality layer in it, or a cost or metric that is not a function of an importable module.
-    """
-    from safetensors.torch import save as serialise
-
-    layers = {name: layer.config() for name, layer in locality_layers(module)}
-    if not layers:
-        raise wrong("module", type(module).__name__, "a model with a locality layer")
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-    data = serialise(tensors, {FORMAT: json.dumps(layers)})
-    with replacing(path) as partial:
-        partial.write_bytes(data)
-
-
-def load(path: str | os.PathLike[str], model: M | None = None) -> M | LocalityLinear:
-    """Read what :func:`save` wrote: into ``model``, or, where a lone layer was saved, as a new layer.
-
-    Raises:
-        ValueError: no such file or not of this format, another geometry or cost than the model's, or weights that do
-            not fit it; the model is then unchanged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise wrong("path", f"{os.fspath(path)} ({error})", "a readable safetensors file") from None
-    if FORMAT not in metadata:
-        raise wrong("path", f"{os.fspath(path)} of another format", f"a file of {FORMAT}, as save writes")
-    layers = _read_layers(path, metadata[FORMAT])
-    into: nn.Module
-    if model is None:
-        if list(layers) != [""]:
-            raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
-        if "weight" not in tensors:
-            raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
-        into = LocalityLinear.from_config(layers[""], kept=tensors.get("kept"), dtype=tensors["weight"].dtype)
-    else:
-        into = model
-    _check_layers(into, layers)
-    # by every name that the state dict has for it: a layer may be in several places
-    places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
-    # a layer that was saved pruned: what the model's own becomes, once all else is known to fit
-    pruned = {
-        layer: LocalityLinear.from_config(
-            layer.config(), kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
-        )
-        for name, layer in locality_layers(into)
-        if _key(name, "kept") in tensors and layer.kept is None
-    }
-    state = into.state_dict()
-    for name, layer in places.items():
-        if layer in pruned:
-            state |= {_key(name, key): value for key, value in pruned[layer].state_dict().items()}
-    if state.keys() != tensors.keys():
-        odd = sorted(state.keys() ^ tensors.keys())
-        raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
-    fits = {_key(name, "weight"): pruned.get(layer, layer) for name, layer in places.items()}
-    wires = {_key(name, "kept") for name in places}
-    for key, value in tensors.items():
-        if state[key].shape != value.shape and not (key in fits and fits[key].takes(value)):
-            raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
-        if key in wires and not torch.equal(state[key].cpu(), value):
-            raise wrong("model", f"{key} of other wires", "the wires in the file")
-    for layer, other in pruned.items():
-        layer._become(other)
-    into.load_state_dict(tensors)
-    return into
-
-
-def _key(name: str, parameter: str) -> str:
-    """The state dict's key of a layer's parameter."""
-    return f"{name}.{parameter}" if name else parameter
-
-
-def _read_layers(path: str | os.PathLike[str], text: str) -> dict[str, dict[str, Any]]:
-    """The configs of a file's locality layers, by name."""
-    try:
-        layers = json.loads(text)
-    except ValueError:
-        layers = None
-    keys = inspect.signature(LocalityLinear).parameters.keys() - {"kept", "device", "dtype"}
-    if not (
-        isinstance(layers, dict) and layers and all(isinstance(c, dict) and c.keys() == keys for c in layers.values())
-    ):
-        raise wrong("path", f"{os.fspath(path)} with {_short(text)}", "a description of its layers")
-    return layers
-
-
-def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
-    held = dict(locality_layers(model))
-    if held.keys() != layers.keys():
-        raise wrong("model", f"locality layers {sorted(held)}", f"{sorted(layers)}, as in the file")
-    for name, config in layers.items():
-        # the backend is a way to compute, and free to differ
-        mine = held[name].config()
-        for key in config.keys() - {"backend"}:
-            if mine[key] != config[key]:
-                label = f"{name}.{key}" if name else key
-                raise wrong("model", f"{label} = {_short(mine[key])}", f"{_short(config[key])}, as in the file")
-
-
-def _short(value: object, most: int = 120) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,0 +1,245 @@
+"""Attention between positions, and between units, that have places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from locality_prior import cost as costs
+from locality_prior._check import positive, wrong
+from locality_prior.cost import Cost
+from locality_prior.geometry import Geometry
+from locality_prior.layers.base import Plain, Spread, same
+from locality_prior.prior import Prior, resolve
+
+
+class PositionBias:
+    r"""What attention over a distance is charged: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
+
+    With the cost 1 + d/ℓ on a line this is ALiBi (Press, Smith & Lewis 2022, arXiv 2108.12409), −(m_h/ℓ)|i − j|; where
+    the cost ends, positions do not attend.
+
+    Args:
+        positions: places of the positions; a sequence of L takes the first L.
+        cost: what distance costs.
+        slopes: m_h, one for each head.
+    """
+
+    def __init__(self, positions: Geometry, cost: Cost, slopes: tuple[float, ...]) -> None:
+        self.positions, self.cost, self.slopes = positions, cost, slopes
+        self._kept: Tensor | None = None
+
+    def __call__(self, queries: int, keys: int, like: Tensor) -> Tensor:
+        """The first rows and columns of it, in the dtype of ``like`` and on its device."""
+        if max(queries, keys) > len(self.positions):
+            raise wrong("query", f"{max(queries, keys)} positions", f"at most the {len(self.positions)} with places")
+        kept = self._kept
+        if kept is None or kept.dtype != like.dtype or kept.device != like.device:
+            with torch.inference_mode(False):  # it may be trained with later
+                charge = self.cost.cost(self.positions.distances()).detach() - 1
+                slopes = torch.tensor(self.slopes, dtype=torch.float64)
+                kept = (-slopes[:, None, None] * charge).to(like.device, like.dtype)
+            self._kept = kept
+        return kept[:, :queries, :keys]
+
+    def merged(self, query: Tensor, key: Tensor, mask: Tensor | None, batch_first: bool) -> Tensor:
+        """The caller's mask, boolean or additive, with the bias: (heads, L, S) for each of the batch."""
+        at = -2 if query.dim() == 2 or batch_first else 0
+        batch = 1 if query.dim() == 2 else query.shape[0 if batch_first else 1]
+        bias = self(query.shape[at], key.shape[at], query)
+        mask = None if mask is None else _additive(mask, query.dtype)
+        if mask is not None and mask.dim() == 3:
+            return mask + bias.repeat(batch, 1, 1)
+        return (bias if mask is None else bias + mask).repeat(batch, 1, 1)
+
+
+class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
+    r"""Attention with locality over units, in its projections, and over positions, as an additive bias.
+
+    q = (P∘W_q) x + b_q, and so for k, v and the output projection: P_ij = s(d_ij) between places of the embedding's
+    units. With ``positions``, the logit of query i and key j in head h gets −m_h (c(d_ij) − 1): ALiBi where these are a
+    line and the cost is linear. A drop-in for :class:`torch.nn.MultiheadAttention`: its arguments, its state dict
+    (``in_proj_weight`` and ``out_proj.weight`` are W), its initialisation on W, its shapes.
+
+    Args:
+        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first: as there.
+        units: places of the embedding's units; the first cells of a square sheet if not given. Keys and values of
+            another size are sheets of their own.
+        cost: what a wire between units costs; ``Linear()``, c(d) = 1 + d, if not given; ``Flat()``: nothing.
+        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K source units.
+        positions: places of the positions (for a shorter sequence, the first of them); None: no bias.
+        position_cost: c of the bias; ``Linear()`` if not given.
+        slopes: m_h > 0, one for each head; 2^(−8h/H), h = 1 … H, as ALiBi has them, if not given.
+        device, dtype: of the parameters.
+
+    Raises:
+        ValueError: a geometry of another number of units, a unit with no wire, slopes of another number than heads, a
+            sequence longer than the positions.
+    """
+
+    ARGUMENTS: ClassVar[tuple[str, ...]] = (
+        "embed_dim",
+        "num_heads",
+        "dropout",
+        "bias",
+        "add_bias_kv",
+        "add_zero_attn",
+        "kdim",
+        "vdim",
+        "batch_first",
+    )
+    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "positions", "position_cost", "slopes")
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        *,
+        units: Geometry | None = None,
+        cost: Cost | None = None,
+        rescale: bool = False,
+        positions: Geometry | None = None,
+        position_cost: Cost | None = None,
+        slopes: Sequence[float] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            dropout,
+            bias,
+            add_bias_kv,
+            add_zero_attn,
+            kdim,
+            vdim,
+            batch_first,
+            device=device,
+            dtype=dtype,
+        )
+        # torch's encoder layers look at this before they take a path of their own, which would read W and not call us
+        self._qkv_same_embed_dim = False
+        self.units, _ = resolve(embed_dim, embed_dim, units, None)
+        self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
+        self.positions = positions
+        self.position_cost = costs.Linear() if position_cost is None and positions is not None else position_cost
+        self.slopes: tuple[float, ...] | None = None
+        self._bias: PositionBias | None = None
+        if positions is not None and self.position_cost is not None:
+            given = [2 ** (-8 * (h + 1) / num_heads) for h in range(num_heads)] if slopes is None else list(slopes)
+            if len(given) != num_heads:
+                raise wrong("slopes", f"{len(given)} of them", f"one for each of the {num_heads} heads")
+            self.slopes = tuple(positive("slopes", m) for m in given)
+            self._bias = PositionBias(positions, self.position_cost, self.slopes)
+        elif slopes is not None or position_cost is not None:
+            raise wrong("positions", "None", "places, for what a distance between positions costs")
+
+        def spread(features: int, times: int = 1) -> Spread:
+            source, target = resolve(features, embed_dim, self.units if features == embed_dim else None, self.units)
+            return Spread(Prior(source, target, self.cost, rescale), same if times == 1 else _thrice)
+
+        own = spread(embed_dim)
+        if isinstance(self._parameters["in_proj_weight"], Tensor):
+            spreads = {"in_proj_weight": Spread(own.rule, _thrice)}
+        else:
+            sizes = {"q_proj_weight": embed_dim, "k_proj_weight": self.kdim, "v_proj_weight": self.vdim}
+            spreads = {name: spread(features) for name, features in sizes.items()}
+        self._wire(spreads | {"out_proj.weight": own})
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        if is_causal and attn_mask is None:
+            raise wrong("attn_mask", "None with is_causal", "the mask of which is_causal tells")
+        if self._bias is not None:
+            attn_mask, is_causal = self._bias.merged(query, key, attn_mask, self.batch_first), False
+        if key_padding_mask is not None and attn_mask is not None and attn_mask.dtype != torch.bool:
+            key_padding_mask = _additive(key_padding_mask, query.dtype)  # torch asks for masks of one kind
+        turn = self.batch_first and query.dim() == 3
+        if turn:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        separate = "in_proj_weight" not in self._spreads  # keys and values of other sizes
+        y, weights = F.multi_head_attention_forward(
+            query,
+            key,
+            value,
+            self.embed_dim,
+            self.num_heads,
+            None if separate else self.effective("in_proj_weight"),
+            self.in_proj_bias,
+            self.bias_k,
+            self.bias_v,
+            self.add_zero_attn,
+            self.dropout,
+            self.effective("out_proj.weight"),
+            self.out_proj.bias,
+            training=self.training,
+            key_padding_mask=key_padding_mask,
+            need_weights=need_weights,
+            attn_mask=attn_mask,
+            use_separate_proj_weight=separate,
+            q_proj_weight=self.effective("q_proj_weight") if separate else None,
+            k_proj_weight=self.effective("k_proj_weight") if separate else None,
+            v_proj_weight=self.effective("v_proj_weight") if separate else None,
+            average_attn_weights=average_attn_weights,
+            is_causal=is_causal,
+        )
+        return (y.transpose(0, 1) if turn else y), weights
+
+    def fold(self, dense: bool = False) -> nn.Module:
+        """The plain :class:`torch.nn.MultiheadAttention` with the weights P∘W, always a copy.
+
+        A bias over positions is in no plain attention: a forward pre-hook on the copy merges it with ``attn_mask``.
+        """
+        plain = super().fold(dense)
+        if self._bias is not None:
+            plain.register_forward_pre_hook(_Biased(self._bias, self.batch_first), with_kwargs=True)
+        return plain
+
+
+class _Biased:
+    """A forward pre-hook that merges a bias over positions with a plain attention's mask."""
+
+    NAMES = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask", "average_attn_weights")
+
+    def __init__(self, bias: PositionBias, batch_first: bool) -> None:
+        self.bias, self.batch_first = bias, batch_first
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = dict(zip((*self.NAMES, "is_causal"), args, strict=False)) | kwargs
+        mask = self.bias.merged(given["query"], given["key"], given.get("attn_mask"), self.batch_first)
+        padding = given.get("key_padding_mask")
+        padding = None if padding is None else _additive(padding, mask.dtype)
+        return (), given | {"attn_mask": mask, "key_padding_mask": padding, "is_causal": False}
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as what is added to logits: a boolean one is −inf where it is true."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
+
+
+def _thrice(matrix: Tensor) -> Tensor:
+    """A matrix (units, units) or (units, 1), for queries, keys and values."""
+    return matrix.repeat(3, 1)
