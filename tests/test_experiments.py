@@ -24,6 +24,7 @@ import locality_prior as lp
 from locality_prior import report
 from locality_prior.experiments import RECIPES, Recipe, Run, Study, config, data, measure, models
 from locality_prior.experiments import train as training
+from locality_prior.experiments.machine import Machine
 from locality_prior.experiments.study import run_study
 from locality_prior.experiments.train import train
 from locality_prior.report import figures, tables
@@ -340,7 +341,7 @@ def test_a_study_may_gain_seeds_and_conditions_but_not_another_recipe(tmp_path: 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Run("imagenet"), "data: got 'imagenet', expected one of digits, mnist"),  # type: ignore[arg-type]
+        (lambda: Run("cifar"), "data: got 'cifar', expected one of digits, mnist, imagenet"),  # type: ignore[arg-type]
         (lambda: Run("mnist", "sideways"), "cost: got 'sideways'"),
         (lambda: Run("mnist", "linear@0"), "radius: got '0'"),
         (lambda: Run("mnist", recipe=Recipe(optimizer="adam")), "recipe: got 'adam'"),  # type: ignore[arg-type]
@@ -407,7 +408,7 @@ def test_flipped_bits_in_a_checkpoint_are_seen(root: str, tmp_path: Path) -> Non
 
 def test_an_absent_accelerator_is_named(root: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="accelerator: got 'abacus'"):
-        train(Run("mnist", "linear", QUICK), tmp_path / "run", root, accelerator="abacus")
+        train(Run("mnist", "linear", QUICK), tmp_path / "run", root, machine=Machine(accelerator="abacus"))
     assert not (tmp_path / "run").exists()
 
 

@@ -299,7 +299,7 @@ def test_a_pruned_layer_serves_every_dtype() -> None:
 
 
 def test_a_model_without_a_layer() -> None:
-    with pytest.raises(ValueError, match="model: got Linear, expected a model with a locality layer"):
+    with pytest.raises(ValueError, match="model: got Linear, expected a model with a LocalityLinear"):
         lp.sparsify(nn.Linear(3, 3), keep=0.5)
 
 

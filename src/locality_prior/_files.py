@@ -8,6 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def partial_name(path: Path) -> Path:
+    """What ``path`` is called while it is written."""
+    return path.with_name(f".partial-{path.name}")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A name beside ``path`` to write to; at the end of the block it takes the place of ``path`` in one step.
@@ -15,7 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     A block that raises leaves ``path`` as it was; what a killed one leaves is taken over by the next write.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = partial_name(path)
     try:
         yield partial
         with open(partial, "rb") as file:

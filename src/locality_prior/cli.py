@@ -14,6 +14,8 @@ from locality_prior._check import wrong
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from locality_prior.experiments.machine import Machine
+
 PROGRAM = "locality-prior"
 
 
@@ -89,19 +91,40 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
     return parser, made
 
 
-def _define_reproduce(parser: Any) -> None:
-    from locality_prior.experiments.config import RECIPES
+DATA_ROOT = "folder that holds MNIST/raw, or train and val of ImageNet (default: LOCALITY_PRIOR_DATA; MNIST: download)"
 
-    parser.add_argument("experiment", choices=["digits", "mnist"], help="data set; digits needs no file and no network")
+
+def _define_reproduce(parser: Any) -> None:
+    from locality_prior.experiments.config import PRESETS, RECIPES
+
+    parser.add_argument(
+        "experiment", choices=["digits", "mnist", "imagenet"], help="data set; digits needs no file and no network"
+    )
     parser.add_argument(
         "--recipe",
         choices=list(RECIPES),
         default="sgd",
         help="optimiser: sgd gives the source document's numbers, rmsprop is what its table says",
     )
-    parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's 10)")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default="full",
+        help="imagenet: AlexNet as it is, or one on 64x64 crops that two cores train in half an hour",
+    )
+    parser.add_argument(
+        "--layer",
+        choices=["fc6", "fc7"],
+        default="fc7",
+        help="imagenet: which layer is local, fc7 (4096 to 4096) or fc6 (9216 to 4096)",
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, help="images in a batch, over all devices (default: the recipe's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a pair of networks for each")
     parser.add_argument("--l1", type=float, default=0.0, help="λ of λ‖W‖₁ of the layer, added to the loss")
+    parser.add_argument(
+        "--precision", choices=["32-true", "16-mixed", "bf16-mixed"], default="32-true", help="of the arithmetic"
+    )
     parser.add_argument(
         "--also",
         nargs="+",
@@ -109,8 +132,35 @@ def _define_reproduce(parser: Any) -> None:
         metavar="COST",
         help="further conditions, each a cost as name[:length][@radius]: linear@2 ends wires at distance 2",
     )
-    parser.add_argument("--data-root", help="folder that holds MNIST/raw (default: LOCALITY_PRIOR_DATA, else download)")
+    parser.add_argument("--data-root", help=DATA_ROOT)
     parser.add_argument("--out", help="directory for runs, summary.json and report.html (default: results/NAME-RECIPE)")
+    _define_machine(parser)
+
+
+def _define_machine(parser: Any) -> None:
+    group = parser.add_argument_group("where it is computed")
+    group.add_argument("--accelerator", default="cpu", help="cpu, cuda, mps or auto")
+    group.add_argument("--devices", default="1", help="how many on each node, or auto")
+    group.add_argument("--nodes", type=int, default=1, help="how many nodes")
+    group.add_argument(
+        "--strategy",
+        choices=["auto", "ddp", "fsdp"],
+        default="auto",
+        help="over several devices: ddp (auto), or fsdp, which shards large sheets (GPUs)",
+    )
+    group.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm over all devices (GPUs)")
+    group.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    group.add_argument("--workers", type=int, default=0, help="processes that read photographs, for each device")
+    group.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be read, and count them")
+    group.add_argument("--save-every", type=float, default=300.0, help="seconds between states kept within an epoch")
+
+
+def _machine(options: Namespace) -> Machine:
+    from dataclasses import fields
+
+    from locality_prior.experiments.machine import Machine
+
+    return Machine(**{field.name: options[field.name] for field in fields(Machine)})
 
 
 def _reproduce(options: Namespace) -> None:
@@ -118,20 +168,25 @@ def _reproduce(options: Namespace) -> None:
     import dataclasses
     from threading import Thread
 
-    from locality_prior.experiments.config import CONDITIONS, RECIPES, Study
+    from locality_prior.experiments.config import CONDITIONS, Study, standard
+    from locality_prior.experiments.machine import first
     from locality_prior.experiments.study import run_study
 
-    recipe = dataclasses.replace(RECIPES[options.recipe], l1=options.l1)
-    if options.epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=options.epochs)
+    recipe, sheet, alexnet = standard(options.experiment, options.recipe, options.preset)
+    given = {"epochs": options.epochs, "batch_size": options.batch_size}
+    recipe = dataclasses.replace(
+        recipe, l1=options.l1, precision=options.precision, **{k: v for k, v in given.items() if v is not None}
+    )
+    alexnet = alexnet and dataclasses.replace(alexnet, layer=options.layer)
     conditions = CONDITIONS | {cost: cost for cost in options.also}
-    study = Study(options.experiment, recipe, tuple(options.seeds), conditions)
+    study = Study(options.experiment, recipe, tuple(options.seeds), conditions, sheet, alexnet)
     default = f"results/{options.experiment}-{options.recipe}"
     directory = Path(default if options.out is None else options.out)
     # what the page needs takes seconds to import: they pass while the networks start
     Thread(target=_import_report, daemon=True).start()
-    run_study(study, directory, options.data_root)
-    _summarise(directory)
+    run_study(study, directory, options.data_root, machine=_machine(options))
+    if first():
+        _summarise(directory)
 
 
 def _define_train(parser: Any) -> None:
@@ -139,34 +194,38 @@ def _define_train(parser: Any) -> None:
 
     parser.add_argument("--config", action="config", help="a YAML file of the options below: any run's config.yaml")
     parser.add_class_arguments(Run)
-    parser.add_argument("--data-root", help="folder that holds MNIST/raw (default: LOCALITY_PRIOR_DATA, else download)")
-    parser.add_argument("--accelerator", default="cpu", help="where to train: cpu, cuda, mps or auto")
+    parser.add_argument("--data-root", help=DATA_ROOT)
     parser.add_argument("--out", required=True, help="the run's directory")
+    _define_machine(parser)
 
 
 def _train(options: Namespace) -> None:
     """Train one network into a run directory. An interrupted run goes on from its last finished epoch."""
     import torch
+    from jsonargparse import Namespace
     from rich.progress import Progress
 
-    from locality_prior.experiments.config import Recipe, Run
+    from locality_prior.experiments.config import AlexNet, Recipe, Run
+    from locality_prior.experiments.machine import first
     from locality_prior.experiments.measure import analyse_run
     from locality_prior.experiments.train import train
 
     recipe = Recipe(**vars(options.recipe)) if not isinstance(options.recipe, Recipe) else options.recipe
-    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet))
-    torch.set_num_threads(1)  # quicker than two for networks of this size
-    with Progress(disable=not sys.stderr.isatty()) as progress:
+    alexnet = AlexNet(**vars(options.alexnet)) if isinstance(options.alexnet, Namespace) else options.alexnet
+    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet), alexnet)
+    machine = _machine(options)
+    if machine.alone:
+        torch.set_num_threads(1)  # quicker than two for networks of this size
+    with Progress(disable=not (sys.stderr.isatty() and first())) as progress:
         bar = progress.add_task(f"{run.cost} · seed {run.seed}", total=run.recipe.epochs)
-        train(
-            run,
-            Path(options.out),
-            options.data_root,
-            options.accelerator,
-            lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
-        )
-    numbers = analyse_run(Path(options.out))
-    print(f"{options.out}: accuracy {numbers['accuracy']:.2f} %, loss {numbers['loss']:.4f}")
+
+        def tick(epoch: int, share: float) -> None:
+            progress.update(bar, completed=epoch - 1 + share)
+
+        writes = train(run, Path(options.out), options.data_root, machine, tick)
+    if writes:
+        numbers = analyse_run(Path(options.out))
+        print(f"{options.out}: accuracy {numbers['accuracy']:.2f} %, loss {numbers['loss']:.4f}")
 
 
 def _define_analyse(parser: Any) -> None:

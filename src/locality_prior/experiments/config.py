@@ -14,12 +14,15 @@ from locality_prior import cost as costs
 from locality_prior._check import count, positive, wrong
 from locality_prior._files import write_text
 
-DataName = Literal["digits", "mnist"]
+DataName = Literal["digits", "mnist", "imagenet"]
 RecipeName = Literal["sgd", "rmsprop"]
+Layer = Literal["fc6", "fc7"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Preset = Literal["full", "small"]
 T = TypeVar("T")
 
 #: What a run's directory holds …
-CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, PROGRESS = (
+CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, PROGRESS, LOGS = (
     "config.yaml",
     "metrics.csv",
     "state.pt",
@@ -28,6 +31,7 @@ CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, PROGRESS = (
     "pruning.csv",
     "analysis.json",
     "progress.json",  # while it is trained
+    "logs",  # TensorBoard's, of a long run
 )
 #: … and a study's, beside its runs.
 STUDY, SUMMARY = "study.yaml", "summary.json"
@@ -46,13 +50,44 @@ class Recipe:
     momentum: float = 0.5
     weight_decay: float = 0.01  # the optimiser's own L2, on all parameters
     epochs: int = 10
-    batch_size: int = 64
+    batch_size: int = 64  # over all devices
     l1: float = 0.0  # times ‖W‖₁ of the locality layer, added to the loss
+    drop_every: int = 0  # epochs after which lr falls tenfold, again and again; 0: never
+    precision: Precision = "32-true"
+
+
+@dataclass(frozen=True)
+class AlexNet:
+    """What of AlexNet is trained, on photographs in folders."""
+
+    layer: Layer = "fc7"  # fc7: 4096 → 4096, what the document's authors call FC6; fc6: the 9216 → 4096 before it
+    crop: int = 224  # side of what the network sees of a photograph
+    width: float = 1.0  # of its convolutions, as a share of AlexNet's
 
 
 #: The document's table says RMSProp; SGD with the same numbers is what gives its results (98.1 / 97.9 % on MNIST).
 #: On 2 cores an MNIST network takes about two and a half minutes, a digits one a few seconds.
 RECIPES: dict[str, Recipe] = {"sgd": Recipe(), "rmsprop": Recipe(optimizer="rmsprop")}
+
+#: The same for ImageNet: SGD with torchvision's own settings for AlexNet, and the document's RMSProp.
+IMAGENET_RECIPES: dict[str, Recipe] = {
+    "sgd": Recipe("sgd", 0.01, 0.9, 1e-4, epochs=90, batch_size=256, drop_every=30),
+    "rmsprop": Recipe("rmsprop", 0.1, 0.9, 1e-4, epochs=90, batch_size=256),
+}
+
+#: AlexNet as it is, and one that two cores train in minutes: what differs from the recipe, the network and the sheet.
+PRESETS: dict[Preset, tuple[dict[str, Any], AlexNet, tuple[int, int]]] = {
+    "full": ({}, AlexNet(), (64, 64)),
+    "small": ({"epochs": 8, "batch_size": 64, "drop_every": 6}, AlexNet(crop=64, width=0.5), (32, 32)),
+}
+
+
+def standard(experiment: str, recipe: str, preset: Preset = "full") -> tuple[Recipe, tuple[int, int], AlexNet | None]:
+    """The recipe, the sheet and the network of an experiment by name."""
+    if experiment != "imagenet":
+        return RECIPES[recipe], (7, 7), None
+    differs, alexnet, sheet = PRESETS[preset]
+    return dataclasses.replace(IMAGENET_RECIPES[recipe], **differs), sheet, alexnet
 
 
 @dataclass(frozen=True)
@@ -64,13 +99,22 @@ class Run:
     recipe: Recipe = RECIPES["sgd"]
     seed: int = 1
     sheet: tuple[int, int] = (7, 7)  # the units before and after the layer
+    alexnet: AlexNet | None = None  # with imagenet; the others train a LeNet
 
     def __post_init__(self) -> None:
         known("data", self.data, get_args(DataName))
         known("recipe", self.recipe.optimizer, get_args(RecipeName))
+        known("precision", self.recipe.precision, get_args(Precision))
+        if (self.data == "imagenet") != (self.alexnet is not None):
+            raise wrong("alexnet", self.alexnet, f"{'an AlexNet' if self.alexnet is None else 'none'} for {self.data}")
+        if self.alexnet is not None:
+            known("layer", self.alexnet.layer, get_args(Layer))
+            count("crop", self.alexnet.crop, least=32)
+            positive("width", self.alexnet.width)
         costs.parse(self.cost)
         positive("lr", self.recipe.lr)
         count("epochs", self.recipe.epochs)
+        count("drop_every", self.recipe.drop_every, least=0)
         count("batch_size", self.recipe.batch_size, least=2)  # BatchNorm has no use for one image
         for name in ("momentum", "weight_decay", "l1"):
             if not getattr(self.recipe, name) >= 0:
@@ -88,6 +132,8 @@ class Study:
     recipe: Recipe
     seeds: tuple[int, ...]
     conditions: dict[str, str]  # name → cost; "control" and "local" are always there
+    sheet: tuple[int, int] = (7, 7)
+    alexnet: AlexNet | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.conditions, dict) or not {CONTROL, LOCAL} <= self.conditions.keys():
@@ -99,7 +145,7 @@ class Study:
     def runs(self) -> dict[tuple[str, int], Run]:
         """Every run by (condition, seed): seed by seed, so that pairs finish together."""
         return {
-            (name, seed): Run(self.experiment, cost, self.recipe, seed)
+            (name, seed): Run(self.experiment, cost, self.recipe, seed, self.sheet, self.alexnet)
             for seed in self.seeds
             for name, cost in self.conditions.items()
         }
@@ -125,17 +171,28 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _run_from(values: dict[str, Any]) -> Run:
-    return Run(**{**values, "recipe": Recipe(**values["recipe"]), "sheet": tuple(values["sheet"])})
+def run_from(values: dict[str, Any]) -> Run:
+    """The run that :func:`plain` values describe; what they do not name is as it was before it could be chosen."""
+    return Run(**_parts(values))
 
 
 def _study_from(values: dict[str, Any]) -> Study:
-    return Study(**{**values, "recipe": Recipe(**values["recipe"]), "seeds": tuple(values["seeds"])})
+    return Study(**{**_parts(values), "seeds": tuple(values["seeds"])})
+
+
+def _parts(values: dict[str, Any]) -> dict[str, Any]:
+    alexnet = values.get("alexnet")
+    return {
+        **values,
+        "recipe": Recipe(**values["recipe"]),
+        "sheet": tuple(values.get("sheet", (7, 7))),
+        "alexnet": None if alexnet is None else AlexNet(**alexnet),
+    }
 
 
 def read_run(directory: Path) -> Run:
     """The config of the run in ``directory``."""
-    return _read(directory / CONFIG, _run_from)
+    return _read(directory / CONFIG, run_from)
 
 
 def read_study(directory: Path) -> Study:
@@ -216,6 +273,14 @@ def _vacant(directory: Path, config: str) -> bool:
 
 
 def _difference(found: Run | Study, wanted: Run | Study) -> str:
-    a, b = plain(found), plain(wanted)
-    a, b = ({**{f"recipe.{k}": w for k, w in v.pop("recipe").items()}, **v} for v in (a, b))
-    return ", ".join(f"{k} = {a[k]} (asked: {b[k]})" for k in a if a[k] != b[k])
+    a, b = (_flat(plain(v)) for v in (found, wanted))
+    return ", ".join(f"{k} = {a.get(k)} (asked: {b.get(k)})" for k in a | b if a.get(k) != b.get(k))
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their dotted names; those of a study's conditions together."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = value if isinstance(value, dict) and key != "conditions" else None
+        flat |= {key: value} if inner is None else {f"{key}.{k}": v for k, v in inner.items()}
+    return flat

@@ -1,12 +1,14 @@
-"""Image data sets in memory: the digits that come with scikit-learn, and MNIST through torchvision."""
+"""Data sets as training sees them; those in memory: scikit-learn's digits, and MNIST through torchvision."""
 
 from __future__ import annotations
 
 import math
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +18,57 @@ from torch import Tensor
 from locality_prior._check import wrong
 
 VARIABLE = "LOCALITY_PRIOR_DATA"
+#: Test images whose activations are kept: the document's thousand.
+KEPT = 1000
+#: Images in one batch of evaluation.
+EVALUATION = 1000
 _FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
 @dataclass(frozen=True)
-class Data:
-    """A data set: uint8 images (n, 1, 28, 28), labels (n,), and the mean and deviation that normalise a batch.
+class Shard:
+    """One process's share of every batch: items ``rank``, ``rank + world``, …"""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, items: Tensor) -> Tensor:
+        """This process's of ``items``."""
+        return items[self.rank :: self.world]
+
+
+class Batch(NamedTuple):
+    """Images ready for the network, their classes, and how many the batch was to have over all processes."""
+
+    images: Tensor
+    labels: Tensor
+    planned: int
+    broken: tuple[str, ...] = ()  #: files of this process's share that cannot be read
+
+
+class Data(Protocol):
+    """A data set as training sees it."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes."""
+
+    def steps(self, batch_size: int, world: int) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from number ``start``: the same ones whenever they are asked for."""
+
+    def test(self, shard: Shard) -> Iterator[Batch]:
+        """The test images, each once over all processes."""
+
+    def kept(self) -> Iterator[Batch]:
+        """The first thousand test images, or as many from all over a test set that is sorted by class."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory: uint8 images (n, 1, 28, 28), labels (n,), and the mean and deviation that normalise them.
 
     An epoch goes ``passes`` times over the training images, each time in a new order.
     """
@@ -34,24 +81,82 @@ class Data:
     std: float
     passes: int = 1
 
+    @property
+    def classes(self) -> int:
+        return 10
+
     def batch(self, images: Tensor) -> Tensor:
         """uint8 images as normalised float32, channels last."""
         x = images.float().div_(255).sub_(self.mean).div_(self.std)
         return x.contiguous(memory_format=torch.channels_last)
 
+    def steps(self, batch_size: int, world: int) -> int:
+        return len(cut(torch.arange(self.passes * len(self.train_labels)), batch_size, world))
 
-def load(name: str, root: str | os.PathLike[str] | None = None) -> Data:
-    """The data set ``name``: "digits" (embedded; 1,297 train and 500 test) or "mnist", from :func:`locate`."""
-    return _digits() if name == "digits" else _mnist(locate(name, root))
+    def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
+        order = shuffled(len(self.train_labels), seed, epoch, self.passes)
+        for batch in cut(order, batch_size, shard.world)[start:]:
+            mine = shard.of(batch)
+            yield Batch(self.batch(self.train_images[mine]), self.train_labels[mine], len(batch))
+
+    def test(self, shard: Shard) -> Iterator[Batch]:
+        for batch in torch.split(torch.arange(len(self.test_labels)), EVALUATION):
+            mine = shard.of(batch)
+            yield Batch(self.batch(self.test_images[mine]), self.test_labels[mine], len(batch))
+
+    def kept(self) -> Iterator[Batch]:
+        yield Batch(self.batch(self.test_images[:KEPT]), self.test_labels[:KEPT], KEPT)
+
+
+def shuffled(n: int, seed: int, epoch: int, passes: int = 1) -> Tensor:
+    """The order of ``n`` training images in an epoch."""
+    generator = torch.Generator().manual_seed(draw(seed, epoch, 0))
+    return torch.cat([torch.randperm(n, generator=generator) for _ in range(passes)])
+
+
+def cut(order: Tensor, batch_size: int, world: int) -> list[Tensor]:
+    """Batches of ``order``, without a last one that leaves a process fewer than two images: no use to BatchNorm."""
+    return [batch for batch in torch.split(order, batch_size) if len(batch) >= 2 * world]
+
+
+def draw(*numbers: int) -> int:
+    """A seed from ``numbers``, such as a run's seed, an epoch and a use: the same whenever it is asked for."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    crop: int = 224,
+    workers: int = 0,
+    skip_broken: bool = False,
+) -> Data:
+    """The data set ``name``: "digits" (embedded; 1,297 train and 500 test), or one from :func:`locate`.
+
+    Args:
+        name: "digits", "mnist" or "imagenet".
+        root: see :func:`locate`.
+        crop, workers, skip_broken: see :class:`locality_prior.experiments.folders.Folders`.
+    """
+    if name == "digits":
+        return _digits()
+    found = locate(name, root)
+    if name == "mnist":
+        return _mnist(found)
+    from locality_prior.experiments.folders import Folders  # here, since torchvision takes a second
+
+    assert found is not None
+    return Folders(found, crop, workers, skip_broken)
 
 
 def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
     """The folder of the data set ``name``, its files checked; None for one that is embedded.
 
     Args:
-        name: "digits" or "mnist".
-        root: the folder that holds MNIST/raw; None: the one that LOCALITY_PRIOR_DATA names; else a cache folder of
-            the user's, into which MNIST is downloaded.
+        name: "digits", "mnist" or "imagenet".
+        root: the folder that holds MNIST/raw, or train and val, each a folder of photographs for every class (these
+            two may be in a folder imagenet there); None: the one that LOCALITY_PRIOR_DATA names; else, for MNIST, a
+            cache folder of the user's, into which it is downloaded.
 
     Raises:
         ValueError: a file that is missing or truncated, or a download that failed.
@@ -59,7 +164,9 @@ def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None
     if name == "digits":
         return None
     given = root if root is not None else os.environ.get(VARIABLE)
-    label = "data-root" if root is not None else VARIABLE
+    label = "data-root" if root is not None or given is None else VARIABLE
+    if name == "imagenet":
+        return _locate_folders(label, given)
     if given is None:
         given = _download()
     sizes = [_check_idx(label, Path(given) / "MNIST" / "raw" / file) for file in _FILES]
@@ -71,7 +178,24 @@ def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None
     return Path(given)
 
 
-def _digits() -> Data:
+def _locate_folders(label: str, given: str | os.PathLike[str] | None) -> Path:
+    expected = "a folder with train and val, each with a folder of photographs for every class"
+    if given is None:
+        raise wrong(label, f"none, and no {VARIABLE}", expected)
+    root = Path(given)
+    root = root if (root / "train").is_dir() else root / "imagenet"
+    classes = []
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            raise wrong(label, f"{given}, where {part} is missing", expected)
+        classes.append({entry.name for entry in os.scandir(root / part) if entry.is_dir()})
+    odd = sorted(classes[0] ^ classes[1])
+    if odd or not classes[0]:
+        raise wrong(label, f"{root} with {f'{odd[0]} in one of train and val' if odd else 'no classes'}", expected)
+    return root
+
+
+def _digits() -> Images:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -84,17 +208,17 @@ def _digits() -> Data:
     scaled = images[train].double() / 255
     mean, std = float(scaled.mean()), float(scaled.std())
     # six passes over so few images give the document's ten epochs the steps that they need
-    return Data(images[train], labels[train], images[test], labels[test], mean, std, passes=6)
+    return Images(images[train], labels[train], images[test], labels[test], mean, std, passes=6)
 
 
-def _mnist(root: Path | None) -> Data:
+def _mnist(root: Path | None) -> Images:
     from torchvision.datasets import MNIST
 
     train, test = MNIST(root, train=True), MNIST(root, train=False)
     most = max(int(train.targets.max()), int(test.targets.max()))
     if most > 9:
         raise wrong("data-root", f"{root} with a label {most}", "labels from 0 to 9")
-    return Data(train.data[:, None], train.targets, test.data[:, None], test.targets, 0.1307, 0.3081)
+    return Images(train.data[:, None], train.targets, test.data[:, None], test.targets, 0.1307, 0.3081)
 
 
 def _download() -> Path:

@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from locality_prior._timing import cores
 from locality_prior.experiments import data as datasets
 from locality_prior.experiments.config import PROGRESS, Study, claim_study, run_directory
-from locality_prior.experiments.train import job
+from locality_prior.experiments.machine import Machine, fabric, first
+from locality_prior.experiments.train import job, train
 
 #: Seconds between two looks at how far the runs are.
 LOOK = 0.2
@@ -29,6 +30,7 @@ def run_study(
     data_root: str | None = None,
     executor: Executor | None = None,
     console: Console | None = None,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
 ) -> None:
     """Train every run of ``study`` that ``directory`` does not hold finished yet.
 
@@ -39,21 +41,60 @@ def run_study(
         executor: where the jobs run (they share this file system); None: as many one-thread processes as there are
             cores, which end with this call.
         console: where progress is shown; None: standard error.
+        machine: where one run is computed; one that takes more than this process's CPU computes them one by one.
 
     Raises:
         ValueError: bad data or directory, before anything is written; or what the first failing run raised.
     """
     root = datasets.locate(study.experiment, data_root)
-    claim_study(directory, study)
     jobs = {key: run_directory(directory, *key) for key in study.runs()}
+    console = console or Console(stderr=True)
+    if executor is None and not machine.alone:
+        _one_by_one(study, directory, jobs, None if root is None else str(root), machine, console)
+        return
+    claim_study(directory, study)
     with ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(processes(len(jobs)))
         futures = {
-            executor.submit(job, run, str(jobs[key]), None if root is None else str(root)): key
+            executor.submit(job, run, str(jobs[key]), None if root is None else str(root), machine): key
             for key, run in study.runs().items()
         }
-        _watch(futures, jobs, study.recipe.epochs, console or Console(stderr=True))
+        _watch(futures, jobs, study.recipe.epochs, console)
+
+
+def _one_by_one(
+    study: Study,
+    directory: Path,
+    jobs: dict[tuple[str, int], Path],
+    root: str | None,
+    machine: Machine,
+    console: Console,
+) -> None:
+    """Train run after run on all of ``machine``: every process of it comes here, and one writes and shows."""
+    fabric(machine, study.recipe.precision)  # launches the other processes
+    if first():
+        claim_study(directory, study)
+    with _progress(console, shown=first()) as progress:
+        for key, run in study.runs().items():
+            bar = progress.add_task(f"{key[0]} · seed {key[1]}", total=study.recipe.epochs, epoch=0)
+
+            def tick(epoch: int, share: float, bar: TaskID = bar) -> None:
+                progress.update(bar, completed=epoch - 1 + share, epoch=epoch - 1)
+
+            train(run, jobs[key], root, machine, tick)
+            progress.update(bar, completed=study.recipe.epochs, epoch=study.recipe.epochs)
+
+
+def _progress(console: Console, shown: bool = True) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
 
 
 @contextmanager
@@ -101,14 +142,7 @@ def _watch(
     futures: dict[Future[None], tuple[str, int]], jobs: dict[tuple[str, int], Path], epochs: int, console: Console
 ) -> None:
     """Show progress until all is done, or raise what the first failing job raised."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with _progress(console) as progress:
         bars = {key: progress.add_task(f"{key[0]} · seed {key[1]}", total=epochs, epoch=0, start=False) for key in jobs}
         told = dict.fromkeys(jobs, 0)
         pending = set(futures)

@@ -1,0 +1,145 @@
+"""Photographs in folders, one for each class: read, cropped and turned as a run's seed, epoch and file say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from locality_prior._check import wrong
+from locality_prior.experiments.data import KEPT, Batch, Shard, cut, draw, shuffled
+
+#: Photographs in one batch of evaluation, over all processes.
+EVALUATION = 256
+#: What normalises photographs: ImageNet's own, channel by channel.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+#: One photograph: (3, crop, crop) uint8 and its class, or the file that cannot be read.
+Item = tuple[Tensor, int] | str
+
+
+@dataclass(frozen=True)
+class Folders:
+    """``root/train`` and ``root/val``, each with a folder for every class.
+
+    A training photograph is cropped at a random place and size and mirrored or not, as its seed, epoch and number say;
+    one to test with is scaled to 256/224 of the crop and cut in the middle.
+
+    Args:
+        root: the folder.
+        crop: side of what the network sees.
+        workers: processes that read; 0: this one.
+        skip_broken: whether files that cannot be read are left out of their batches, and counted; else they are an
+            error that names them.
+    """
+
+    root: Path
+    crop: int
+    workers: int = 0
+    skip_broken: bool = False
+
+    @cached_property
+    def _train(self) -> _Photographs:
+        turned = v2.Compose([v2.RandomResizedCrop(self.crop, antialias=True), v2.RandomHorizontalFlip()])
+        return _Photographs(self.root / "train", turned)
+
+    @cached_property
+    def _test(self) -> _Photographs:
+        middle = v2.Compose([v2.Resize(round(self.crop * 256 / 224), antialias=True), v2.CenterCrop(self.crop)])
+        return _Photographs(self.root / "val", middle)
+
+    @property
+    def classes(self) -> int:
+        return len(self._train.classes)
+
+    def steps(self, batch_size: int, world: int) -> int:
+        return len(cut(torch.arange(len(self._train)), batch_size, world))
+
+    def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
+        batches = cut(shuffled(len(self._train), seed, epoch), batch_size, shard.world)[start:]
+        # a photograph's own seed: whoever reads it, and whenever
+        keys = [[(draw(seed, epoch, 2, i), i) for i in shard.of(batch).tolist()] for batch in batches]
+        return self._read(self._train, keys, [len(batch) for batch in batches])
+
+    def test(self, shard: Shard) -> Iterator[Batch]:
+        return self._each_once(torch.arange(len(self._test)), shard)
+
+    def kept(self) -> Iterator[Batch]:
+        n = len(self._test)
+        return self._each_once(torch.linspace(0, n - 1, min(n, KEPT), dtype=torch.float64).round().long(), Shard())
+
+    def _each_once(self, numbers: Tensor, shard: Shard) -> Iterator[Batch]:
+        batches = torch.split(numbers, EVALUATION)
+        keys = [[(0, i) for i in shard.of(batch).tolist()] for batch in batches]
+        return self._read(self._test, keys, [len(batch) for batch in batches])
+
+    def _read(
+        self, photographs: _Photographs, keys: list[list[tuple[int, int]]], planned: list[int]
+    ) -> Iterator[Batch]:
+        # a generator of its own: else the loader would draw from the one that dropout draws from
+        loader = DataLoader(
+            photographs,
+            batch_sampler=keys,
+            num_workers=self.workers,
+            collate_fn=_together,
+            generator=torch.Generator(),
+            pin_memory=self.workers > 0 and torch.cuda.is_available(),
+        )
+        for (pixels, labels, broken), count in zip(loader, planned, strict=True):
+            if broken and not self.skip_broken:
+                raise wrong("data-root", f"{broken[0]}, which cannot be read", "photographs, or --skip-broken")
+            yield Batch(_normalised(pixels), labels, count, tuple(name for name in broken))
+
+
+class _Photographs(Dataset[Item]):
+    """The files of one part, by (seed, number)."""
+
+    def __init__(self, folder: Path, turn: Any) -> None:
+        try:
+            found = ImageFolder(folder)
+        except FileNotFoundError as error:  # a class without a photograph
+            raise wrong(
+                "data-root", f"{folder} ({' '.join(str(error).split())})", "photographs of every class"
+            ) from None
+        self.files, self.classes, self.turn = found.samples, found.classes, turn
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        seed, number = key
+        path, label = self.files[number]
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # of odd but readable metadata
+                photograph = opened.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return f"{path} ({' '.join(str(error).split())})"
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(seed)
+        try:
+            return v2.functional.pil_to_tensor(self.turn(photograph)), label
+        finally:
+            torch.set_rng_state(before)
+
+
+def _together(items: list[Item]) -> tuple[Tensor, Tensor, list[str]]:
+    """A batch of what could be read, and the files that could not."""
+    whole = [item for item in items if not isinstance(item, str)]
+    pixels = torch.stack([p for p, _ in whole]) if whole else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+    labels = torch.tensor([label for _, label in whole], dtype=torch.int64)
+    return pixels, labels, [item for item in items if isinstance(item, str)]
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+    return pixels.float().div_(255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,103 @@
+"""Where and how a run is computed: devices, processes, compilation. What a run is does not depend on it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from locality_prior._check import wrong
+from locality_prior.experiments.config import Precision
+from locality_prior.experiments.data import Shard
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Strategy = Literal["auto", "ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run is computed. Within ``fabric run`` its flags decide on the first four."""
+
+    accelerator: str = "cpu"  # cpu, cuda, mps or auto
+    devices: str = "1"  # how many on each node, or auto
+    nodes: int = 1
+    strategy: Strategy = "auto"  # auto: ddp where there is more than one device; fsdp shards large sheets
+    sync_batchnorm: bool = False  # over all devices (GPUs)
+    compile: bool = False  # the network, with torch.compile
+    workers: int = 0  # processes that read photographs, for each device; 0: the training process itself
+    skip_broken: bool = False  # leave out files that cannot be read, and count them
+    save_every: float = 300.0  # seconds between two states kept within an epoch
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process, on a CPU, is all that computes a run: then several may run side by side."""
+        launched = {"LT_CLI_USED", "LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys()
+        return (self.accelerator, self.devices, self.nodes) == ("cpu", "1", 1) and not launched
+
+
+def fabric(machine: Machine, precision: Precision) -> Fabric:
+    """Fabric on ``machine``, its processes launched.
+
+    Raises:
+        ValueError: an accelerator, a number of devices or a strategy that is not there.
+    """
+    from lightning_fabric import Fabric  # here, since it takes seconds and only training needs it
+
+    try:
+        if os.environ.get("LT_CLI_USED"):  # fabric run: its flags are read from the environment
+            return Fabric()
+        devices: Any = int(machine.devices) if machine.devices.isdigit() else machine.devices
+        made = Fabric(
+            accelerator=machine.accelerator,
+            devices=devices,
+            num_nodes=machine.nodes,
+            strategy=_strategy(machine),
+            precision=precision,
+        )
+        made.launch()
+    except (RuntimeError, ValueError, TypeError) as error:
+        given = f"{machine.accelerator!r}, {machine.devices} devices, {machine.strategy} ({error})"
+        raise wrong("accelerator", given, "what this machine has, such as cpu") from None
+    return made
+
+
+def _strategy(machine: Machine) -> Any:
+    if machine.strategy == "auto" and (machine.devices != "1" or machine.nodes > 1):
+        return "ddp"
+    if machine.strategy != "fsdp":
+        return machine.strategy
+    from lightning_fabric.strategies import FSDPStrategy
+
+    # one file that any number of devices reads; parameters keep their names and shapes for penalties
+    return FSDPStrategy(state_dict_type="full", use_orig_params=True)
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and says, as far as its launcher's environment tells."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def shard(fabric: Fabric) -> Shard:
+    """This process's share of every batch."""
+    return Shard(fabric.global_rank, fabric.world_size)
+
+
+def sharded(fabric: Fabric) -> bool:
+    """Whether parameters are in parts over the devices."""
+    from lightning_fabric.strategies import FSDPStrategy
+
+    return isinstance(fabric.strategy, FSDPStrategy)
+
+
+def whole(fabric: Fabric, model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """A block in which every parameter is there whole, to be read."""
+    if not sharded(fabric):
+        return nullcontext()
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel.summon_full_params(model, writeback=False)
