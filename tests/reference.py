@@ -146,6 +146,65 @@ def linear_gradients(x: Matrix, w: Matrix, p: Matrix, g: Matrix) -> tuple[Matrix
     return gx, gw, gb
 
 
+def convolution(
+    x: torch.Tensor, v: torch.Tensor, b: torch.Tensor, stride: int, padding: int, groups: int
+) -> torch.Tensor:
+    """Every output of a convolution with zeros around, one by one."""
+    n, _, height, width = x.shape
+    out, inside, tall, wide = v.shape
+    padded = x.new_zeros(n, x.shape[1], height + 2 * padding, width + 2 * padding)
+    padded[:, :, padding : padding + height, padding : padding + width] = x
+    rows, cols = ((size + 2 * padding - k) // stride + 1 for size, k in ((height, tall), (width, wide)))
+    y = []
+    for i in range(out):
+        first = i // (out // groups) * inside
+        for r in range(rows):
+            for c in range(cols):
+                seen = padded[:, first : first + inside, r * stride : r * stride + tall, c * stride : c * stride + wide]
+                y.append((seen * v[i]).sum((1, 2, 3)) + b[i])
+    return torch.stack(y, 1).reshape(n, out, rows, cols)
+
+
+def recurrence(kind: str, x: torch.Tensor, h: list[torch.Tensor], w: list[torch.Tensor]) -> list[torch.Tensor]:
+    """One direction of one layer over time, (time, batch, features): outputs, and the last states."""
+    w_ih, v_hh, b_ih, b_hh = w
+    y = []
+    for now in x:
+        a, r = now @ w_ih.t() + b_ih, h[0] @ v_hh.t() + b_hh
+        if kind == "LSTM":
+            i, f, g, o = (a + r).chunk(4, -1)
+            cell = f.sigmoid() * h[1] + i.sigmoid() * g.tanh()
+            h = [o.sigmoid() * cell.tanh(), cell]
+        elif kind == "GRU":
+            (ar, az, an), (rr, rz, rn) = a.chunk(3, -1), r.chunk(3, -1)
+            reset, update = (ar + rr).sigmoid(), (az + rz).sigmoid()
+            h = [(1 - update) * (an + reset * rn).tanh() + update * h[0]]
+        else:
+            h = [(a + r).tanh() if kind == "RNN" else (a + r).relu()]
+        y.append(h[0])
+    return [torch.stack(y), *h]
+
+
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, charge: Matrix | None, slopes: Sequence[float]
+) -> torch.Tensor:
+    """Attention of one sequence, (length, embedding), head by head and query by query; ``charge`` is c(d) − 1."""
+    size = q.shape[1] // heads
+    y = []
+    for i in range(len(q)):
+        parts = []
+        for h in range(heads):
+            at = slice(h * size, (h + 1) * size)
+            logits = [
+                (q[i, at] * k[j, at]).sum() / math.sqrt(size) - (slopes[h] * charge[i][j] if charge else 0.0)
+                for j in range(len(k))
+            ]
+            share = torch.stack(logits).softmax(0)
+            parts.append(sum(share[j] * v[j, at] for j in range(len(k))))
+        y.append(torch.cat(parts))
+    return torch.stack(y)
+
+
 def over_wires(v: Matrix, distances: Matrix, price: Callable[[float], float], value: Callable[[float], float]) -> float:
     """Σ value(d)·|V| over the wires of ``price``."""
     total = 0.0

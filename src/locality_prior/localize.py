@@ -197,7 +197,7 @@ def plan(
         for module in _matching(model, key):
             if id(module) in chosen:
                 raise wrong(
-                    "plan", f"{names[id(module)][0]} by both {_said(chosen[id(module)])} and {_said(key)}", "one"
+                    "targets", f"{names[id(module)][0]} by both {_said(chosen[id(module)])} and {_said(key)}", "one"
                 )
             chosen[id(module)] = key
             label = names[id(module)][0]

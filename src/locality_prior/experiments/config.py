@@ -109,7 +109,7 @@ class Run:
             raise wrong("alexnet", self.alexnet, f"{'an AlexNet' if self.alexnet is None else 'none'} for {self.data}")
         if self.alexnet is not None:
             known("layer", self.alexnet.layer, get_args(Layer))
-            count("crop", self.alexnet.crop, least=32)
+            count("crop", self.alexnet.crop, least=35)  # less, and its pools leave nothing
             positive("width", self.alexnet.width)
         costs.parse(self.cost)
         positive("lr", self.recipe.lr)

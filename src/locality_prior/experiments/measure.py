@@ -37,7 +37,8 @@ from locality_prior.pruning import By
 
 #: The two sheets of units: before the layer and after it.
 SIDES = ("input", "output")
-CLASSES = 10
+#: The most classes whose maps are shown: from all over them, where there are more.
+SHOWN = 10
 METRICS_KEPT = {"epoch", "accuracy", "test_loss", "mean_wire_length"}
 #: What of a cut is kept, and the points of accuracy that the cut reported in the tables may cost.
 CUT = ("share", "wire_length", "accuracy")
@@ -56,18 +57,29 @@ class Measured:
     labels: npt.NDArray[np.int64]
     pruning: dict[str, dict[str, Floats]]  # what is cut first → column → (cuts,), from all wires to few
 
-    @property
-    def sheet(self) -> Grid:
+    def sheet(self, side: str) -> Grid:
         """Places of the units."""
-        return Grid(*self.run.sheet)
+        return _sheet(self.run, side)
+
+    @property
+    def shown(self) -> list[int]:
+        """The classes to show: all, or ten from all over them."""
+        classes = int(self.labels.max()) + 1
+        return sorted({round(k) for k in np.linspace(0, classes - 1, min(classes, SHOWN))})
 
     def variance(self, side: str) -> Floats:
         """Spatial variance of each image's map, (images,), NaN where undefined."""
-        return np.asarray(analysis.spatial_variance(self.activations[side], self.sheet))
+        return np.asarray(analysis.spatial_variance(self.activations[side], self.sheet(side)))
 
     def class_maps(self, side: str) -> Floats:
         """Mean activation for each class, (classes, units)."""
-        return analysis.class_means(self.activations[side], self.labels, CLASSES)
+        return analysis.class_means(self.activations[side], self.labels)
+
+
+def _sheet(run: Run, side: str) -> Grid:
+    """Places of what is kept of a side: of fc6's input, the mean over channels at each of the 6×6 places."""
+    first = run.alexnet is not None and run.alexnet.layer == "fc6" and side == "input"
+    return Grid(6, 6) if first else Grid(*run.sheet)
 
 
 def read(directory: Path) -> Measured:
@@ -86,7 +98,8 @@ def read(directory: Path) -> Measured:
         metrics = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
         pruning = _read_pruning(directory / PRUNING)
         shapes = {side: a.shape for side, a in activations.items()}
-        if set(shapes.values()) != {(len(labels), run.sheet[0] * run.sheet[1])} or not metrics.keys() >= METRICS_KEPT:
+        expected = {side: (len(labels), len(_sheet(run, side))) for side in SIDES}
+        if shapes != expected or not metrics.keys() >= METRICS_KEPT:
             raise ValueError(f"activations of {shapes}, metrics {', '.join(metrics)}")
     except FileNotFoundError as error:
         raise wrong("directory", f"{directory} without {Path(error.filename).name}", "a finished run") from None
@@ -122,13 +135,16 @@ def _numbers(kept: Measured) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         "seed": kept.run.seed,
         "accuracy": last["accuracy"],
+        "top5_accuracy": last.get("top5_accuracy"),
         "loss": last["test_loss"],
         "mean_wire_length": last["mean_wire_length"],
         "images": len(kept.labels),
     }
     variance = {side: kept.variance(side) for side in SIDES}
-    correlation = {side: analysis.response_correlation(kept.activations[side], kept.sheet) for side in SIDES}
-    moran = {side: [analysis.morans_i(m, kept.sheet) for m in kept.class_maps(side)] for side in SIDES}
+    correlation = {side: analysis.response_correlation(kept.activations[side], kept.sheet(side)) for side in SIDES}
+    moran = {
+        side: [analysis.morans_i(m, kept.sheet(side)) for m in kept.class_maps(side)[kept.shown]] for side in SIDES
+    }
     return numbers | {
         # images whose map has fewer than two active units have no variance: counted, and left out of the mean
         "spatial_variance": {side: mean_defined(variance[side]) for side in SIDES},
@@ -136,7 +152,7 @@ def _numbers(kept: Measured) -> dict[str, Any]:
         # of r_ij with 1/(1 + d_ij), over pairs of units
         "response_correlation": {side: correlation[side].score for side in SIDES},
         "silent_units": {side: correlation[side].silent for side in SIDES},
-        # of the class-average maps: the mean over classes, and each class's p under permutation
+        # of the class-average maps that are shown: the mean over classes, and each class's p under permutation
         "morans_i": {side: mean_defined([m.i for m in moran[side]]) for side in SIDES},
         "morans_i_p": {side: [m.p for m in moran[side]] for side in SIDES},
         # the fewest wires, and their length, at half a point of accuracy: shares of all, by what is cut first
@@ -160,6 +176,7 @@ def analyse_study(directory: Path) -> dict[str, Any]:
     summary = {
         "experiment": study.experiment,
         "recipe": study.recipe.optimizer,
+        "sheet": list(study.sheet),
         "seeds": list(study.seeds),
         "conditions": {
             name: {"cost": cost, **_condition([numbers[name, seed] for seed in study.seeds])}
@@ -190,7 +207,15 @@ def _condition(per_seed: list[dict[str, Any]]) -> dict[str, Any]:
             return {side: mean_defined([one[key][side] for one in per_seed]) for side in first}
         return mean_defined([one[key] for one in per_seed])
 
-    keys = ["accuracy", "loss", "spatial_variance", "mean_wire_length", "response_correlation", "morans_i"]
+    keys = [
+        "accuracy",
+        "top5_accuracy",
+        "loss",
+        "spatial_variance",
+        "mean_wire_length",
+        "response_correlation",
+        "morans_i",
+    ]
     keys += ["pruned_wires", "pruned_length"]
     return {key: mean(key) for key in keys} | {"per_seed": per_seed}
 

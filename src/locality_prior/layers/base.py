@@ -123,10 +123,11 @@ class Locality(nn.Module):
     def from_config(cls, config: dict[str, Any], **options: Any) -> Self:
         """The layer that ``config`` describes; ``options`` are further arguments, such as ``device`` and ``dtype``."""
         made = dict(config)
-        for name in made.keys() & {"source", "target", "units", "positions"}:
-            made[name] = None if made[name] is None else geometries.from_config(made[name])
-        for name in made.keys() & {"cost", "position_cost"}:
-            made[name] = costs.from_config(made[name])
+        for name, value in config.items():
+            if value is not None and name in ("source", "target", "units", "positions"):
+                made[name] = geometries.from_config(value)
+            elif value is not None and name in ("cost", "position_cost"):
+                made[name] = costs.from_config(value)
         return cls(**made, **options)
 
 
@@ -199,7 +200,7 @@ class Plain(Locality):
 
     def effective(self, name: str) -> Tensor:
         """V = P∘W of the parameter ``name``; differentiable with respect to W."""
-        weight = self.get_parameter(name)
+        weight = self._weight(name)
         spread = self._spreads.get(name)
         return weight if spread is None or spread.rule.flat else weight * spread(weight)
 
@@ -207,12 +208,18 @@ class Plain(Locality):
     def perturbed(self) -> Iterator[None]:
         with ExitStack() as stack:
             for name, spread in {id(s): (n, s) for n, s in self._spreads.items()}.values():
-                stack.enter_context(spread.perturbed(self.get_parameter(name)))
+                stack.enter_context(spread.perturbed(self._weight(name)))
             yield
+
+    def _weight(self, name: str) -> Tensor:
+        """The parameter ``name``, or the tensor that functional_call or a parametrisation puts there."""
+        where, _, last = name.rpartition(".")
+        weight: Tensor = getattr(self.get_submodule(where), last)
+        return weight
 
     def wirings(self) -> list[Wiring]:
         def one(name: str, spread: Spread) -> Wiring:
-            weight = self.get_parameter(name)
+            weight = self._weight(name)
             return Wiring(
                 name, weight, spread.rule, lambda: spread(weight), lambda: spread.there(weight), spread.spread
             )
@@ -237,7 +244,7 @@ class Plain(Locality):
         """Make now what compiled code must find made."""
         for name, spread in self._spreads.items():
             if not spread.rule.flat:
-                spread(self.get_parameter(name))
+                spread(self._weight(name))
 
     def _drop_unwired(self) -> None:
         for wiring in self.wirings():

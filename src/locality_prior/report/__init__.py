@@ -58,6 +58,7 @@ def write(directory: Path) -> Path:
         document=tables.document(summary),
         figures=shown,
         command=tables.command(study),
+        network=tables.network(study),
         images=summary["conditions"]["control"]["per_seed"][0]["images"],
     )
     write_text(directory / PAGE, page)

@@ -127,28 +127,40 @@ def _signal(cost: Cost, sheet: Grid, unit: int, ax: Any) -> None:
 
 def _maps(study: Study, kept: Runs) -> Iterator[Picture]:
     seed = study.seeds[0]
+    control = kept["control", seed]
     for side in SIDES:
-        maps = {title(name): kept[name, seed].class_maps(side) for name in study.conditions}
-        axes: Any = plots.class_maps(maps, kept["control", seed].sheet)
+        maps = {title(name): kept[name, seed].class_maps(side)[control.shown] for name in study.conditions}
+        axes: Any = plots.class_maps(maps, control.sheet(side), classes=control.shown)
         drawn = axes[0, 0].figure
         plt.close(drawn)  # it is this page's, not pyplot's to show
-        images = len(kept["control", seed].labels)
         yield Picture(
             f"maps_{side}",
             "maps",
             drawn,
-            f"Class-average activations of the layer's {side} over the first {images:,} test images, networks of seed "
-            f"{seed}, on one colour scale.",
+            f"Class-average activations of the layer's {side} over {_images(control)}, networks of seed "
+            f"{seed}, on one colour scale{_some(control)}.",
         )
+
+
+def _images(run: Measured) -> str:
+    first = "the first " if run.run.alexnet is None else ""  # photographs are taken from all over the test set
+    return f"{first}{len(run.labels):,} test images"
+
+
+def _some(run: Measured) -> str:
+    classes = int(run.labels.max()) + 1
+    return "" if len(run.shown) == classes else f"; {len(run.shown)} of {classes} classes"
 
 
 def _variance(study: Study, kept: Runs) -> Picture:
     seed = study.seeds[0]
+    control = kept["control", seed]
     figure, axes = _new(7.2, 5.2, rows=2, sharex=True)
+    there = np.isin(control.labels, control.shown)
     for ax, side in zip(axes, SIDES, strict=True):
         plots.variance_by_class(
-            {title(name): kept[name, seed].variance(side) for name in study.conditions},
-            kept["control", seed].labels,
+            {title(name): kept[name, seed].variance(side)[there] for name in study.conditions},
+            control.labels[there],
             ax,
         )
         ax.set_title(f"layer's {side}")
@@ -158,8 +170,8 @@ def _variance(study: Study, kept: Runs) -> Picture:
         "variance",
         "variance",
         figure,
-        f"Spatial variance by class, networks of seed {seed}: mean over images with its 95 % interval. The interval is "
-        "over images of one network; another pair of networks may differ by more.",
+        f"Spatial variance by class, networks of seed {seed}: mean over images with its 95 % interval{_some(control)}. "
+        "The interval is over images of one network; another pair of networks may differ by more.",
     )
 
 
@@ -190,7 +202,7 @@ def _correlation(study: Study, kept: Runs) -> Picture:
 
 def _mean_curve(runs: list[Measured], side: str) -> tuple[Any, Any, Any]:
     """Distance, mean correlation and its standard error: over networks, or over pairs where there is one network."""
-    curves = [analysis.response_correlation(run.activations[side], run.sheet) for run in runs]
+    curves = [analysis.response_correlation(run.activations[side], run.sheet(side)) for run in runs]
     if len(curves) == 1:
         return curves[0].distance, curves[0].correlation, curves[0].sem
     # bins are one spacing wide; where units are silent a network may lack one

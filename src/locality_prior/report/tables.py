@@ -5,28 +5,39 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from locality_prior.experiments.config import CONTROL, RECIPES, Study
+from locality_prior.experiments.config import CONTROL, PRESETS, Preset, Study, standard
 
 Rows = list[list[str]]
 
 #: What is cut first, by the names of :func:`locality_prior.sparsify`.
 CUT_FIRST = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
 
-#: What the source document reports for MNIST, its variances being the layer's output over 1,000 test images.
+#: What the source document reports for MNIST, its variances being the layer's output over 1,000 test images, and what
+#: its authors report for ImageNet, the layer between two sheets of 64×64.
 DOCUMENT: dict[str, dict[str, Any]] = {
     "mnist": {
+        "sheet": [7, 7],
         "conditions": {
-            "control": {"accuracy": 98.1, "loss": 0.101, "variance": 8.667},
-            "local": {"accuracy": 97.9, "loss": 0.122, "variance": 8.458},
+            "control": {"accuracy": 98.1, "loss": 0.101, "variance": {"output": 8.667}},
+            "local": {"accuracy": 97.9, "loss": 0.122, "variance": {"output": 8.458}},
         },
-        "test": {"t": -6.49, "p": 1.35e-10, "n": 1000},
-    }
+        "tests": {"output": {"t": -6.49, "p": 1.35e-10, "n": 1000}},
+    },
+    "imagenet": {
+        "sheet": [64, 64],
+        "conditions": {
+            "control": {"variance": {"input": 687.4, "output": 691.6}},
+            "local": {"variance": {"input": 630.9, "output": 653.4}},
+        },
+        "tests": {"input": {"t": -38.98, "n": 1000}, "output": {"t": -26.08, "n": 1000}},
+    },
 }
 
 
 def document(summary: dict[str, Any]) -> dict[str, Any] | None:
     """What the source document reports for this experiment, if it has it."""
-    return DOCUMENT.get(summary["experiment"])
+    theirs = DOCUMENT.get(summary["experiment"])
+    return theirs if theirs and theirs["sheet"] == summary.get("sheet", [7, 7]) else None
 
 
 def title(condition: str) -> str:
@@ -36,7 +47,9 @@ def title(condition: str) -> str:
 
 def results(summary: dict[str, Any]) -> Rows:
     """A header and a row for each condition, with the document's own beneath."""
-    header = ["", "accuracy %", "loss", "variance in", "variance out", "wire length", "corr. out", "Moran's I out"]
+    five = any(one["top5_accuracy"] is not None for one in summary["conditions"].values())
+    header = ["", "accuracy %", *(["top-5 %"] if five else []), "loss", "variance in", "variance out", "wire length"]
+    header += ["corr. out", "Moran's I out"]
     rows = [header]
     for name, numbers in summary["conditions"].items():
         variance = numbers["spatial_variance"]
@@ -44,6 +57,7 @@ def results(summary: dict[str, Any]) -> Rows:
             [
                 title(name),
                 number(numbers["accuracy"], ".2f"),
+                *([number(numbers["top5_accuracy"], ".2f")] if five else []),
                 number(numbers["loss"], ".3f"),
                 number(variance["input"], ".3f"),
                 number(variance["output"], ".3f"),
@@ -53,14 +67,13 @@ def results(summary: dict[str, Any]) -> Rows:
             ]
         )
     for name, theirs in (document(summary) or {"conditions": {}})["conditions"].items():
-        row = [
-            f"{name}, document",
-            f"{theirs['accuracy']:.1f}",
-            f"{theirs['loss']:.3f}",
-            "",
-            f"{theirs['variance']:.3f}",
-        ]
-        rows.append(row + [""] * (len(header) - len(row)))
+        cells = {"accuracy %": (theirs.get("accuracy"), ".1f"), "loss": (theirs.get("loss"), ".3f")}
+        for side, column in (("input", "variance in"), ("output", "variance out")):
+            cells[column] = theirs["variance"].get(side), ".3f" if theirs["variance"].get(side, 0) < 100 else ".1f"
+        rows.append([f"{name}, document"])
+        for column in header[1:]:
+            value, form = cells.get(column, (None, ""))
+            rows[-1].append("" if value is None else format(value, form))
     return rows
 
 
@@ -91,12 +104,11 @@ def tests(summary: dict[str, Any]) -> Rows:
                     number(test["p"], ".2g"),
                     str(test["n"]),
                 ]
-    theirs = document(summary)
-    if theirs:
-        a, b = (theirs["conditions"][name]["variance"] for name in ("local", "control"))
-        test = theirs["test"]
-        rows.append(["local, document", "output", number(a - b, "+.3f"), number(test["t"], ".2f")])
-        rows[-1] += [number(test["p"], ".3g"), str(test["n"])]
+    theirs = document(summary) or {"tests": {}, "conditions": {}}
+    for side, test in theirs["tests"].items():
+        a, b = (theirs["conditions"][name]["variance"][side] for name in ("local", "control"))
+        rows.append(["local, document", side, number(a - b, "+.3f" if b < 100 else "+.1f"), number(test["t"], ".2f")])
+        rows[-1] += [number(test["p"], ".3g") if "p" in test else "", str(test["n"])]
         rows[-1] += [""] * (len(header) - len(rows[-1]))
     return rows
 
@@ -141,17 +153,38 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
+def network(study: Study) -> str:
+    """What is trained, in a sentence."""
+    side = "×".join(map(str, study.sheet))
+    units = study.sheet[0] * study.sheet[1]
+    if study.alexnet is None:
+        return f"Each network is a LeNet with a layer of {units:,} units, on a {side} sheet, between two such sheets."
+    size = study.alexnet
+    share = "" if size.width == 1 else f", its convolutions {size.width:g} times as wide"
+    before = "the last convolution's 6×6 places" if size.layer == "fc6" else f"a {side} sheet"
+    return (
+        f"Each network is an AlexNet on crops of {size.crop}×{size.crop}{share}; its layer {size.layer}, of {units:,} "
+        f"units, goes from {before} to a {side} sheet."
+    )
+
+
 def command(study: Study) -> str:
     """The command that makes this study again."""
     recipe = study.recipe
     words = ["locality-prior", "reproduce", study.experiment]
+    preset: Preset = "full"
+    if study.alexnet is not None:
+        preset = "full" if study.sheet == PRESETS["full"][2] else "small"
+        words += ["--data-root", "DIR"]
+        words += ["--preset", preset] if preset != "full" else []
+        words += ["--layer", study.alexnet.layer] if study.alexnet.layer != "fc7" else []
     if recipe.optimizer != "sgd":
         words += ["--recipe", recipe.optimizer]
-    if recipe.epochs != RECIPES[recipe.optimizer].epochs:
-        words += ["--epochs", str(recipe.epochs)]
+    standing, _, _ = standard(study.experiment, recipe.optimizer, preset)
+    for name in ("epochs", "batch_size", "l1", "precision"):
+        if getattr(recipe, name) != getattr(standing, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
     words += ["--seeds", *map(str, study.seeds)]
-    if recipe.l1:
-        words += ["--l1", str(recipe.l1)]
     also = [cost for name, cost in study.conditions.items() if name not in (CONTROL, "local")]
     return shlex.join(words + (["--also", *also] if also else []))
 

@@ -1,0 +1,424 @@
+"""Locality in models that are there already: what is found, what is refused, and that the function stays."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import locality_prior as lp
+from locality_prior.layers import Locality
+
+DECAY = "weight decay on W = V/P now charges V by c²"
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(9, 16)
+        self.fc2 = nn.Linear(16, 9, bias=False)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc2(self.act(self.fc1(x)))
+        return x + y
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 9, 3)
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.rnn = nn.GRU(9, 4, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        x, _ = self.rnn(x)
+        x = self.attention(x, x, x, need_weights=False)[0]
+        y: Tensor = self.head(x[:, -1])
+        return y
+
+
+def quietly(model: nn.Module, targets: Any, **options: Any) -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):
+        return lp.localize(model, targets, **options)
+
+
+def changed(model: nn.Module) -> list[str]:
+    return [name for name, m in model.named_modules() if isinstance(m, Locality)]
+
+
+X = torch.randn(2, 3, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("head", ["head"]),
+        ("blocks.0.fc1", ["blocks.0.fc1"]),
+        ("fc1", ["blocks.0.fc1", "blocks.1.fc1"]),
+        ("1.fc2", ["blocks.1.fc2"]),
+        ("blocks.*", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ("*.fc[12]", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ("*", ["conv", "blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2", "rnn", "attention", "head"]),
+        (nn.Linear, ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2", "head"]),
+        (nn.Conv2d, ["conv"]),
+        (nn.GRU, ["rnn"]),
+        (nn.MultiheadAttention, ["attention"]),
+    ],
+)
+def test_what_a_key_means(key: Any, found: list[str]) -> None:
+    net = Net().eval()
+    before = net(X)
+    quietly(net, {key: None}, example=X)
+    assert changed(net) == found
+    assert_close(net(X), before)
+
+
+def test_the_function_stays_and_comes_back() -> None:
+    """Localized, folded, localized again and folded again: one function, and weights to rounding."""
+    net = Net().eval()
+    plain, before = copy.deepcopy(net), net(X)
+    assert quietly(net, {"*": None}, cost=lp.cost.Gaussian(3.0), rescale=True, example=X) is net
+    assert_close(net(X), before)
+    for _ in range(2):
+        folded = lp.fold(net)
+        assert not changed(folded)
+        assert all("locality" not in type(m).__module__ for m in folded.modules() if not isinstance(m, (Net, Block)))
+        assert_close(folded(X), before)
+        assert_close(dict(folded.state_dict()), dict(plain.state_dict()))
+        net = quietly(copy.deepcopy(folded), {"*": None}, cost=lp.cost.Quadratic())
+
+
+def test_raw_weights_are_v_over_p() -> None:
+    for cost in (lp.cost.Linear(), lp.cost.Linear().within(1.5), lp.cost.Exponential(0.1)):
+        linear = nn.Linear(9, 9).double()
+        net = nn.Sequential(copy.deepcopy(linear))
+        quietly(net, {"0": lp.Grid(3, 3)}, cost=cost)
+        signal = cost.signal(lp.Grid(3, 3).distances())
+        there = signal >= 1e-6  # less counts as no wire
+        expected = torch.where(there, linear.weight / torch.where(there, signal, 1.0), 0.0)
+        assert_close(net[0].weight, expected)
+        assert_close(net[0].effective_weight, torch.where(there, linear.weight, 0.0))
+        assert_close(net[0].bias, linear.bias)
+
+
+@pytest.mark.parametrize("backend", ["dense", "windowed", "wires"])
+def test_any_backend(backend: str) -> None:
+    linear = nn.Linear(64, 64)
+    net = nn.Sequential(copy.deepcopy(linear))
+    cost = lp.cost.Linear().within(2)
+    quietly(net, {"0": {"target": lp.Grid(8, 8), "cost": cost, "backend": backend}})
+    there = cost.signal(lp.Grid(8, 8).distances()) > 0
+    assert_close(lp.fold(net)[0].weight, linear.weight * there)  # type: ignore[index]
+
+
+def test_places_and_options_of_each_target() -> None:
+    net = Net()
+    targets = {
+        "blocks.0.fc1": lp.HexGrid(4, 4),
+        "blocks.1.fc1": (lp.Grid(3, 3, periodic=True), lp.Grid(4, 4, periodic=True)),
+        "fc2": {"source": lp.Grid(4, 4), "cost": lp.cost.Flat(), "norm": False},
+        "conv": {"cost": lp.cost.Sqrt(2.0), "norm": True},
+        "rnn": lp.Line(4, periodic=True),
+        "attention": {"units": lp.Grid(2, 2), "positions": lp.Grid(3, 3), "slopes": (1.0, 0.5)},
+        "head": None,
+    }
+    quietly(net, targets, cost=lp.cost.Gaussian(2.0))
+    fc = net.blocks[0].fc1
+    assert isinstance(fc, lp.LocalityLinear)
+    assert (fc.target, fc.source, fc.cost) == (lp.HexGrid(4, 4), lp.Grid(3, 3), lp.cost.Gaussian(2.0))
+    assert net.blocks[1].fc1.source == lp.Grid(3, 3, periodic=True)
+    assert net.blocks[1].fc2.cost == lp.cost.Flat()
+    assert isinstance(net.conv, nn.Sequential)
+    assert isinstance(net.conv[0], lp.LocalityConv2d)
+    assert net.conv[0].cost == lp.cost.Sqrt(2.0)
+    assert isinstance(net.conv[1], nn.BatchNorm2d)
+    assert (net.rnn.units, net.attention.positions) == (lp.Line(4, periodic=True), lp.Grid(3, 3))
+    assert net.head.target == lp.Grid(2, 3, units=5)
+    net(X)
+
+
+def test_a_lone_geometry_is_the_sources_too_where_sizes_agree() -> None:
+    net = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 25))
+    quietly(net, {"0": lp.Grid(4, 4, periodic=True), "1": lp.Grid(5, 5)})
+    assert net[0].source == lp.Grid(4, 4, periodic=True)
+    assert (net[1].source, net[1].target) == (lp.Grid(4, 4), lp.Grid(5, 5))
+
+
+def test_matched_control_with_batchnorm() -> None:
+    """Same modules, same shapes, the control's P = 1: one plan, two costs."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(9, 9), nn.ReLU()) for _ in range(2)]
+    x = torch.randn(32, 9)
+    before = nets[0](x)
+    quietly(nets[0], {"0": lp.Grid(3, 3)}, norm=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a control has nothing to warn of
+        lp.localize(nets[1], {"0": lp.Grid(3, 3)}, cost=lp.cost.Flat(), norm=True)
+    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in nets]
+    assert shapes[0] == shapes[1]
+    assert [type(m) for m in nets[0].modules()] == [type(m) for m in nets[1].modules()]
+    assert_close(nets[0].eval()(x), before, rtol=1e-4, atol=1e-5)  # but for BatchNorm's ε
+    assert nets[0].training is False
+    assert all(m.training for m in nets[1].modules())
+
+
+def test_modes_dtypes_gradients_and_sharing_are_kept() -> None:
+    shared = nn.Linear(9, 9).double().requires_grad_(False)
+    net = nn.ModuleDict({"a": nn.Sequential(shared), "b": shared})
+    net["a"].eval()
+    quietly(net, {"b": None})
+    assert net["b"] is net["a"][0]
+    assert net["b"].weight.dtype == torch.float64
+    assert not net["b"].weight.requires_grad
+    assert not net["b"].training
+    assert str(lp.plan(nn.ModuleDict({"a": nn.Sequential(shared), "b": shared}), {"a.0": None})).count("a.0, b") == 1
+
+
+def test_the_plan_is_a_table_and_touches_nothing() -> None:
+    net = Net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    rng = torch.get_rng_state()
+    plan = lp.plan(
+        net, {"fc1": (lp.Grid(3, 3), lp.Grid(4, 4)), "conv": None}, cost=lp.cost.Linear().within(1), norm=True
+    )
+    lines = str(plan).splitlines()
+    assert lines[0].split() == ["name", "layer", "weights", "places", "cost", "wires", "density", "dropped"]
+    assert [line.split()[0] for line in lines[1:]] == ["blocks.0.fc1", "blocks.1.fc1", "conv"]
+    wires = lp.Prior(lp.Grid(3, 3), lp.Grid(4, 4), lp.cost.Linear().within(1)).wires().count
+    weight = before["blocks.0.fc1.weight"].abs()
+    lost = weight[lp.Grid(4, 4).distances(lp.Grid(3, 3)) > 1].sum() / weight.sum()
+    for part in ("Linear → LocalityLinear + BatchNorm", "16×9", "Grid(3, 3) → Grid(4, 4)", "Linear().within(1)"):
+        assert part in lines[1]
+    assert lines[1].split()[-3:] == [str(wires), f"{wires / 144:.1%}", f"{lost:.1%}"]
+    assert "9×3×3×3" in lines[3]
+    assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert changed(net) == []
+    with warnings.catch_warnings(action="ignore"):
+        assert plan.apply() is net
+    assert changed(net) == ["conv.0", "blocks.0.fc1.0", "blocks.1.fc1.0"]
+    with pytest.raises(ValueError, match="plan: got one that was applied"):
+        plan.apply()
+
+
+def test_what_is_dropped_is_said() -> None:
+    net = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    nn.init.ones_(net[0].weight)
+    share = float((lp.Grid(3, 3).distances() > 1).double().mean())
+    said = re.escape(f"{DECAY} in 0, 1; dropped, of Σ|V|, where there is no wire: 0 {share:.1%}")
+    with pytest.warns(UserWarning, match=said):
+        lp.localize(net, {"0": {"target": lp.Grid(3, 3), "cost": lp.cost.Linear().within(1)}, "1": lp.Grid(3, 3)})
+
+
+# What is refused, with the model left as it was
+
+
+class Reader(nn.Module):
+    """A module that reads a layer's weight and never calls it: what attention modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(9, 9)
+        self.outer = nn.Linear(9, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.outer(x), self.inner.weight, self.inner.bias)
+
+
+class Own(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
+def tied() -> nn.Module:
+    net = nn.ModuleDict({"embedding": nn.Embedding(9, 9), "head": nn.Linear(9, 9)})
+    net["head"].weight = net["embedding"].weight
+    return net
+
+
+def hooked() -> nn.Module:
+    net = nn.Sequential(nn.Linear(9, 9))
+    net[0].register_forward_hook(lambda *given: None)
+    return net
+
+
+def parametrised() -> nn.Module:
+    net = nn.Sequential(nn.Linear(9, 9))
+    nn.utils.parametrizations.weight_norm(net[0])
+    return net
+
+
+REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
+    (Net, {"fc9": None}, {}, "targets: got 'fc9', which matches no layer, expected one of conv, blocks"),
+    (Net, {"head": None, "blocks.*.fc9": None}, {}, "targets: got 'blocks.*.fc9', which matches no layer"),
+    (Net, {"head": None, "act": None}, {}, "targets: got 'act', a ReLU, expected a layer of type Linear, Conv2d"),
+    (Net, {"blocks": None}, {}, "targets: got 'blocks', a ModuleList"),
+    (Net, {nn.ReLU: None}, {}, "targets: got ReLU, expected one of Linear, Conv2d"),
+    (Net, {nn.LSTM: None}, {}, "targets: got LSTM, which matches no layer"),
+    (Net, {"head": None, "attention.out_proj": None}, {}, "a part of an attention that is read, not called"),
+    (Net, {"head": None, nn.Linear: None}, {}, "targets: got head by both 'head' and Linear, expected one"),
+    (Net, {"head": lp.Grid(2, 2)}, {}, "targets: head: target: got Grid(2, 2) of 4 units, expected 5 units"),
+    (Net, {"rnn": (lp.Line(4), lp.Line(4))}, {}, "for rnn, expected a geometry, or a mapping"),
+    (Net, {"head": "sheet"}, {}, "targets: got 'sheet' for head, expected a geometry, or a pair"),
+    (
+        Net,
+        {"head": {"places": lp.Grid(2, 2)}},
+        {},
+        "targets: head: LocalityLinear.__init__() got an unexpected keyword",
+    ),
+    (Net, {"rnn": {"norm": True}}, {}, "norm: got True for rnn, a GRU, expected a Linear or a Conv2d"),
+    (Net, {"head": lp.Line(5, periodic=True)}, {}, "cannot meet"),
+    (Net, {}, {}, "targets: got {}, expected a mapping"),
+    (Net, {3: None}, {}, "targets: got the key 3, expected a module's name or type"),
+    (Net, {"head": None}, {"cost": "linear"}, "cost: got 'linear', expected a cost"),
+    (tied, {"head": None}, {}, "targets: got head, whose weight is that of embedding too, expected weights of its own"),
+    (hooked, {"0": None}, {}, "targets: got 0 with hooks"),
+    (parametrised, {"0": None}, {}, "targets: got 0, whose weights a parametrisation makes"),
+    (lambda: nn.Sequential(Own(9, 9)), {"0": None}, {}, "targets: got '0', a Own, expected a layer of type"),
+    (lambda: nn.Sequential(nn.LazyLinear(9)), {"0": None}, {}, "targets: got '0', a LazyLinear"),
+    (lambda: nn.Sequential(lp.LocalityLinear(9, 9)), {"0": None}, {}, "targets: got '0', a LocalityLinear"),
+    (lambda: nn.Sequential(nn.LSTM(4, 9, proj_size=4)), {"0": None}, {}, "targets: got 0 with a projection"),
+    (Reader, {"outer": None, "inner": None}, {"example": torch.randn(2, 9)}, "model: got another output after"),
+    (
+        Reader,
+        {"inner": {"target": lp.Grid(3, 3), "cost": lp.cost.Linear().within(1)}},
+        {"example": torch.randn(2, 9)},
+        "model: got inner, whose prior does not move the output, expected a layer that is called",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "targets", "options", "said"), REFUSED, ids=[case[3][:60] for case in REFUSED])
+def test_refused_and_unchanged(make: Callable[[], nn.Module], targets: Any, options: dict[str, Any], said: str) -> None:
+    net = make()
+    modules = dict(net.named_modules())
+    before = copy.deepcopy({k: v for k, v in net.state_dict().items() if not isinstance(v, nn.UninitializedParameter)})
+    with pytest.raises((ValueError, TypeError), match=re.escape(said)) as error:
+        lp.localize(net, targets, **options)
+    assert "\n" not in str(error.value)
+    assert dict(net.named_modules()) == modules
+    for key, value in before.items():
+        assert torch.equal(net.state_dict()[key], value), key
+
+
+def test_the_proof_is_by_every_layer() -> None:
+    """And it bites: a layer that is called passes, one whose output is multiplied by 0 does not."""
+
+    class Gate(nn.Module):
+        def __init__(self, open_: float) -> None:
+            super().__init__()
+            self.a, self.b, self.open = nn.Linear(9, 9), nn.Linear(9, 9), open_
+
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            return {"parts": (self.a(x), self.open * self.b(x)), "n": 3}
+
+    x = {"x": torch.randn(2, 9)}
+    quietly(Gate(1.0), {"a": None, "b": None}, example=x)
+    with pytest.raises(ValueError, match="model: got b, whose prior does not move the output"):
+        quietly(Gate(0.0), {"a": None, "b": None}, example=x)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # of torch's own way, before
+@pytest.mark.parametrize("key", ["linear1", "linear2", "self_attn", "layers.1.linear1"])
+def test_torchs_encoder_takes_no_fast_path_around_it(key: str) -> None:
+    """In evaluation without gradients, torch's encoder reads weights and calls nothing; padded, it nests tensors."""
+    layer = nn.TransformerEncoderLayer(16, 2, 16, dropout=0.1, batch_first=True)
+    net = nn.TransformerEncoder(layer, 2).eval()
+    x, padding = torch.randn(3, 5, 16), torch.tensor([[False] * 4 + [True]] * 3)
+    with torch.no_grad():
+        plain = net(x), net(x, src_key_padding_mask=padding)[:, :4]
+        quietly(net, {key: lp.Grid(4, 4)}, example=x)
+        assert_close(net(x), plain[0], rtol=1e-4, atol=1e-5)
+        assert_close(net(x, src_key_padding_mask=padding)[:, :4], plain[1], rtol=1e-4, atol=1e-5)
+        folded = lp.fold(net)
+        assert_close(folded(x), plain[0], rtol=1e-4, atol=1e-5)
+
+
+# Whole networks
+
+
+def alexnet() -> tuple[nn.Module, Any, dict[Any, Any]]:
+    from torchvision import models
+
+    targets: dict[Any, Any] = {"classifier.6": (lp.Grid(64, 64), None), "features.[36]": None}
+    return models.alexnet(), torch.randn(1, 3, 64, 64), targets
+
+
+def resnet18() -> tuple[nn.Module, Any, dict[Any, Any]]:
+    from torchvision import models
+
+    net = models.resnet18()
+    for module in net.modules():  # trained statistics, so that depth does not flatten differences
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net, torch.randn(2, 3, 32, 32), {"layer3.*": None, "fc": lp.Grid(25, 40)}
+
+
+def vit_b_16() -> tuple[nn.Module, Any, dict[Any, Any]]:
+    from torchvision import models
+
+    net = models.vit_b_16(image_size=32)
+    nn.init.normal_(net.heads.head.weight)  # which starts as 0
+    return (
+        net,
+        torch.randn(1, 3, 32, 32),
+        {"encoder_layer_1?.self_attention": lp.Grid(24, 32), "encoder*_11.mlp.?": None},
+    )
+
+
+def bert() -> tuple[nn.Module, Any, dict[Any, Any]]:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=36
+    )
+    inputs = {"input_ids": torch.randint(0, 50, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.int64)}
+    return (
+        transformers.BertModel(config),
+        inputs,
+        {"query": lp.Grid(4, 4), "value": lp.Grid(4, 4), "encoder.*.dense": None},
+    )
+
+
+@pytest.mark.parametrize("make", [alexnet, resnet18, vit_b_16, bert], ids=lambda make: make.__name__)
+def test_a_network_there_and_back(make: Callable[[], tuple[nn.Module, Any, dict[Any, Any]]]) -> None:
+    """Same function localized and folded; every replaced layer moves the output; and localized anew from the fold."""
+    net, x, targets = make()
+    net.eval()
+    if "vit" in make.__name__:
+        targets = {f"*{key}": value for key, value in targets.items()}
+    plain = copy.deepcopy(net)
+
+    def outputs(model: nn.Module) -> Tensor:
+        with torch.no_grad():
+            y = model(**x) if isinstance(x, dict) else model(x)
+        return y if isinstance(y, Tensor) else y.last_hidden_state
+
+    before = outputs(net)
+    close = {"rtol": 1e-3, "atol": 1e-3 * float(before.abs().max())}
+    quietly(net, targets, example=x)
+    replaced = changed(net)
+    assert replaced
+    assert_close(outputs(net), before, **close)
+    folded = lp.fold(net)
+    assert not changed(folded)
+    assert {type(m).__module__.split(".")[0] for m in folded.modules()} <= {"torch", "torchvision", "transformers"}
+    assert_close(outputs(folded), outputs(net), **close)
+    for (name, a), b in zip(plain.named_parameters(), folded.parameters(), strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+    if make in (resnet18, bert):  # and once more, from there
+        quietly(folded, targets)
+        assert changed(folded) == replaced
+        assert_close(outputs(folded), before, **close)
