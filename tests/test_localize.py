@@ -191,9 +191,9 @@ def test_the_plan_is_a_table_and_touches_nothing() -> None:
     net = Net()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     rng = torch.get_rng_state()
-    plan = lp.plan(
-        net, {"fc1": (lp.Grid(3, 3), lp.Grid(4, 4)), "conv": None}, cost=lp.cost.Linear().within(1), norm=True
-    )
+    cost = lp.cost.Linear().within(1)
+    targets = {"fc1": (lp.Grid(3, 3), lp.Grid(4, 4)), "conv": {"cost": lp.cost.Linear().within(2)}}
+    plan = lp.plan(net, targets, cost=cost, norm=True)
     lines = str(plan).splitlines()
     assert lines[0].split() == ["name", "layer", "weights", "places", "cost", "wires", "density", "dropped"]
     assert [line.split()[0] for line in lines[1:]] == ["blocks.0.fc1", "blocks.1.fc1", "conv"]
