@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Strategy = Literal["auto", "ddp", "fsdp"]
+
+#: How long processes wait for the one that makes a finished run's files.
+PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,14 @@ def fabric(machine: Machine, precision: Precision) -> Fabric:
 
 
 def _strategy(machine: Machine) -> Any:
-    if machine.strategy == "auto" and (machine.devices != "1" or machine.nodes > 1):
-        return "ddp"
-    if machine.strategy != "fsdp":
-        return machine.strategy
-    from lightning_fabric.strategies import FSDPStrategy
+    if machine.strategy == "auto" and machine.devices == "1" and machine.nodes == 1:
+        return "auto"
+    from lightning_fabric.strategies import DDPStrategy, FSDPStrategy
 
-    # one file that any number of devices reads; parameters keep their names and shapes for penalties
-    return FSDPStrategy(state_dict_type="full", use_orig_params=True)
+    if machine.strategy == "fsdp":
+        # one file that any number of devices reads
+        return FSDPStrategy(state_dict_type="full", use_orig_params=True, timeout=PATIENCE)
+    return DDPStrategy(timeout=PATIENCE)
 
 
 def first() -> bool:

@@ -92,6 +92,8 @@ def train(
     net = network(run, data.classes)
     _check_room(directory, net, recipe)
     fabric = machines.fabric(machine, recipe.precision)
+    if machines.sharded(fabric) and recipe.l1:
+        raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
     if fabric.is_global_zero:
         claim_run(directory, run)
     fabric.barrier()
@@ -197,7 +199,8 @@ class _Loop:
             group["lr"] = recipe.lr * 0.1 ** ((epoch - 1) // recipe.drop_every if recipe.drop_every else 0)
         _set_random(fabric, part["random"], datasets.draw(self.run.seed, epoch, 1 + shard.rank))
         self.model.train()
-        recent, skipped = torch.tensor(part["recent"], device=fabric.device), part["skipped"]
+        recent = torch.tensor(part["recent"], device=fabric.device)
+        skipped = part["skipped"] if fabric.is_global_zero else 0  # which is kept for all
         batches = data.epoch(self.run.seed, epoch, recipe.batch_size, shard, part["step"])
         for step, batch in enumerate(batches, part["step"] + 1):
             if len(batch.labels) < 2:
@@ -216,11 +219,15 @@ class _Loop:
                 total += self._look(recent, epoch, step)
                 recent.zero_()
             if step < steps and (shard.world == 1 or step % LOOK == 0) and self._time_to_save():
-                kept = {"step": step, "total": total, "recent": float(recent), "skipped": skipped}
+                kept = {"step": step, "total": total, "recent": float(recent), "skipped": self._count(skipped)}
                 self.save(kept | {"random": _random(fabric)})
             if self.tick is not None:
                 self.tick(epoch, step / steps)
-        return total / steps, int(_summed(fabric, torch.tensor(skipped)))
+        return total / steps, self._count(skipped)
+
+    def _count(self, number: int) -> int:
+        """A number over all processes."""
+        return int(_summed(self.fabric, torch.tensor(number)))
 
     def _look(self, recent: Tensor, epoch: int, step: int) -> float:
         """The sum of the losses since the last look, as a number; an error, and a state, where it diverges."""

@@ -254,7 +254,7 @@ def _pruning(study: Study, kept: Runs) -> Picture:
                     values if key == "accuracy" else 100 * values / values[:, :1],
                 )
             plots.pruning(curves, ax, label=label if k == 0 else "")
-            ax.set_ylim(0, 103)
+            ax.set_ylim(0, 1.03 * max(100 if key == "wire_length" else c.max() for _, c in curves.values()))
         rows[0, k].set_title(f"{named} first")
         rows[0, k].set_xlabel("")
     _one_legend(figure, rows.flatten())
