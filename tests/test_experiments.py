@@ -579,4 +579,4 @@ def test_the_centre_of_a_sheet() -> None:
 def test_documented_recipes() -> None:
     for name, recipe in RECIPES.items():
         assert recipe == Recipe(name, 0.01, 0.5, 0.01, 10, 64, 0.0)  # type: ignore[arg-type]
-    assert training.KEPT_IMAGES == 1000
+    assert data.KEPT == 1000

@@ -25,7 +25,7 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior import report
-from locality_prior.experiments import Recipe, Run, Study, data, measure, models
+from locality_prior.experiments import Recipe, Run, Study, data, loop, measure, models
 from locality_prior.experiments import train as training
 from locality_prior.experiments.config import CONDITIONS, IMAGENET_RECIPES, PRESETS, AlexNet, standard
 from locality_prior.experiments.data import Shard
@@ -287,7 +287,7 @@ def test_top_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -
 
     from lightning_fabric import Fabric
 
-    found = training._evaluate(Fabric(accelerator="cpu"), Net(), made)
+    found = loop.evaluate(Fabric(accelerator="cpu"), Net(), made)
     labels = torch.cat([b.labels for b in made.test(Shard())])
     ranks = [
         sorted(range(12), key=lambda k: -float(row[k])).index(int(y)) for row, y in zip(seen[0], labels, strict=True)

@@ -395,6 +395,16 @@ def test_priors_follow_dtype_and_copies(kind: str) -> None:
     assert "cost=Linear().within(1.5)" in repr(layer)
 
 
+@pytest.mark.parametrize("kind", ["convolution", "groups", "attention", "positions"])
+def test_compiled_whole(kind: str) -> None:
+    layer = MAKE[kind](cost=CUT)
+    x = torch.randn(2, 6, 5, 5) if kind in ("convolution", "groups") else torch.randn(4, 2, 6)
+    given = (x,) if x.dim() == 4 else (x, x, x)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    for a, b in zip(flat(compiled(*given)), flat(layer(*given)), strict=True):
+        assert_close(a, b)
+
+
 @pytest.mark.parametrize("kind", MAKE)
 def test_objectives_count_every_weight(kind: str) -> None:
     """Against sums over every entry of every weight, with P, c and d of the same entry."""

@@ -119,7 +119,8 @@ def test_any_backend(backend: str) -> None:
     linear = nn.Linear(64, 64)
     net = nn.Sequential(copy.deepcopy(linear))
     cost = lp.cost.Linear().within(2)
-    quietly(net, {"0": {"target": lp.Grid(8, 8), "cost": cost, "backend": backend}})
+    options = {"target": lp.Grid(8, 8), "cost": cost, "backend": backend}
+    quietly(net, {"0": options}, example=torch.randn(2, 64))
     there = cost.signal(lp.Grid(8, 8).distances()) > 0
     assert_close(lp.fold(net)[0].weight, linear.weight * there)  # type: ignore[index]
 

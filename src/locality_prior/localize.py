@@ -7,8 +7,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -92,16 +92,15 @@ class Change:
         return [self.module.get_parameter(w.name) for w in self.layer.wirings()]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What :func:`plan` found to change. ``print`` it to see it; nothing is changed before :meth:`apply`."""
 
     model: nn.Module
     changes: tuple[Change, ...]
-    #: Whether applied already.
-    _done: list[bool] = field(default_factory=list, repr=False)
+    applied: bool = False
 
-    HEAD = ("name", "layer", "weights", "places", "cost", "wires", "density", "dropped")
+    HEAD: ClassVar = ("name", "layer", "weights", "places", "cost", "wires", "density", "dropped")
 
     def __str__(self) -> str:
         rows = [self.HEAD, *(change.row() for change in self.changes)]
@@ -127,7 +126,7 @@ class Plan:
             ValueError: a layer that the proof finds not to be called, or a changed function; or a plan already
                 applied. The model is then as it was.
         """
-        if self._done:
+        if self.applied:
             raise wrong("plan", "one that was applied", "a new one")
         before = None if example is None else _outputs(self.model, example)
         layers = [_filled(change) for change in self.changes]
@@ -143,13 +142,13 @@ class Plan:
         except BaseException:
             undo.all()
             raise
-        self._done.append(True)
+        self.applied = True
         return self.model
 
     def _prove(self, before: list[Tensor], example: Any, layers: list[Locality]) -> None:
         after = _outputs(self.model, example)
         kept = all(
-            change.dropped == 0 and not change.norm and getattr(layer, "positions", None) is None
+            change.dropped == 0 and getattr(layer, "positions", None) is None
             for change, layer in zip(self.changes, layers, strict=True)
         )
         if kept and _apart(before, after) > APART:
@@ -211,8 +210,7 @@ def plan(
             layer = _replacement(label, module, options)
             if after and type(layer) not in NORMS:
                 raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
-            dropped = max(_raw(layer, w, module.get_parameter(w.name))[1] for w in layer.wirings())
-            changes.append(Change(tuple(names[id(module)]), module, layer, after, dropped))
+            changes.append(Change(tuple(names[id(module)]), module, layer, after, _dropped(layer, module)))
     return Plan(model, tuple(changes))
 
 
@@ -347,23 +345,26 @@ def _replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Loca
     return layer
 
 
+def _dropped(layer: Locality, module: nn.Module) -> float:
+    """The share of Σ|V| where there will be no wire to carry it."""
+    weights = [(w, module.get_parameter(w.name)) for w in layer.wirings()]
+    total = sum(float(v.detach().double().abs().sum()) for _, v in weights)
+    lost = total - sum(_raw(layer, w, v)[1] for w, v in weights)
+    return lost / total if lost > 1e-12 * total else 0.0
+
+
 def _raw(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, float]:
-    """W = V / P of one weight, and the share of Σ|V| where there is no wire to carry it."""
+    """W = V / P of one weight, and Σ|V| over its wires."""
     v, rule = v.detach(), wiring.rule
-    total = float(v.double().abs().sum())
     if wiring.sparse:
         assert isinstance(layer, LocalityLinear)
         assert layer.pattern is not None
-        v = layer.pattern.gather(v)
-        w, kept = _divided(v, rule.signals(torch.float64, v.device))
-    elif isinstance(layer, LocalityLinear):
-        rows = torch.split(torch.arange(rule.shape[0]), max(1, (1 << 22) // rule.shape[1]))
-        blocks = [_divided(v[r.to(v.device)], rule.rows(r).detach().to(v.device)) for r in rows]
-        w, kept = torch.cat([w for w, _ in blocks]), sum(k for _, k in blocks)
-    else:
-        w, kept = _divided(v, wiring.spread(rule.dense(device=v.device).detach()))
-    lost = total - kept
-    return w, lost / total if lost > 1e-12 * total else 0.0
+        return _divided(layer.pattern.gather(v), rule.signals(torch.float64, v.device))
+    if not isinstance(layer, LocalityLinear):
+        return _divided(v, wiring.spread(rule.dense(device=v.device).detach()))
+    rows = torch.split(torch.arange(rule.shape[0]), max(1, (1 << 22) // rule.shape[1]))
+    blocks = [_divided(v[r.to(v.device)], rule.rows(r).detach().to(v.device)) for r in rows]
+    return torch.cat([w for w, _ in blocks]), sum(kept for _, kept in blocks)
 
 
 def _divided(v: Tensor, p: Tensor) -> tuple[Tensor, float]:
