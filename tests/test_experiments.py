@@ -23,7 +23,6 @@ from torch import nn
 import locality_prior as lp
 from locality_prior import report
 from locality_prior.experiments import RECIPES, Recipe, Run, Study, config, data, measure, models
-from locality_prior.experiments import train as training
 from locality_prior.experiments.machine import Machine
 from locality_prior.experiments.study import run_study
 from locality_prior.experiments.train import train

@@ -388,7 +388,6 @@ def test_a_study_to_its_report(layer: Any, root: Path, tmp_path: Path) -> None:
 # Several processes
 
 STUDY = Study("imagenet", QUICK, (1,), CONDITIONS, (4, 4), SIZE)
-LOCAL = Path("runs", "local-seed1")
 
 SCRIPT = """
 import sys
@@ -471,9 +470,9 @@ def test_a_killed_process_of_two_leaves_what_can_be_resumed(script: str, two: Pa
     out = tmp_path / "out"
     with open(tmp_path / "said", "w") as said:
         process = start(script, str(out), stdout=said, stderr=said)
-    state = out / LOCAL / "state.pt"
+    state = out / "runs" / "control-seed1" / "state.pt"
     end = time.monotonic() + 120
-    while not state.exists():  # the first epoch's
+    while not state.exists():  # the first epoch's of the first network
         assert time.monotonic() < end
         assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
         time.sleep(0.01)
@@ -486,6 +485,7 @@ def test_a_killed_process_of_two_leaves_what_can_be_resumed(script: str, two: Pa
     again = start(script, str(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _, wrong = again.communicate(timeout=300)
     assert again.returncode == 0, wrong[-3000:]
-    one, other = weights(two / LOCAL), weights(out / LOCAL)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert rows(out / LOCAL)[-1]["accuracy"] == rows(two / LOCAL)[-1]["accuracy"]
+    for run in ("control-seed1", "local-seed1"):
+        one, other = weights(two / "runs" / run), weights(out / "runs" / run)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert rows(out / "runs" / run)[-1]["accuracy"] == rows(two / "runs" / run)[-1]["accuracy"]

@@ -413,10 +413,10 @@ def test_objectives_count_every_weight(kind: str) -> None:
         charged = strength = weighted = raw = 0.0
         for w in layer.wirings():
             d = w.spread(w.rule.distances()).expand_as(w.weight)
-            v = (w.weight * w.prior).abs()
+            v = (w.weight * w.prior).abs().detach()
             price = torch.where(w.prior.expand_as(v) > 0, 1 + d, 0.0)
             charged, strength = charged + float((price * v).sum()), strength + float(v.sum())
-            weighted, raw = weighted + float((d * v).sum()), raw + float(w.weight.abs().sum())
+            weighted, raw = weighted + float((d * v).sum()), raw + float(w.weight.detach().abs().sum())
         assert_close(lp.wiring_cost(layer).item(), charged)
         assert_close(lp.wiring_cost(layer, lp.cost.Linear()).item(), charged)
         assert_close(lp.weight_l1(layer).item(), raw)

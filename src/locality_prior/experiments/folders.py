@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,8 +68,7 @@ class Folders:
     def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
         batches = cut(shuffled(len(self._train), seed, epoch), batch_size, shard.world)[start:]
         # a photograph's own seed: whoever reads it, and whenever
-        keys = [[(draw(seed, epoch, 2, i), i) for i in shard.of(batch).tolist()] for batch in batches]
-        return self._read(self._train, keys, [len(batch) for batch in batches])
+        return self._read(self._train, _Keys(batches, shard, lambda i: draw(seed, epoch, 2, i)))
 
     def test(self, shard: Shard) -> Iterator[Batch]:
         return self._each_once(torch.arange(len(self._test)), shard)
@@ -79,26 +78,35 @@ class Folders:
         return self._each_once(torch.linspace(0, n - 1, min(n, KEPT), dtype=torch.float64).round().long(), Shard())
 
     def _each_once(self, numbers: Tensor, shard: Shard) -> Iterator[Batch]:
-        batches = torch.split(numbers, EVALUATION)
-        keys = [[(0, i) for i in shard.of(batch).tolist()] for batch in batches]
-        return self._read(self._test, keys, [len(batch) for batch in batches])
+        return self._read(self._test, _Keys(torch.split(numbers, EVALUATION), shard, lambda i: 0))
 
-    def _read(
-        self, photographs: _Photographs, keys: list[list[tuple[int, int]]], planned: list[int]
-    ) -> Iterator[Batch]:
-        # a generator of its own: else the loader would draw from the one that dropout draws from
+    def _read(self, photographs: _Photographs, keys: _Keys) -> Iterator[Batch]:
         loader = DataLoader(
             photographs,
             batch_sampler=keys,
             num_workers=self.workers,
             collate_fn=_together,
+            # a generator of its own: else the loader would draw from the one that dropout draws from
             generator=torch.Generator(),
             pin_memory=self.workers > 0 and torch.cuda.is_available(),
         )
-        for (pixels, labels, broken), count in zip(loader, planned, strict=True):
+        for (pixels, labels, broken), batch in zip(loader, keys.batches, strict=True):
             if broken and not self.skip_broken:
                 raise wrong("data-root", f"{broken[0]}, which cannot be read", "photographs, or --skip-broken")
-            yield Batch(_normalised(pixels), labels, count, tuple(name for name in broken))
+            yield Batch(_normalised(pixels), labels, len(batch), tuple(broken))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What one process reads, batch by batch: each photograph's seed and number."""
+
+    batches: Sequence[Tensor]
+    shard: Shard
+    seed: Callable[[int], int]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.batches:
+            yield [(self.seed(i), i) for i in self.shard.of(batch).tolist()]
 
 
 class _Photographs(Dataset[Item]):

@@ -206,6 +206,11 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         )
         return (y.transpose(0, 1) if turn else y), weights
 
+    def _make_ready(self) -> None:
+        super()._make_ready()
+        if self._bias is not None:
+            self._bias(0, 0, self.out_proj.weight)
+
     def fold(self, dense: bool = False) -> nn.Module:
         """The plain :class:`torch.nn.MultiheadAttention` with the weights P∘W, always a copy.
 
