@@ -7,7 +7,17 @@ import torch
 
 torch.set_num_threads(1)
 
-LONGEST = ("test_cli", "test_experiments", "test_bench", "test_sparse", "test_layer_hazards", "test_pruning")
+LONGEST = (
+    "test_cli",
+    "test_imagenet",
+    "test_experiments",
+    "test_localize",
+    "test_bench",
+    "test_sparse",
+    "test_layer_hazards",
+    "test_pruning",
+    "test_kinds",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
