@@ -169,11 +169,11 @@ def flat(output: Any) -> list[Tensor]:
     [
         (lambda: lp.LocalityLSTM(3, 6, proj_size=2), "proj_size: got"),
         (lambda: lp.LocalityGRU(3, 6, units=lp.Grid(2, 2)), "units"),
-        (lambda: lp.LocalityGRU(3, 6)(torch.randn(2, 2, 4)), "x: got 4 features, expected 3"),
-        (lambda: lp.LocalityGRU(3, 6)(torch.randn(3)), "x: got shape (3,)"),
+        (lambda: lp.LocalityGRU(3, 6)(torch.randn(2, 2, 4)), "input: got 4 features, expected 3"),
+        (lambda: lp.LocalityGRU(3, 6)(torch.randn(3)), "input: got shape (3,)"),
         (lambda: lp.LocalityGRU(3, 6)(torch.randn(2, 2, 3), torch.randn(1, 3, 6)), "hx: got shape (1, 3, 6)"),
         (lambda: lp.LocalityLSTM(3, 6)(torch.randn(2, 2, 3), torch.randn(1, 2, 6)), "hx: got Tensor, expected (h, c)"),
-        (lambda: lp.LocalityRNN(3, 6)(torch.randn(2, 2, 3).double()), "x: got dtype torch.float64"),
+        (lambda: lp.LocalityRNN(3, 6)(torch.randn(2, 2, 3).double()), "input: got dtype torch.float64"),
         (lambda: lp.LocalityConv2d(6, 6, 3, target=lp.Grid(2, 2)), "target: got Grid(2, 2) of 4 units, expected 6"),
         (lambda: lp.LocalityConv2d(6, 6, 3, groups=2, rescale=True), "rescale: got True with groups=2"),
         (lambda: lp.LocalityConv2d(4, 4, 3, groups=2, source=lp.Line(4), target=lp.Points([[3.0], [2], [1], [0]]),
@@ -393,6 +393,81 @@ def test_priors_follow_dtype_and_copies(kind: str) -> None:
     assert next(layer.parameters()).abs().sum() > 0
     assert "locality" not in repr(lp.fold(layer)).lower()
     assert "cost=Linear().within(1.5)" in repr(layer)
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_reset_draws_on_the_wires_alone(kind: str) -> None:
+    layer = MAKE[kind](cost=CUT)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    layer.reset_parameters()  # type: ignore[operator]
+    for wiring in layer.wirings():
+        off = (wiring.prior == 0).expand_as(wiring.weight)
+        assert (wiring.weight[off] == 0).all()
+        assert not torch.equal(wiring.weight, before[wiring.name])
+    x = torch.randn(3, 2, 6)
+    if kind in ("attention", "positions"):  # and an encoder takes no path of its own around it afterwards
+        encoder = nn.TransformerEncoderLayer(6, 2, 8).eval()
+        encoder.self_attn = layer.eval()
+        with torch.no_grad():
+            quick = encoder(x)
+        assert_close(quick, encoder(x))
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_weights_made_of_others(kind: str) -> None:
+    """Parametrised, or given for one call: what torch's own layers bear."""
+    layer = MAKE[kind](cost=CUT)
+    name = layer.wirings()[0].name
+    if "." not in name:
+        state = copy.deepcopy(layer.state_dict())
+        nn.utils.parametrizations.weight_norm(layer, name)
+        expected = layer.effective(name)  # type: ignore[operator]
+        assert_close(dict(lp.fold(layer).state_dict())[name], expected.detach())
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            layer.load_state_dict(state)
+
+
+def test_a_query_out_of_reach_of_every_key_is_a_number() -> None:
+    near = {"positions": lp.Line(8), "position_cost": lp.cost.Linear().within(1)}
+    layer = lp.LocalityMultiheadAttention(8, 2, batch_first=True, **near)
+    x, padding = torch.randn(1, 4, 8), torch.tensor([[False, False, True, True]])
+    for weights in (True, False):
+        y = layer(x, x, x, key_padding_mask=padding, need_weights=weights)[0]
+        assert y.isfinite().all()
+        y[:, :2].sum().backward()
+        assert layer.in_proj_weight.grad.isfinite().all()
+        assert layer(torch.randn(1, 6, 8), x[:, :2], x[:, :2], need_weights=weights)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m, x: m(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.uint8)), "attn_mask: got torch.uint8"),
+        (lambda m, x: m(x, x, x, attn_mask=torch.zeros(1, 5)), "attn_mask: got shape (1, 5), expected (5, 5)"),
+        (lambda m, x: lp.LocalityMultiheadAttention(8, 2, positions=16), "positions: got 16, expected a geometry"),
+        (
+            lambda m, x: lp.LocalityMultiheadAttention(8, 2, positions=lp.Line(3), position_cost="linear"),
+            "position_cost",
+        ),
+        (lambda m, x: lp.LocalityMultiheadAttention(8, 2, positions=lp.Line(3), slopes=0.5), "slopes: got 1 of them"),
+        (lambda m, x: lp.LocalityMultiheadAttention(8, 2, positions=lp.Distances([[0, 1.0]])), "positions: got"),
+        (lambda m, x: lp.LocalityRNN(3, 8, units=lp.Grid(3, 3)), "units: got Grid(3, 3) of 9 units, expected 8 units"),
+        (lambda m, x: lp.LocalityGRU(8, 8)(x, (x, x)), "hx: got tuple, expected a tensor"),
+        (lambda m, x: lp.LocalityLSTM(8, 8)(x, (x, None)), "hx: got tuple, expected (h, c)"),
+    ],
+)
+def test_more_bad_input_is_named(call: Callable[[nn.Module, Tensor], object], said: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(said)):
+        call(lp.LocalityMultiheadAttention(8, 2, positions=lp.Line(5)), torch.randn(5, 1, 8))
+
+
+def test_a_subclass_is_saved_as_what_it_is(tmp_path: Path) -> None:
+    class Mine(lp.LocalityConv2d):
+        pass
+
+    net = nn.Sequential(Mine(3, 4, 3))
+    lp.save(net, tmp_path / "f")
+    lp.load(tmp_path / "f", nn.Sequential(Mine(3, 4, 3)))
 
 
 @pytest.mark.parametrize("kind", ["convolution", "groups", "attention", "positions"])

@@ -278,7 +278,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
         Net,
         {"head": {"places": lp.Grid(2, 2)}},
         {},
-        "targets: head: LocalityLinear.__init__() got an unexpected keyword",
+        "targets: got 'places' for head, expected arguments among backend, cost",
     ),
     (Net, {"rnn": {"norm": True}}, {}, "norm: got True for rnn, a GRU, expected a Linear or a Conv2d"),
     (Net, {"head": lp.Line(5, periodic=True)}, {}, "cannot meet"),
@@ -297,7 +297,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
         Reader,
         {"inner": {"target": lp.Grid(3, 3), "cost": lp.cost.Linear().within(1)}},
         {"example": torch.randn(2, 9)},
-        "model: got inner, whose prior does not move the output, expected a layer that is called",
+        "model: got inner, whose prior does not move the output, expected a layer that is called, whose weights",
     ),
 ]
 
@@ -308,7 +308,7 @@ def test_refused_and_unchanged(make: Callable[[], nn.Module], targets: Any, opti
     modules = dict(net.named_modules())
     before = copy.deepcopy({k: v for k, v in net.state_dict().items() if not isinstance(v, nn.UninitializedParameter)})
     with pytest.raises((ValueError, TypeError), match=re.escape(said)) as error:
-        lp.localize(net, targets, **options)
+        quietly(net, targets, **options)
     assert "\n" not in str(error.value)
     assert dict(net.named_modules()) == modules
     for key, value in before.items():
@@ -346,6 +346,159 @@ def test_torchs_encoder_takes_no_fast_path_around_it(key: str) -> None:
         assert_close(net(x, src_key_padding_mask=padding)[:, :4], plain[1], rtol=1e-4, atol=1e-5)
         folded = lp.fold(net)
         assert_close(folded(x), plain[0], rtol=1e-4, atol=1e-5)
+
+
+# What a sceptical reader found
+
+
+def reads(tail: Callable[[Tensor], Tensor]) -> nn.Module:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(9, 9)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return tail(nn.functional.linear(x, self.fc.weight, self.fc.bias))
+
+    return Reads()
+
+
+@pytest.mark.parametrize("broken", [float("-inf"), float("nan")])
+def test_the_proof_is_not_blinded_by_masks(broken: float) -> None:
+    """Logits that a model masks, or outputs that it fills with NaN, compare with nothing: the others do."""
+    x = torch.randn(9, 9)
+
+    def tail(y: Tensor) -> Tensor:
+        return y.masked_fill(torch.eye(9, dtype=torch.bool), broken)
+
+    with pytest.raises(ValueError, match="model: got another output after fc was replaced"):
+        quietly(reads(tail), {"fc": lp.Grid(3, 3)}, example=x)
+    called = nn.Sequential(nn.Linear(9, 9), nn.ModuleDict())
+    called[1].forward = tail  # type: ignore[method-assign]
+    quietly(called, {"0": lp.Grid(3, 3)}, example=x)
+
+
+def test_the_proof_is_not_blinded_by_noise_and_leaves_it_alone() -> None:
+    noisy = reads(lambda y: y + torch.rand_like(y))
+    cost = lp.cost.Linear().within(1)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="whose prior does not move the output"):
+        quietly(
+            noisy,
+            {"fc": {"target": lp.Grid(3, 3), "cost": cost}},
+            example=torch.randn(2, 9, generator=torch.Generator()),
+        )
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_proof_leaves_example_and_modes_alone() -> None:
+    class Careless(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+        def train(self, mode: bool = True) -> Careless:
+            return super().train(mode).requires_grad_(mode)
+
+    net, x = Careless(nn.Linear(9, 9)), torch.randn(2, 9)
+    before = x.clone()
+    quietly(net, {"0": None}, example=x)
+    assert torch.equal(x, before)
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_attention_over_positions_alone_is_proved_too() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mha = nn.MultiheadAttention(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.mha.in_proj_weight.t()
+
+    options = {"mha": {"cost": lp.cost.Flat(), "positions": lp.Line(4)}}
+    with pytest.raises(ValueError, match="mha, whose prior does not move the output"):
+        quietly(Half(), options, example=torch.randn(4, 8))
+    net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 8))
+    quietly(net, {"self_attn": options["mha"]}, example=torch.randn(4, 1, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_kept_or_refused(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 9)).to(dtype)
+    quietly(net, {nn.Linear: lp.Grid(3, 3)}, example=torch.randn(4, 9).to(dtype))
+    deep = nn.Sequential(nn.Linear(14, 14)).to(dtype)
+    nn.init.constant_(deep[0].weight, 0.2)
+    if dtype == torch.float16:  # W = 0.2 e^13 has no float16
+        with pytest.raises(
+            ValueError, match=r"cost: got a signal as low as .*, expected one for which W = V/P is finite"
+        ):
+            quietly(deep, {"0": lp.Line(14)}, cost=lp.cost.Exponential())
+        assert type(deep[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("options", [{"bias": False}, {"in_features": 9}, {"device": "meta"}, {"dtype": torch.float64}])
+def test_the_layers_own_arguments_stay_its_own(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"targets: got '{next(iter(options))}' for 0, expected arguments among"):
+        quietly(nn.Sequential(nn.Linear(9, 9)), {"0": options})
+
+
+def test_what_a_layer_carries_is_not_lost() -> None:
+    class Scaled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(9, 9)
+            self.g = nn.Parameter(torch.ones(1))
+
+    buffered = nn.Sequential(nn.Linear(9, 9))
+    buffered[0].register_buffer("scale", torch.ones(1))
+    for net, name in ((nn.Sequential(Scaled()), "g"), (buffered, "scale")):
+        with pytest.raises(ValueError, match=f"targets: got 0 with {name}, which would be lost"):
+            quietly(net, {"0": None})
+    patched = nn.Sequential(nn.Linear(9, 9))
+    patched[0].forward = lambda x: x  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="targets: got '0', a Linear, expected a layer of type"):
+        quietly(patched, {"0": None})
+
+
+def test_a_stale_plan_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(9, 9))
+    plan = lp.plan(net, {"0": None})
+    net.double()
+    with pytest.raises(ValueError, match="plan: got 0, which has changed since"):
+        plan.apply()
+    plan = lp.plan(net, {"0": None})
+    net[0] = nn.Linear(9, 9, bias=False).double()
+    with pytest.raises(ValueError, match="plan: got 0, which has changed since"):
+        plan.apply()
+
+
+def test_a_warning_made_an_error_leaves_the_model() -> None:
+    net = nn.Sequential(nn.Linear(9, 9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="weight decay"):
+            lp.localize(net, {"0": None})
+    assert type(net[0]) is nn.Linear
+
+
+def test_pruned_from_the_start_and_grouped_counts() -> None:
+    kept = torch.arange(0, 81, 2)
+    net = nn.Sequential(nn.Linear(9, 9))
+    quietly(net, {"0": {"kept": kept, "backend": "dense"}})
+    assert torch.equal(net[0].kept, kept)
+    table = str(lp.plan(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8)), {"0": {"cost": lp.cost.Linear().within(1)}}))
+    assert table.splitlines()[1].split()[-3:] == ["8", "100.0%", "0.0%"]
+
+
+def test_under_a_default_device() -> None:
+    net = nn.Sequential(nn.Linear(9, 9))
+    with torch.device("meta"):
+        quietly(net, {"0": lp.Grid(3, 3)})
+        made = lp.LocalityConv2d(9, 9, 3, cost=lp.cost.Linear().within(1)), lp.LocalityLinear(9, 9)
+    assert net[0].weight.device.type == "cpu"
+    assert all(p.is_meta for m in made for p in m.parameters())
+    real = made[0].to_empty(device="cpu")
+    real.reset_parameters()
+    assert (real.weight[(real.wirings()[0].prior == 0).expand_as(real.weight)] == 0).all()
 
 
 # Whole networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 import warnings
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
@@ -27,6 +29,7 @@ from locality_prior.layers import (
     Wiring,
 )
 from locality_prior.layers.base import arguments
+from locality_prior.prior import aside
 
 M = TypeVar("M", bound=nn.Module)
 Key = str | type[nn.Module]
@@ -45,8 +48,8 @@ BECOMES: dict[type[nn.Module], type[Locality]] = {
 NORMS: dict[type[Locality], type[nn.Module]] = {LocalityLinear: nn.BatchNorm1d, LocalityConv2d: nn.BatchNorm2d}
 #: A signal below this counts as no wire where a weight is divided by it.
 LEAST = 1e-6
-#: How far, relative to the largest output, the outputs of the same function may be apart in float32.
-APART = 1e-3
+#: How far, relative to the largest output, the outputs of the same function may be apart.
+APART = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +66,12 @@ class Change:
     @property
     def pairs(self) -> int:
         """Pairs of units (or channels) that a wire could join."""
-        return sum(math.prod(w.rule.shape) for w in self.layer.wirings())
+        return sum(_pairs(w) for w in self.layer.wirings())
 
     @property
     def wires(self) -> int:
         """Pairs that a wire joins."""
-        return sum(w.rule.wires().count if w.rule.bounded else math.prod(w.rule.shape) for w in self.layer.wirings())
+        return sum(_wires(w) for w in self.layer.wirings())
 
     def row(self) -> tuple[str, ...]:
         """What is shown of it in a plan's table."""
@@ -128,6 +131,7 @@ class Plan:
         """
         if self.applied:
             raise wrong("plan", "one that was applied", "a new one")
+        self._check_current()
         before = None if example is None else _outputs(self.model, example)
         layers = [_filled(change) for change in self.changes]
         undo = _Undo()
@@ -145,23 +149,33 @@ class Plan:
         self.applied = True
         return self.model
 
+    def _check_current(self) -> None:
+        """Raise where the model is not as it was planned for."""
+        for change in self.changes:
+            weight = next(change.layer.parameters())
+            for name in change.names:
+                found = getattr(*_place(self.model, name), None)
+                if found is not change.module or next(change.module.parameters()).dtype != weight.dtype:
+                    raise wrong("plan", f"{name}, which has changed since", "the model that it was made for")
+
     def _prove(self, before: list[Tensor], example: Any, layers: list[Locality]) -> None:
         after = _outputs(self.model, example)
         kept = all(
             change.dropped == 0 and getattr(layer, "positions", None) is None
             for change, layer in zip(self.changes, layers, strict=True)
         )
-        if kept and _apart(before, after) > APART:
+        if kept and not _apart(before, after) <= _tolerance(after):
             name = self.changes[0].names[0]
             raise wrong("model", f"another output after {name} was replaced", "modules that call it")
         for change, layer in zip(self.changes, layers, strict=True):
-            if all(w.rule.flat for w in layer.wirings()):
+            if all(w.rule.flat for w in layer.wirings()) and getattr(layer, "positions", None) is None:
                 continue  # P = 1 is not computed with: there is nothing to move
             with layer.perturbed():
                 moved = _outputs(self.model, example)
-            if _apart(after, moved) < 1e-7:
+            if not _apart(after, moved) > 1e-7:
                 said = "whose prior does not move the output"
-                raise wrong("model", f"{change.names[0]}, {said}", "a layer that is called, whose output counts")
+                expected = "a layer that is called, whose weights, and those after it, are not 0"
+                raise wrong("model", f"{change.names[0]}, {said}", expected)
 
 
 def plan(
@@ -260,13 +274,13 @@ def localize(
             with ``example``, a layer that is not called. The model is then as it was.
     """
     planned = plan(model, targets, cost=cost, rescale=rescale, norm=norm)
-    planned.apply(example)
     local = [c for c in planned.changes if not all(w.rule.flat for w in c.layer.wirings())]
     if local:
         lost = [f"{c.names[0]} {c.dropped:.1%}" for c in local if c.dropped]
         dropped = f"; dropped, of Σ|V|, where there is no wire: {', '.join(lost)}" if lost else ""
         said = "weight decay on W = V/P now charges V by c²"
         warnings.warn(f"localize: {said} in {', '.join(c.names[0] for c in local)}{dropped}", stacklevel=2)
+    planned.apply(example)
     return model
 
 
@@ -306,15 +320,24 @@ def _matching(model: nn.Module, key: Key) -> list[nn.Module]:
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
     """The torch layer that ``module`` computes as; None for what we cannot replace."""
-    if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)):
+    if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
-    return next((k for k in BECOMES if isinstance(module, k) and type(module).forward is k.forward), None)
+    return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
+
+
+def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
+    return all(getattr(kind, name, None) is getattr(plain, name, None) for name in ("forward", "_conv_forward"))
 
 
 def _options(label: str, module: nn.Module, places: Places, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of a replacing layer, and ``norm``."""
     alone = not isinstance(module, (nn.Linear, nn.Conv2d))
     if isinstance(places, Mapping):
+        kind = BECOMES[_kind(module) or nn.Linear]
+        known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
+        odd = sorted(map(str, places.keys() - known))
+        if odd:
+            raise wrong("targets", f"{odd[0]!r} for {label}", f"arguments among {', '.join(sorted(known))}")
         return {**defaults, **places}
     if places is None or isinstance(places, Geometry):
         return defaults | {"units" if alone else "target": places}
@@ -342,6 +365,9 @@ def _replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Loca
         layer = ours(**{**plain, **options}, device="meta", dtype=weight.dtype)
     except (ValueError, TypeError) as error:
         raise type(error)(f"targets: {label}: {error}") from None
+    extra = sorted(module.state_dict().keys() - layer.state_dict().keys())
+    if extra:
+        raise wrong("targets", f"{label} with {extra[0]}, which would be lost", f"what a {kind.__name__} holds alone")
     return layer
 
 
@@ -355,7 +381,12 @@ def _dropped(layer: Locality, module: nn.Module) -> float:
 
 def _raw(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, float]:
     """W = V / P of one weight, and Σ|V| over its wires."""
-    v, rule = v.detach(), wiring.rule
+    with aside():
+        return _raw_aside(layer, wiring, v.detach())
+
+
+def _raw_aside(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, float]:
+    rule = wiring.rule
     if wiring.sparse:
         assert isinstance(layer, LocalityLinear)
         assert layer.pattern is not None
@@ -370,8 +401,11 @@ def _raw(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, float]:
 def _divided(v: Tensor, p: Tensor) -> tuple[Tensor, float]:
     """V / P where there is a wire, else 0; and Σ|V| over the wires."""
     there = p >= LEAST
-    w = torch.where(there, v.double() / torch.where(there, p, 1.0), 0.0)
-    return w.to(v.dtype), float((v.double().abs() * there).sum())
+    w = torch.where(there, v.double() / torch.where(there, p, 1.0), 0.0).to(v.dtype)
+    if v.isfinite().all() and not w.isfinite().all():
+        least = float(p[there].min())
+        raise wrong("cost", f"a signal as low as {least:.1e}", f"one for which W = V/P is finite in {v.dtype}")
+    return w, float((v.double().abs() * there).sum())
 
 
 def _filled(change: Change) -> Locality:
@@ -425,34 +459,57 @@ class _Undo:
             setattr(*self.done.pop())
 
 
+def _pairs(wiring: Wiring) -> int:
+    """Pairs that a weight has entries for: in a grouped convolution, those within groups."""
+    out, features = wiring.rule.shape
+    grouped = wiring.weight.dim() == 4
+    return out * (wiring.weight.shape[1] if grouped else features)
+
+
+def _wires(wiring: Wiring) -> int:
+    """Pairs of :func:`_pairs` that a wire joins."""
+    rule, pairs = wiring.rule, _pairs(wiring)
+    if not rule.bounded:
+        return pairs
+    if pairs == math.prod(rule.shape):
+        return rule.wires().count
+    return int((wiring.spread(rule.dense()) > 0).sum())
+
+
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and each module's own mode afterwards."""
+    """Evaluation mode, each module's own afterwards; what is drawn is the same each time, and nobody else's."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        for module in modes:
+            module.training = False  # and not eval(), which a model may have made into more
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
     """Every floating-point tensor in the model's output, in evaluation mode."""
+    given = copy.deepcopy(example)  # a model may change its input
     with torch.no_grad(), _evaluated(model):
-        if isinstance(example, Mapping):
-            output = model(**example)
+        if isinstance(given, Mapping):
+            output = model(**given)
         else:
-            output = model(*example) if isinstance(example, (tuple, list)) else model(example)
+            several = isinstance(given, (tuple, list)) and not isinstance(given, PackedSequence)
+            output = model(*given) if several else model(given)
     found = list(_tensors(output))
     if not found:
-        raise wrong("example", f"an output of {type(output).__name__}", "an input for which the model gives tensors")
+        raise wrong("example", f"an output of {type(output).__name__}", "an input for which the model gives numbers")
     return found
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
-        if output.is_floating_point():
+        if output.is_floating_point() and output.isfinite().any():
             yield output
     elif isinstance(output, Mapping):
         for one in output.values():
@@ -463,7 +520,18 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def _apart(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest difference, relative to the largest value of its tensor."""
-    return max(
-        float((x - y).abs().max() / x.abs().max().clamp(min=1e-30)) for x, y in zip(a, b, strict=True) if x.numel()
-    )
+    """The largest difference, relative to the largest value of its tensor; inf where they differ in kind."""
+    if [x.shape for x in a] != [y.shape for y in b]:
+        return math.inf
+    apart = 0.0
+    for x, y in zip(a, b, strict=True):
+        there = x.isfinite()
+        if not torch.equal(there, y.isfinite()):
+            return math.inf
+        largest = float(x[there].abs().max())
+        apart = max(apart, float((x[there] - y[there]).abs().max()) / max(largest, 1e-30))
+    return apart
+
+
+def _tolerance(outputs: list[Tensor]) -> float:
+    return max(APART.get(x.dtype, 1e-3) for x in outputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -132,6 +133,13 @@ class Wires:
         return torch.arange(self.shape[0]).repeat_interleave(self.ends.diff())
 
 
+@contextmanager
+def aside() -> Iterator[None]:
+    """For what is kept: apart from a caller's default device, and inference mode: it may be trained with later."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
 class Prior:
     """P from source × target × cost.
 
@@ -156,13 +164,13 @@ class Prior:
         self.source, self.target, self.cost, self.rescale = source, target, cost, bool(rescale)
         measured = source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
         self.shape = measured.shape if measured else (len(target), len(source))
-        target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
         #: r_i, (out,) float64; None without rescaling.
         self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
         self._memo: tuple[object, Tensor | Table] = (None, torch.empty(0))
-        with torch.inference_mode(False):
+        with aside():
+            target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
             total = self._row_sums()
             if not (total > 0).all():
                 i = int((~(total > 0)).nonzero()[0])
@@ -223,6 +231,10 @@ class Prior:
 
     def wires(self) -> Wires:
         """P as the pairs that have a wire; time and memory in proportion to them where both sides are grids."""
+        with aside():
+            return self._wires()
+
+    def _wires(self) -> Wires:
         if self.kept is not None:
             counts = torch.bincount(self.kept // self.shape[1], minlength=self.shape[0])
             sources = [self.kept % self.shape[1]]
@@ -237,7 +249,7 @@ class Prior:
     def signals(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """P on the wires, (wires,), in row-major order."""
         r = torch.ones(self.shape[0], dtype=torch.float64) if self.row_scale is None else self.row_scale
-        with torch.inference_mode(False):  # what is kept may be trained with later
+        with aside():
             return torch.cat([(self.cost.signal(d) * r[i]).detach().to(device, dtype) for i, _, d in self._near()])
 
     def _near(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -252,7 +264,7 @@ class Prior:
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
         """P in the form to keep: its table where there is one and it pays, else whole."""
-        with torch.inference_mode(False):  # what is kept may be trained with later
+        with aside():
             table = self.table() if math.prod(self.shape) > WHOLE else None
             if table is not None:
                 return table.map(lambda t: t.to(device, dtype))
@@ -296,7 +308,7 @@ class Prior:
         # a penalty is asked for at every step: the last answer is kept, in its smallest form
         asked, kept = self._memo
         if asked != (key, dtype, device, sparse):
-            with torch.inference_mode(False):  # what is kept may be trained with later
+            with aside():
                 if sparse:
                     kept = torch.cat([on_wires(d) for _, _, d in self._near()])
                 elif self.kept is not None:

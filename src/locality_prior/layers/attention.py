@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -13,16 +14,17 @@ from torch import Tensor, nn
 from locality_prior import cost as costs
 from locality_prior._check import positive, wrong
 from locality_prior.cost import Cost
-from locality_prior.geometry import Geometry
-from locality_prior.layers.base import Plain, Spread, same
-from locality_prior.prior import Prior, resolve
+from locality_prior.geometry import Distances, Geometry
+from locality_prior.layers.base import Plain, Spread, own_places, same, shaken
+from locality_prior.prior import Prior, aside, resolve
 
 
 class PositionBias:
     r"""What attention over a distance is charged: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
 
     With the cost 1 + d/ℓ on a line this is ALiBi (Press, Smith & Lewis 2022, arXiv 2108.12409), −(m_h/ℓ)|i − j|; where
-    the cost ends, positions do not attend.
+    the cost ends, positions do not attend. (The bias is finite there: a query whose reach holds no key, or masked ones
+    alone, attends to what there is.)
 
     Args:
         positions: places of the positions; a sequence of L takes the first L.
@@ -40,19 +42,34 @@ class PositionBias:
             raise wrong("query", f"{max(queries, keys)} positions", f"at most the {len(self.positions)} with places")
         kept = self._kept
         if kept is None or kept.dtype != like.dtype or kept.device != like.device:
-            with torch.inference_mode(False):  # it may be trained with later
+            with aside():
                 charge = self.cost.cost(self.positions.distances()).detach() - 1
                 slopes = torch.tensor(self.slopes, dtype=torch.float64)
-                kept = (-slopes[:, None, None] * charge).to(like.device, like.dtype)
+                least = torch.finfo(like.dtype).min / 4  # so that two of them are finite
+                kept = (-slopes[:, None, None] * charge).clamp(min=least).to(like.device, like.dtype)
             self._kept = kept
         return kept[:, :queries, :keys]
+
+    def shaken(self) -> Tensor | None:
+        """Change the bias, whose values before are returned."""
+        before = self._kept
+        self._kept = None if before is None else shaken(before)
+        return before
+
+    def hold(self, kept: Tensor | None) -> None:
+        """Take these values again."""
+        self._kept = kept
 
     def merged(self, query: Tensor, key: Tensor, mask: Tensor | None, batch_first: bool) -> Tensor:
         """The caller's mask, boolean or additive, with the bias: (heads, L, S) for each of the batch."""
         at = -2 if query.dim() == 2 or batch_first else 0
         batch = 1 if query.dim() == 2 else query.shape[0 if batch_first else 1]
         bias = self(query.shape[at], key.shape[at], query)
-        mask = None if mask is None else _additive(mask, query.dtype)
+        if mask is not None:
+            shape = query.shape[at], key.shape[at]
+            if tuple(mask.shape) not in (shape, (batch * len(self.slopes), *shape)):
+                raise wrong("attn_mask", f"shape {tuple(mask.shape)}", f"{shape}, or that for each head of the batch")
+            mask = _additive(mask, query.dtype)
         if mask is not None and mask.dim() == 3:
             return mask + bias.repeat(batch, 1, 1)
         return (bias if mask is None else bias + mask).repeat(batch, 1, 1)
@@ -131,14 +148,21 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         )
         # torch's encoder layers look at this before they take a path of their own, which would read W and not call us
         self._qkv_same_embed_dim = False
-        self.units, _ = resolve(embed_dim, embed_dim, units, None)
+        self.units = own_places("units", units, embed_dim)
         self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
         self.positions = positions
         self.position_cost = costs.Linear() if position_cost is None and positions is not None else position_cost
         self.slopes: tuple[float, ...] | None = None
         self._bias: PositionBias | None = None
         if positions is not None and self.position_cost is not None:
-            given = [2 ** (-8 * (h + 1) / num_heads) for h in range(num_heads)] if slopes is None else list(slopes)
+            uneven = isinstance(positions, Distances) and len(set(positions.shape)) > 1
+            if not isinstance(positions, Geometry) or uneven:
+                raise wrong("positions", repr(positions), "a geometry of one place for each position")
+            if not isinstance(self.position_cost, Cost):
+                raise wrong("position_cost", repr(position_cost), "a cost, such as locality_prior.cost.Linear()")
+            given = [2 ** (-8 * (h + 1) / num_heads) for h in range(num_heads)]
+            if slopes is not None:
+                given = list(slopes) if isinstance(slopes, Sequence) else [slopes]
             if len(given) != num_heads:
                 raise wrong("slopes", f"{len(given)} of them", f"one for each of the {num_heads} heads")
             self.slopes = tuple(positive("slopes", m) for m in given)
@@ -176,8 +200,9 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         if key_padding_mask is not None and attn_mask is not None and attn_mask.dtype != torch.bool:
             key_padding_mask = _additive(key_padding_mask, query.dtype)  # torch asks for masks of one kind
         turn = self.batch_first and query.dim() == 3
-        if turn:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        if turn:  # what was one tensor stays one: its projections are then one product
+            turned = {id(x): x.transpose(0, 1) for x in (query, key, value)}
+            query, key, value = (turned[id(x)] for x in (query, key, value))
         separate = "in_proj_weight" not in self._spreads  # keys and values of other sizes
         y, weights = F.multi_head_attention_forward(
             query,
@@ -205,6 +230,29 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             is_causal=is_causal,
         )
         return (y.transpose(0, 1) if turn else y), weights
+
+    def _reset_parameters(self) -> None:
+        # torch asks by this whether the three projections are one matrix
+        self._qkv_same_embed_dim = self._parameters.get("in_proj_weight") is not None
+        super()._reset_parameters()
+        if "_spreads" in self.__dict__:
+            self._drop_unwired()
+            self._qkv_same_embed_dim = False
+
+    def reset_parameters(self) -> None:
+        """As torch's own layer draws them, 0 where there is no wire."""
+        self.out_proj.reset_parameters()
+        self._reset_parameters()
+
+    @contextmanager
+    def perturbed(self) -> Iterator[None]:
+        with super().perturbed():
+            before = None if self._bias is None else self._bias.shaken()
+            try:
+                yield
+            finally:
+                if self._bias is not None:
+                    self._bias.hold(before)
 
     def _make_ready(self) -> None:
         super()._make_ready()
@@ -240,8 +288,10 @@ class _Biased:
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as what is added to logits: a boolean one is −inf where it is true."""
-    if mask.dtype != torch.bool:
+    if mask.is_floating_point():
         return mask
+    if mask.dtype != torch.bool:
+        raise TypeError(f"attn_mask: got {mask.dtype}, expected torch.bool or a floating-point dtype")
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
 
 

@@ -15,8 +15,8 @@ from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
-from locality_prior.geometry import Geometry
-from locality_prior.prior import Prior
+from locality_prior.geometry import Geometry, default_sheet
+from locality_prior.prior import Prior, aside
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -141,6 +141,17 @@ def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def own_places(name: str, units: Geometry | None, n: int) -> Geometry:
+    """Places of ``n`` units to themselves; the first cells of a square sheet if none are given."""
+    if units is None:
+        return default_sheet(n)
+    if not isinstance(units, Geometry):
+        raise wrong(name, repr(units), "a geometry, such as Grid(7, 7)")
+    if len(units) != n:
+        raise wrong(name, f"{units!r} of {len(units)} units", f"{n} units")
+    return units
+
+
 def shaken(values: Tensor) -> Tensor:
     """``values`` times numbers from 0.5 to 1.5, always the same ones."""
     factors = torch.rand(values.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
@@ -160,7 +171,7 @@ class Spread:
     def __call__(self, weight: Tensor) -> Tensor:
         kept = self._kept
         if kept is None or kept.dtype != weight.dtype or kept.device != weight.device:
-            with torch.inference_mode(False):  # it may be trained with later
+            with aside():
                 kept = self.spread(self.rule.dense(weight.dtype, weight.device).detach())
             self._kept = kept
         return kept
@@ -230,10 +241,10 @@ class Plain(Locality):
         kind = next(k for k in type(self).__mro__ if not issubclass(k, Locality))
         plain: nn.Module = kind(**arguments(self, self.ARGUMENTS), device="meta")  # type: ignore[assignment, call-arg]
         with torch.no_grad():
-            values = {name: self.effective(name).detach().clone() for name, _ in self.named_parameters()}
+            values = {name: self.effective(name).detach().clone() for name, _ in plain.named_parameters()}
         plain.load_state_dict(values, assign=True)
-        for name, parameter in self.named_parameters():
-            plain.get_parameter(name).requires_grad_(parameter.requires_grad)
+        for name, parameter in plain.named_parameters():
+            parameter.requires_grad_(self._weight(name).requires_grad)
         return plain.train(self.training)
 
     def extra_repr(self) -> str:
@@ -246,10 +257,21 @@ class Plain(Locality):
             if not spread.rule.flat:
                 spread(self._weight(name))
 
+    def reset_parameters(self) -> None:
+        """As torch's own layer draws them, 0 where there is no wire."""
+        super().reset_parameters()  # type: ignore[misc]
+        if "_spreads" in self.__dict__:  # the torch class calls this before there are any
+            self._drop_unwired()
+
+    def _owned(self) -> dict[str, nn.Parameter]:
+        """The weights behind priors that are parameters here, and not made of others by a parametrisation."""
+        return {n: w for n in self._spreads if isinstance(w := self._weight(n), nn.Parameter)}
+
     def _drop_unwired(self) -> None:
+        owned = self._owned()
         for wiring in self.wirings():
             there = wiring.there
-            if there is not None:
+            if there is not None and wiring.name in owned:
                 with torch.no_grad():
                     wiring.weight.mul_(there)
 
@@ -259,14 +281,14 @@ class Plain(Locality):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._held = {name: self.get_parameter(name) for name in self._spreads}
+        self._held = self._owned()
         super()._load_from_state_dict(*args, **kwargs)
 
 
 def _after_loading(layer: Plain, keys: object) -> None:
     """Set what was loaded to 0 where there is no wire; the tensors of load_state_dict(…, assign=True) are copied."""
     for name, parameter in layer.__dict__.pop("_held", {}).items():
-        loaded = layer.get_parameter(name)
+        loaded = layer._weight(name)
         if loaded is not parameter:
             where, _, last = name.rpartition(".")
             setattr(layer.get_submodule(where), last, nn.Parameter(loaded.detach().clone(), parameter.requires_grad))

@@ -34,7 +34,7 @@ class LocalityConv2d(Plain, nn.Conv2d):
         device, dtype: of the parameters.
 
     Shape:
-        x: (n, in_channels, h, w), or without n → (n, out_channels, h′, w′), as :class:`torch.nn.Conv2d` gives.
+        input: (n, in_channels, h, w), or without n → (n, out_channels, h′, w′), as :class:`torch.nn.Conv2d` gives.
 
     Raises:
         ValueError: sizes that are not the geometry's, geometries that cannot meet, a target channel with no wire.
@@ -99,8 +99,8 @@ class LocalityConv2d(Plain, nn.Conv2d):
         """V = P∘W, of the weight's shape: what the layer convolves with. Differentiable with respect to W."""
         return self.effective("weight")
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, self.effective_weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        y: Tensor = self._conv_forward(input, self.effective_weight, self.bias)
         return y
 
 

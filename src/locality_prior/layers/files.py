@@ -46,8 +46,8 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
 
 def _described(layer: Locality) -> dict[str, Any]:
     """A layer's config, with its type where that is not LocalityLinear."""
-    kind = {} if isinstance(layer, LocalityLinear) else {"type": type(layer).__name__}
-    return kind | layer.config()
+    kind = next(k.__name__ for k in type(layer).__mro__ if k.__name__ in KINDS)
+    return ({} if kind == "LocalityLinear" else {"type": kind}) | layer.config()
 
 
 def _made(described: dict[str, Any], **options: Any) -> Locality:
@@ -81,7 +81,11 @@ def load(path: str | os.PathLike[str], model: M | None = None) -> M | Locality:
         if not weights:
             raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
         kept = {"kept": tensors["kept"]} if "kept" in tensors else {}
-        into = _made(layers[""], dtype=weights[0].dtype, **kept)
+        try:
+            into = _made(layers[""], dtype=weights[0].dtype, **kept)
+        except (TypeError, RuntimeError, AssertionError) as error:
+            said = " ".join(str(error).split())
+            raise wrong("path", f"{os.fspath(path)} ({_short(said)})", "arguments that a layer takes") from None
     else:
         into = model
     _check_layers(into, layers)
@@ -133,7 +137,7 @@ def _read_layers(path: str | os.PathLike[str], text: str) -> dict[str, dict[str,
 
 def _describes(one: Any) -> bool:
     """Whether ``one`` has the arguments of the layer that it names, and no others."""
-    kind = KINDS.get(one.get("type", "LocalityLinear")) if isinstance(one, dict) else None
+    kind = KINDS.get(str(one.get("type", "LocalityLinear"))) if isinstance(one, dict) else None
     return kind is not None and one.keys() - {"type"} == kind.keys()
 
 

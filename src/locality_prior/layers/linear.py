@@ -53,8 +53,8 @@ class LocalityLinear(Locality):
         device, dtype: of the parameters.
 
     Shape:
-        x: (…, in_features) → (…, out_features). A sparse layer's output lies unit by unit in memory, as the next one
-        reads it: to merge its axes takes ``reshape``, where ``view`` would do after nn.Linear.
+        input: (…, in_features) → (…, out_features). A sparse layer's output lies unit by unit in memory, as the next
+        one reads it: to merge its axes takes ``reshape``, where ``view`` would do after nn.Linear.
 
     Raises:
         ValueError: sizes that are not the geometry's, geometries that cannot meet, a target unit with no wire, an
@@ -156,18 +156,18 @@ class LocalityLinear(Locality):
         """V = P∘W, of the weight's shape: what the layer multiplies by. Differentiable with respect to W."""
         return self.weight * self.prior
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x: got {type(x).__name__}, expected a tensor (…, {self.in_features})")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise wrong("x", f"shape {tuple(x.shape)}", f"(…, {self.in_features})")
-        if x.dtype != self.weight.dtype and not self._autocasts(x):
-            raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {self.weight.dtype}")
+    def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: got {type(input).__name__}, expected a tensor (…, {self.in_features})")
+        if input.ndim == 0 or input.shape[-1] != self.in_features:
+            raise wrong("input", f"shape {tuple(input.shape)}", f"(…, {self.in_features})")
+        if input.dtype != self.weight.dtype and not self._autocasts(input):
+            raise TypeError(f"input: got dtype {input.dtype}, expected the weight's, {self.weight.dtype}")
         pattern = self.pattern
         if pattern is not None:
             targets, sources = pattern.ends(self.weight.device)
             return sparse_linear(
-                x,
+                input,
                 self.weight,
                 self.prior,
                 self.bias,
@@ -178,8 +178,8 @@ class LocalityLinear(Locality):
                 self._workspace,
             )
         if self.rule.flat:
-            return nn.functional.linear(x, self.weight, self.bias)
-        return locality_linear(x, self.weight, self._prior(), self.bias, self._workspace)
+            return nn.functional.linear(input, self.weight, self.bias)
+        return locality_linear(input, self.weight, self._prior(), self.bias, self._workspace)
 
     def fold(self, dense: bool = False) -> nn.Linear:
         """A plain :class:`torch.nn.Linear` with the weights P∘W, always a copy.
@@ -279,6 +279,8 @@ class LocalityLinear(Locality):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.rule.kept is not None:
+            self.kept = self.rule.kept.to(self.weight.device)  # which to_empty has emptied
         self._make_ready()
         return self
 

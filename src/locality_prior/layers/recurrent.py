@@ -13,8 +13,8 @@ from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry
-from locality_prior.layers.base import Plain, Spread
-from locality_prior.prior import Prior, resolve
+from locality_prior.layers.base import Plain, Spread, own_places
+from locality_prior.prior import Prior
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -32,6 +32,7 @@ class _Recurrent(Plain, nn.RNNBase):
         "bidirectional",
     )
     PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale")
+    STATES: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class _Recurrent(Plain, nn.RNNBase):
         plain: dict[str, Any] = {"num_layers": num_layers, "bias": bias, "batch_first": batch_first}
         plain |= {"dropout": dropout, "bidirectional": bidirectional, "device": device, "dtype": dtype}
         super().__init__(input_size, hidden_size, **plain, **more)  # type: ignore[arg-type]  # torch's own class's
-        self.units, _ = resolve(hidden_size, hidden_size, units, None)
+        self.units = own_places("units", units, hidden_size)
         self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
         rule = Prior(self.units, self.units, self.cost, rescale)
         recurrent = [name for names in self.all_weights_names for name in names if name.startswith("weight_hh")]
@@ -72,22 +73,19 @@ class _Recurrent(Plain, nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Nothing: P∘W is made anew at every step, so there is no one place in memory to keep."""
 
-    def forward(self, x: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
-        if isinstance(x, PackedSequence):
-            h = self._state(x.data, int(x.batch_sizes[0]), hx, x.sorted_indices)
-            self._check(x.data, h, x.batch_sizes)
-            y, *last = self._run(x.data, x.batch_sizes, h)
-            packed = PackedSequence(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices)
-            return packed, self._turned(last, x.unsorted_indices)
-        if x.dim() not in (2, 3):
-            raise wrong("x", f"shape {tuple(x.shape)}", "2 axes, or 3 with a batch")
-        lone, batch = x.dim() == 2, 0 if self.batch_first else 1
+    def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
+        if isinstance(input, PackedSequence):
+            h = self._state(input.data, int(input.batch_sizes[0]), hx, input.sorted_indices)
+            y, *last = self._run(input.data, input.batch_sizes, h)
+            packed = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+            return packed, self._turned(last, input.unsorted_indices)
+        if input.dim() not in (2, 3):
+            raise wrong("input", f"shape {tuple(input.shape)}", "2 axes, or 3 with a batch")
+        lone, batch = input.dim() == 2, 0 if self.batch_first else 1
         if lone:
-            x = x.unsqueeze(batch)
+            input = input.unsqueeze(batch)
             hx = None if hx is None else _each(hx, lambda h: h.unsqueeze(1))
-        h = self._state(x, x.shape[batch], hx, None)
-        self._check(x, h, None)
-        y, *last = self._run(x, None, h)
+        y, *last = self._run(input, None, self._state(input, input.shape[batch], hx, None))
         if lone:
             y, last = y.squeeze(batch), [h.squeeze(1) for h in last]
         return y, self._turned(last, None)
@@ -111,26 +109,28 @@ class _Recurrent(Plain, nn.RNNBase):
         raise NotImplementedError
 
     def _state(self, x: Tensor, batch: int, hx: State | None, order: Tensor | None) -> State:
-        """The states to start from, as the kernel takes them."""
-        if hx is not None:
-            return hx if order is None else _each(hx, lambda h: h.index_select(1, order))
-        return x.new_zeros(self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
+        """The states to start from, as the kernel takes them; an error where they, or ``x``, do not fit."""
+        weight = self._weight(self.all_weights_names[0][0])
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"input: got dtype {x.dtype}, expected the weight's, {weight.dtype}")
+        if x.shape[-1] != self.input_size:
+            raise wrong("input", f"{x.shape[-1]} features", f"{self.input_size}")
+        expected = (self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
+        if hx is None:
+            zeros = x.new_zeros(expected)
+            return zeros if self.STATES == 1 else (zeros, zeros)
+        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if isinstance(hx, Tensor) != (self.STATES == 1) or not all(isinstance(h, Tensor) for h in given):
+            raise wrong("hx", type(hx).__name__, "a tensor" if self.STATES == 1 else "(h, c)")
+        for one in given:
+            if one.shape != expected:
+                raise wrong("hx", f"shape {tuple(one.shape)}", f"{expected}")
+        return hx if order is None else _each(hx, lambda h: h.index_select(1, order))
 
     def _turned(self, last: list[Tensor], order: Tensor | None) -> State:
         """The last states, in the caller's order of sequences."""
-        return last[0] if order is None else last[0].index_select(1, order)
-
-    def _check(self, x: Tensor, h: State, sizes: Tensor | None) -> None:
-        weight = self.get_parameter(self.all_weights_names[0][0])
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"x: got dtype {x.dtype}, expected the weight's, {weight.dtype}")
-        if x.shape[-1] != self.input_size:
-            raise wrong("x", f"{x.shape[-1]} features", f"{self.input_size}")
-        batch = int(sizes[0]) if sizes is not None else x.shape[0 if self.batch_first else 1]
-        expected = (self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
-        for one in (h,) if isinstance(h, Tensor) else h:
-            if one.shape != expected:
-                raise wrong("hx", f"shape {tuple(one.shape)}", f"{expected}")
+        turned = tuple(h if order is None else h.index_select(1, order) for h in last)
+        return turned[0] if self.STATES == 1 else turned
 
 
 class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
@@ -188,17 +188,10 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
     Arguments, shapes and errors are those of :class:`LocalityRNN`, but for the nonlinearity; the state is (h, c).
     """
 
+    STATES: ClassVar[int] = 2
+
     def _kernel(self) -> Any:
         return torch.lstm
-
-    def _state(self, x: Tensor, batch: int, hx: State | None, order: Tensor | None) -> State:
-        if hx is not None and (isinstance(hx, Tensor) or len(hx) != 2):
-            raise wrong("hx", type(hx).__name__, "(h, c)")
-        state = super()._state(x, batch, hx, order)
-        return (state, state) if isinstance(state, Tensor) else state
-
-    def _turned(self, last: list[Tensor], order: Tensor | None) -> State:
-        return tuple(h if order is None else h.index_select(1, order) for h in last)
 
 
 def _each(state: State, f: Any) -> State:
