@@ -1,0 +1,79 @@
+"""Whether a model still says what it said: its outputs for an example, compared."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from locality_prior._check import wrong
+
+#: How far, relative to the largest output, the outputs of the same function may be apart.
+APART = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, each module's own afterwards; what is drawn is the same each time, and nobody else's."""
+    modes = {module: module.training for module in model.modules()}
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        for module in modes:
+            module.training = False  # and not eval(), which a model may have made into more
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def outputs(model: nn.Module, example: Any) -> list[Tensor]:
+    """Every floating-point tensor in the model's output, in evaluation mode."""
+    given = copy.deepcopy(example)  # a model may change its input
+    with torch.no_grad(), _evaluated(model):
+        if isinstance(given, Mapping):
+            output = model(**given)
+        else:
+            several = isinstance(given, (tuple, list)) and not isinstance(given, PackedSequence)
+            output = model(*given) if several else model(given)
+    found = list(_tensors(output))
+    if not found:
+        raise wrong("example", f"an output of {type(output).__name__}", "an input for which the model gives numbers")
+    return found
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point() and output.isfinite().any():
+            yield output
+    elif isinstance(output, Mapping):
+        for one in output.values():
+            yield from _tensors(one)
+    elif isinstance(output, (tuple, list)):
+        for one in output:
+            yield from _tensors(one)
+
+
+def apart(a: list[Tensor], b: list[Tensor]) -> float:
+    """The largest difference, relative to the largest value of its tensor; inf where they differ in kind."""
+    if [x.shape for x in a] != [y.shape for y in b]:
+        return math.inf
+    apart = 0.0
+    for x, y in zip(a, b, strict=True):
+        there = x.isfinite()
+        if not torch.equal(there, y.isfinite()):
+            return math.inf
+        largest = float(x[there].abs().max())
+        apart = max(apart, float((x[there] - y[there]).abs().max()) / max(largest, 1e-30))
+    return apart
+
+
+def tolerance(outputs: list[Tensor]) -> float:
+    return max(APART.get(x.dtype, 1e-3) for x in outputs)
