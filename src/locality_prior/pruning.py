@@ -118,8 +118,8 @@ def sparsify(
         if drop is not None:
             wires = _largest_cut(cut, cuts, drop, order)
         left = order.left(wires)
-        for layer, kept in zip(layers, left, strict=True):
-            if not len(kept):
+        for layer, chosen_wires in zip(layers, left, strict=True):
+            if not chosen_wires.any():
                 asked = {"keep": keep, "wire_length": wire_length, "drop": drop}
                 name, value = next((k, v) for k, v in asked.items() if v is not None)
                 where = f"layer {layers[layer]!r}" if layers[layer] else "the layer"
@@ -128,8 +128,8 @@ def sparsify(
                 )
         chosen = cut(wires)
         pruned = {
-            layer: _quickest(layer, wires_of, kept, batch)
-            for layer, wires_of, kept in zip(layers, order.layers, left, strict=True)
+            layer: _quickest(layer, wires_of, chosen_wires, batch)
+            for layer, wires_of, chosen_wires in zip(layers, order.layers, left, strict=True)
         }
     return Sparsified(with_layers(model, pruned), chosen, [cuts[wires] for wires in sorted(cuts, reverse=True)])
 
@@ -188,7 +188,6 @@ class _Order:
 
     def __init__(self, layers: list[_Wires], by: By) -> None:
         self.layers = layers
-        self.which = torch.cat([torch.full_like(w.pairs, k) for k, w in enumerate(layers)])
         strength, length = (torch.cat([getattr(w, name) for w in layers]) for name in ("strength", "length"))
         order = strength.argsort(descending=True, stable=True)
         if by == "length":
@@ -207,10 +206,10 @@ class _Order:
         return int((self.lengths <= budget * (1 + 1e-12)).sum())
 
     def left(self, wires: int) -> list[Tensor]:
-        """Pair numbers of the first ``wires``, increasing, layer by layer."""
+        """Whether each wire is among the first ``wires``, layer by layer."""
         chosen = torch.zeros(self.count, dtype=torch.bool)
         chosen[self.order[:wires]] = True
-        return [w.pairs[chosen[self.which == k]] for k, w in enumerate(self.layers)]
+        return list(torch.split(chosen, [len(w.pairs) for w in self.layers]))
 
 
 def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, order: _Order) -> int:
@@ -220,7 +219,7 @@ def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, o
     assert least is not None
 
     def good(wires: int) -> bool:
-        if not all(len(kept) for kept in order.left(wires)):
+        if not all(chosen.any() for chosen in order.left(wires)):
             return False  # a layer without a wire
         score = cut(wires).score
         return score is not None and score >= least - drop - 1e-9 * abs(least)
@@ -241,15 +240,19 @@ def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, o
 def _muted(model: M, layers: Iterable[LocalityLinear], order: _Order, wires: int) -> M:
     """A copy of ``model`` in which the weights of the cut wires are 0: the same function, not yet quicker."""
     copies: dict[LocalityLinear, nn.Module] = {}
-    for layer, all_wires, kept in zip(layers, order.layers, order.left(wires), strict=True):
+    for layer, all_wires, chosen in zip(layers, order.layers, order.left(wires), strict=True):
         muted = copy.deepcopy(layer)
-        _set(muted, all_wires, kept, all_wires.pairs)
+        at = all_wires.pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
+        muted.weight.view(-1)[at] = all_wires.raw * chosen.to(all_wires.raw.device)
         copies[layer] = muted
     return with_layers(model, copies)
 
 
-def _quickest(layer: LocalityLinear, wires: _Wires, kept: Tensor, batch: int) -> LocalityLinear:
-    """``layer`` with the wires ``kept`` alone, computing in the way that is quickest in inference."""
+def _quickest(layer: LocalityLinear, wires: _Wires, chosen: Tensor, batch: int) -> LocalityLinear:
+    """``layer`` with the ``chosen`` wires alone, computing in the way that is quickest in inference."""
+    if chosen.all():
+        return copy.deepcopy(layer)  # nothing is cut
+    kept = wires.pairs[chosen]
     device, dtype = layer.weight.device, layer.weight.dtype
     x = torch.randn(batch, layer.in_features, device=device, dtype=dtype)
     calls: dict[str, Callable[[], Tensor]] = {}
@@ -271,15 +274,12 @@ def _quickest(layer: LocalityLinear, wires: _Wires, kept: Tensor, batch: int) ->
     # where "auto" does the same it is left in place: it serves every dtype and device
     same = quickest == ("dense" if auto.pattern is None else auto.pattern.choice(dtype, device))
     best = auto if same else made[quickest]
-    _set(best, wires, kept, kept)
+    values = wires.raw[chosen.to(device)]
+    if best.pattern is None:
+        best.weight.zero_().view(-1)[kept.to(device)] = values
+    else:
+        best.weight.copy_(values)
     best.weight.requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None and best.bias is not None:
         best.bias.copy_(layer.bias).requires_grad_(layer.bias.requires_grad)
     return best.train(layer.training)
-
-
-def _set(layer: LocalityLinear, of: _Wires, kept: Tensor, pairs: Tensor) -> None:
-    """Give the wires ``kept`` their raw weights, and 0 to the others, in a layer whose wires are ``pairs``."""
-    at = kept if layer.pattern is None else torch.searchsorted(pairs, kept)
-    values = of.raw[torch.isin(of.pairs, kept, assume_unique=True)]
-    layer.weight.zero_().view(-1)[at.to(layer.weight.device)] = values
