@@ -183,7 +183,7 @@ def test_training_learns_and_leaves_a_run_directory(root: str, tmp_path: Path) -
     for curve in kept.pruning.values():
         assert curve["accuracy"][0] == pytest.approx(kept.metrics["accuracy"][-1])
         assert curve["accuracy"][-1] < curve["accuracy"][0] - 20
-        assert curve["wire_length"][0] == pytest.approx(float(kept.sheet.distances().sum()))
+        assert curve["wire_length"][0] == pytest.approx(float(kept.sheet("input").distances().sum()))
         assert (np.diff(curve["share"]) < 0).all()
         assert (np.diff(curve["wire_length"]) <= 0).all()
     # what is kept is what the saved model does

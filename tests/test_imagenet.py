@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import os
 import re
 import signal
@@ -374,7 +375,7 @@ def test_a_study_to_its_report(root: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         run_study(study, tmp_path, str(root), executor)
     summary = measure.analyse_study(tmp_path)
-    page = report.write(tmp_path).read_text()
+    page = html.unescape(report.write(tmp_path).read_text())
     assert "its layer fc6, of 16 units, goes from the last convolution's 6×6 places to a 4×4 sheet" in page
     assert "over 18 test images" in page.replace("\n", " ")
     assert tables.document(summary) is None  # whose sheets are 64×64

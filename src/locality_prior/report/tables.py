@@ -181,10 +181,13 @@ def command(study: Study) -> str:
     if recipe.optimizer != "sgd":
         words += ["--recipe", recipe.optimizer]
     standing, _, _ = standard(study.experiment, recipe.optimizer, preset)
-    for name in ("epochs", "batch_size", "l1", "precision"):
-        if getattr(recipe, name) != getattr(standing, name):
-            words += [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
-    words += ["--seeds", *map(str, study.seeds)]
+    changed = {
+        name: [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
+        for name in ("epochs", "batch_size", "l1", "precision")
+        if getattr(recipe, name) != getattr(standing, name)
+    }
+    words += [*changed.pop("epochs", []), "--seeds", *map(str, study.seeds)]
+    words += [word for given in changed.values() for word in given]
     also = [cost for name, cost in study.conditions.items() if name not in (CONTROL, "local")]
     return shlex.join(words + (["--also", *also] if also else []))
 
