@@ -296,36 +296,63 @@ def test_a_busy_buffer_is_left_alone() -> None:
     assert_close(y, plainly(layer, x))
 
 
-def train_in_pair(rank: int, at: str) -> list[Tensor]:
-    """Gradients of one of two processes that meet at the folder ``at``, on its half of the batch."""
+def small_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    near = lp.cost.Linear().within(2)
+    return nn.Sequential(
+        lp.LocalityLinear(9, 6, cost=near), nn.Tanh(), lp.LocalityLinear(6, 4, cost=near, backend="wires")
+    )
+
+
+def train_in_pair(rank: int, at: str) -> dict[str, dict[str, Tensor]]:
+    """Weights after two steps of one of two processes that meet at the folder ``at``, on its half of the batch."""
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
     torch.distributed.init_process_group("gloo", init_method=f"file://{at}/meeting", rank=rank, world_size=2)
     try:
-        torch.manual_seed(0)
-        layer = lp.LocalityLinear(9, 6, cost=lp.cost.Linear().within(2))
-        model = nn.parallel.DistributedDataParallel(nn.Sequential(layer, nn.Tanh()))
-        x = torch.randn(8, 9)
-        for _ in range(2):
-            model.zero_grad()
-            model(x[rank::2]).square().mean().backward()
-        return [p.grad for p in layer.parameters()]
+        found = {}
+        for way in ("whole", "sharded", "sharded anew"):
+            net = small_net()
+            model: Any = nn.parallel.DistributedDataParallel(net) if way == "whole" else net
+            if way == "sharded":
+                model = FullyShardedDataParallel(net, use_orig_params=True, device_id=torch.device("cpu"))
+            if way == "sharded anew":
+                fully_shard(net, mesh=torch.distributed.init_device_mesh("cpu", (2,)))
+            descend(model, torch.randn(8, 9, generator=torch.Generator().manual_seed(1))[rank::2])
+            if way == "sharded":
+                with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+                    found[way] = {k: p.detach().clone() for k, p in net.named_parameters()}
+            else:
+                found[way] = {k: getattr(p, "full_tensor", p.detach)().detach() for k, p in net.named_parameters()}
+        return found
     finally:
         torch.distributed.destroy_process_group()
 
 
+def descend(model: nn.Module, x: Tensor) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of views: nothing here changes them in place
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Each with the whole layers, or with a part of each (FSDP, old and new)."""
     code = f"import test_layer_hazards as here; here.train_in_pair(1, {str(tmp_path)!r})"
     other = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
     try:
-        gradients = train_in_pair(0, str(tmp_path))
+        found = train_in_pair(0, str(tmp_path))
         assert other.wait(60) == 0, other.communicate()[1]
     finally:
         other.kill()
         other.communicate()
-    torch.manual_seed(0)
-    layer = lp.LocalityLinear(9, 6, cost=lp.cost.Linear().within(2))
-    x = torch.randn(8, 9)
-    expected = torch.autograd.grad(plainly(layer, x).tanh().square().mean(), inputs(layer))
-    assert_close(tuple(gradients), expected)
+    net = small_net()
+    descend(net, torch.randn(8, 9, generator=torch.Generator().manual_seed(1)))
+    for weights in found.values():
+        assert_close(weights, {k: p.detach() for k, p in net.named_parameters()})
+    assert not torch.equal(found["whole"]["0.weight"], small_net()[0].weight)
 
 
 # --- copies, types and devices ---------------------------------------------------------------------------------------
