@@ -1,9 +1,4 @@
-"""What a layer's activations look like on its sheet: (activations, geometry) → numbers, and their statistics.
-
-Everything here takes arrays (numpy, torch, or nested lists) and geometries, never models, so that a control
-network is measured exactly as the local one is. All arithmetic is float64 on the CPU. What is undefined is
-NaN in an array and None alone. :func:`paired_t_test` and :func:`morans_i` need scipy.
-"""
+"""What a layer's activations look like on its sheet: (activations, geometry) → numbers. Moran's I needs scipy."""
 
 from __future__ import annotations
 
@@ -17,9 +12,9 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import count, positive, wrong
+from locality_prior.analysis._given import Floats, array, floats, own_distances, responses, units
 from locality_prior.geometry import Geometry
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _Spread = Callable[[Floats, Integers], Floats]
 
@@ -59,7 +54,7 @@ def spatial_variance(activations: Any, geometry: Geometry) -> Any:
     Raises:
         ValueError: activations that are not (images, units), or not of the geometry's number of units.
     """
-    a = _responses(activations, geometry)
+    a = responses(activations, geometry)
     spread = _squared_deviation(geometry) if geometry.euclidean else _squared_distance(geometry)
     variance = np.full(len(a), np.nan)
     for start in range(0, len(a), _ROWS):
@@ -96,7 +91,7 @@ def _squared_deviation(geometry: Geometry) -> _Spread:
 
 def _squared_distance(geometry: Geometry) -> _Spread:
     """(w, peak) → (Σw)² ½ Σ p_i p_j d_ij²; NaN where two active units have no finite distance."""
-    d = _own_distances(geometry)
+    d = own_distances(geometry)
     apart = np.isinf(d).astype(np.float64) if np.isinf(d).any() else None
     squared = np.square(np.where(np.isinf(d), 0, d))
 
@@ -108,59 +103,6 @@ def _squared_distance(geometry: Geometry) -> _Spread:
         return total
 
     return spread
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """A paired t-test; ``t`` and ``p`` are None where undefined.
-
-    Args:
-        t: mean difference over its standard error, n − 1 degrees of freedom.
-        p: two-sided.
-        n: pairs compared.
-        mean_difference: mean of treatment − control; None without a pair.
-        dropped: pairs left out because a side was NaN or infinite.
-    """
-
-    t: float | None
-    p: float | None
-    n: int
-    mean_difference: float | None
-    dropped: int
-
-
-def paired_t_test(treatment: Any, control: Any) -> PairedTest:
-    """Student's paired t-test on δ = treatment − control: t = mean(δ) / (sd(δ) / √n), df = n − 1, two-sided.
-
-    What is paired decides what is concluded. Over the images of one pair of networks the test is
-    pseudo-replication: all images share the two networks, so n images say that *these two* networks differ,
-    which any two seeds do, and p shrinks with every image added. A claim about a kind of network takes one
-    number for each network, paired over seeds.
-
-    Args:
-        treatment, control: (pairs,) each. A pair with a NaN or an infinity is dropped from both sides and
-            counted.
-
-    Returns:
-        The test; t and p are None for fewer than two pairs, and for differences all equal to rounding.
-
-    Raises:
-        ValueError: arrays that are not one-dimensional, or not of one length.
-    """
-    a, b = _floats("treatment", treatment, "pairs"), _floats("control", control, "pairs")
-    if len(a) != len(b):
-        raise wrong("control", f"{len(b)} values", f"{len(a)}, as many as treatment")
-    fit = np.isfinite(a) & np.isfinite(b)
-    a, b = a[fit], b[fit]
-    n, dropped = len(a), int((~fit).sum())
-    delta = a - b
-    mean = float(delta.mean()) if n else None
-    if mean is None or n < 2 or np.ptp(delta) <= 4 * np.finfo(float).eps * max(abs(a).max(), abs(b).max()):
-        return PairedTest(None, None, n, mean, dropped)
-    from scipy import stats
-
-    t = mean / float(delta.std(ddof=1) / np.sqrt(n))
-    return PairedTest(t, float(2 * stats.t.sf(abs(t), n - 1)), n, mean, dropped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +146,7 @@ def response_correlation(activations: Any, geometry: Geometry, bins: Any = None)
         ValueError: activations that are not (images, units) or not of the geometry's number of units, fewer
             than two images, or edges that do not increase.
     """
-    a = _responses(activations, geometry)
+    a = responses(activations, geometry)
     if len(a) < 2:
         raise wrong("activations", f"{len(a)} images", "at least 2, to correlate over")
     edges = None if bins is None else _edges(bins)
@@ -215,7 +157,7 @@ def response_correlation(activations: Any, geometry: Geometry, bins: Any = None)
     z -= z.mean(axis=0)
     z /= np.sqrt(np.square(z).sum(axis=0))
 
-    d = _own_distances(geometry)[np.ix_(live, live)]
+    d = own_distances(geometry)[np.ix_(live, live)]
     d = (d + d.T) / 2
     wanted = np.isfinite(d) & np.tri(len(d), dtype=bool).T
     np.fill_diagonal(wanted, False)
@@ -238,7 +180,7 @@ def response_correlation(activations: Any, geometry: Geometry, bins: Any = None)
 
 
 def _edges(bins: Any) -> Floats:
-    edges = _floats("bins", bins, "edges")
+    edges = floats("bins", bins, "edges")
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise wrong("bins", edges.tolist(), "two or more increasing edges")
     return edges
@@ -296,14 +238,14 @@ def morans_i(
         ValueError: values that are not (units,) or not as many as the geometry's units, or a number out of
             range.
     """
-    v = _floats("values", values, "units")
-    n = _units("values", len(v), geometry)
+    v = floats("values", values, "units")
+    n = units("values", len(v), geometry)
     permutations = count("permutations", permutations)
     rng = np.random.default_rng(count("seed", seed, 0))
     radius = 1.5 * geometry.neighbour_distance if radius is None else positive("radius", radius)
     expected = -1 / (n - 1) if n > 1 else None
 
-    d = _own_distances(geometry)
+    d = own_distances(geometry)
     near = (d > 0) & (d <= radius * (1 + 1e-9))
     neighbours = near.sum(axis=1)
     if not np.isfinite(v).all() or np.ptp(v) == 0 or not neighbours.any():
@@ -342,8 +284,8 @@ def class_means(activations: Any, labels: Any, classes: int | None = None) -> Fl
     Raises:
         ValueError: sizes that do not fit, or labels that are not whole numbers from 0 to classes − 1.
     """
-    a = _floats("activations", activations, "images", "units")
-    label = _array("labels", labels)
+    a = floats("activations", activations, "images", "units")
+    label = array("labels", labels)
     if label.shape != (len(a),) or label.dtype.kind not in "iu":
         raise wrong("labels", f"{label.dtype} {label.shape}", f"whole numbers of shape ({len(a)},)")
     if classes is None:
@@ -358,45 +300,3 @@ def class_means(activations: Any, labels: Any, classes: int | None = None) -> Fl
         for k in np.unique(label):
             means[k] = a[label == k].mean(axis=0)
     return means
-
-
-def _array(name: str, values: Any) -> npt.NDArray[Any]:
-    """``values`` as an array on the CPU, of its own numbers."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        if values.is_floating_point():
-            values = values.double()  # numpy has no bfloat16
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise wrong(name, type(values).__name__, "an array of numbers") from None
-
-
-def _floats(name: str, values: Any, *axes: str) -> Floats:
-    """``values`` as float64, one axis for each of the names in ``axes``."""
-    a = _array(name, values)
-    if a.dtype.kind not in "biuf" or a.ndim != len(axes):
-        raise wrong(name, f"{a.dtype} {a.shape}", f"numbers of shape ({', '.join(axes)})")
-    return a.astype(np.float64, copy=False)
-
-
-def _units(name: str, given: int, geometry: Geometry) -> int:
-    if given != len(geometry):
-        raise wrong(name, f"{given} units", f"the {len(geometry)} units of {geometry!r}")
-    return given
-
-
-def _responses(activations: Any, geometry: Geometry) -> Floats:
-    """Activations (images, units) of the geometry's units."""
-    a = _floats("activations", activations, "images", "units")
-    _units("activations", a.shape[1], geometry)
-    return a
-
-
-def _own_distances(geometry: Geometry) -> Floats:
-    """Distances (units, units) of a geometry's units from each other, each 0 from itself."""
-    d: Floats = geometry.distances().detach().numpy().copy()
-    if d.shape[0] != d.shape[1]:
-        raise wrong("geometry", repr(geometry), "distances among its own units")
-    np.fill_diagonal(d, 0)
-    return d

@@ -1,0 +1,19 @@
+"""What a layer's activations look like on its sheet, as numbers, and statistics that compare networks.
+
+Everything here takes arrays (numpy, torch, or nested lists) and geometries, never models, so that a control
+network is measured exactly as the local one is. All arithmetic is float64 on the CPU. What is undefined is
+NaN in an array and None alone.
+"""
+
+from locality_prior.analysis.maps import Moran as Moran
+from locality_prior.analysis.maps import ResponseCorrelation as ResponseCorrelation
+from locality_prior.analysis.maps import class_means as class_means
+from locality_prior.analysis.maps import morans_i as morans_i
+from locality_prior.analysis.maps import response_correlation as response_correlation
+from locality_prior.analysis.maps import spatial_variance as spatial_variance
+from locality_prior.analysis.statistics import PairedComparison as PairedComparison
+from locality_prior.analysis.statistics import PairedTest as PairedTest
+from locality_prior.analysis.statistics import holm as holm
+from locality_prior.analysis.statistics import paired_comparison as paired_comparison
+from locality_prior.analysis.statistics import paired_t_test as paired_t_test
+from locality_prior.analysis.statistics import seeds_needed as seeds_needed
