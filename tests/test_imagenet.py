@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import html
+import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,9 +137,11 @@ def test_tests_are_cut_from_the_middle_and_kept_from_all_over(root: Path, monkey
     pixels = torch.from_numpy(np.asarray(scaled).copy()).permute(2, 0, 1).float() / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     assert_close(batch.images[0], (pixels - mean[:, None, None]) / std[:, None, None])
-    monkeypatch.setattr("locality_prior.experiments.folders.KEPT", 6)
-    kept = [k for b in folders.kept() for k in b.labels.tolist()]
-    assert kept == [0, 0, 1, 1, 2, 2]
+    whole = [k for k in range(CLASSES) for _ in range(TEST)]
+    for kept, each, labels in ((6, 2, [0, 0, 1, 1, 2, 2]), (6, 3, [0, 0, 0, 2, 2, 2]), (99, 25, whole)):
+        monkeypatch.setattr("locality_prior.experiments.folders.KEPT", kept)
+        monkeypatch.setattr("locality_prior.experiments.folders.EACH", each)
+        assert [k for b in folders.kept() for k in b.labels.tolist()] == labels
 
 
 @pytest.fixture
@@ -361,9 +365,115 @@ def test_a_disk_that_fills_leaves_the_last_state(straight: Path, root: Path, tmp
     assert_same(tmp_path / "run", straight)
 
 
+def recipe(**differs: Any) -> Run:
+    return dataclasses.replace(RUN, recipe=dataclasses.replace(QUICK, **differs))
+
+
+SLURM = {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("run", "machine", "environment", "said"),
+    [
+        (
+            RUN,
+            Machine(),
+            {"WORLD_SIZE": "2"},
+            "devices: got 1 over all nodes, expected the 2 processes",
+        ),
+        (RUN, Machine(), SLURM, "devices: got 1 over all nodes, expected the 4"),
+        (
+            recipe(precision="16-mixed"),
+            Machine(),
+            {},
+            "precision: got 16-mixed, expected bf16-mixed, which is what",
+        ),
+        (RUN, Machine(strategy="fsdp"), {}, "accelerator: got 'cpu', 1 devices, fsdp"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:You passed `Fabric.*16-mixed:UserWarning")
+def test_a_machine_that_is_not_as_asked_is_named(
+    run: Run, machine: Machine, environment: dict[str, str], said: str, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Rather than training something else, or as often as there are processes."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(run, tmp_path / "run", str(root), machine)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_image_is_no_training_set_and_none_no_test(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "photographs", 1, 1)
+    for part, extra in itertools.product(("train", "val"), ("class1", "class2")):
+        shutil.rmtree(root / part / extra)
+    with pytest.raises(ValueError, match="batch_size: got 8 over 1 devices, of 1 images, expected at least two images"):
+        train(RUN, tmp_path / "run", str(root))
+    other = write_folders(tmp_path / "others", 2, 1)
+    for path in (other / "val").rglob("*.jpeg"):
+        path.write_text("no photograph")
+    with pytest.raises(ValueError, match="data-root: got no test image that can be read"):
+        train(RUN, tmp_path / "other", str(other), Machine(skip_broken=True))
+
+
+def stop_at(steps: int) -> Any:
+    left = iter(range(steps - 1))
+
+    def tick(epoch: int, share: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return tick
+
+
+def test_other_data_than_a_run_was_begun_with_are_named(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, tmp_path / "run", str(root), Machine(save_every=0.0), stop_at(4))
+    other = write_folders(tmp_path / "fewer", 4, 4)
+    said = r"data-root: got 3 classes, 12 \+ 12 images, expected what .* was begun with, 3 classes, 36 \+ 18 images"
+    with pytest.raises(ValueError, match=said):
+        train(RUN, tmp_path / "run", str(other))
+
+
+def test_a_run_may_go_on_where_its_own_files_fill_the_disk(
+    straight: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, tmp_path / "run", str(root), Machine(save_every=0.0), stop_at(4))
+    usage = namedtuple("usage", "total used free")
+    size = sum(p.numel() * 4 for p in models.network(RUN, CLASSES).parameters())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(0, 0, round(3.2 * size)))
+    train(RUN, tmp_path / "run", str(root))
+    assert_same(tmp_path / "run", straight)
+
+
+def test_two_commands_do_not_write_to_one_directory(root: Path, tmp_path: Path) -> None:
+    def meanwhile(epoch: int, share: float) -> None:
+        if (epoch, share) == (1, 1.0):
+            with pytest.raises(ValueError, match=r"out: got .*, which another process is writing to"):
+                train(RUN, tmp_path / "run", str(root))
+
+    train(RUN, tmp_path / "run", str(root), tick=meanwhile)
+    assert not [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_a_run_begun_before_files_were_counted_can_be_finished(straight: Path, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, tmp_path / "run", str(root), tick=stop_at(7))
+    path = tmp_path / "run" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["sizes"], state["part"]
+    for row in state["history"]:
+        del row["skipped"]
+    torch.save(state, path)
+    train(RUN, tmp_path / "run", str(root))
+    assert_same(tmp_path / "run", straight)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
 def test_mixed_precision(precision: Any, root: Path, tmp_path: Path) -> None:
-    train(dataclasses.replace(RUN, recipe=dataclasses.replace(QUICK, precision=precision)), tmp_path, str(root))
+    train(recipe(precision=precision), tmp_path, str(root))
     assert all(w.dtype in (torch.float32, torch.int64) for w in weights(tmp_path).values())
     assert float(rows(tmp_path)[-1]["train_loss"]) < 2
 
@@ -380,7 +490,8 @@ def test_a_study_to_its_report(root: Path, tmp_path: Path) -> None:
     assert "over 18 test images" in page.replace("\n", " ")
     assert tables.document(summary) is None  # whose sheets are 64×64
     assert [len(row) for row in tables.tests(summary)] == [10] * 3
-    theirs = tables.tests(summary | {"sheet": [64, 64]})[-2:]
+    assert tables.document(summary | {"sheet": [64, 64]}) is None  # and go from sheet to sheet
+    theirs = tables.tests(summary | {"sheet": [64, 64], "layer": "fc7"})[-2:]
     assert [row[:4] for row in theirs] == [
         ["local, document", "input", "−56.5", "−38.98"], ["local, document", "output", "−38.2", "−26.08"],
     ]  # fmt: skip

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from locality_prior._check import wrong
+
 
 def partial_name(path: Path) -> Path:
     """What ``path`` is called while it is written."""
@@ -29,6 +31,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """A block in which no other process of this machine is in a block of the same directory.
+
+    Raises:
+        ValueError: one is.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        yield
+        return
+    path = partial_name(directory / "lock")
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends with the process, however that ends
+        except BlockingIOError:
+            raise wrong("out", f"{directory}, which another process is writing to", "one of its own") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -24,10 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; the same command goes on, training from the last epoch", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; the same command goes on, from the last state kept", file=sys.stderr)
         return 130
     except BrokenExecutor:
-        said = "a network's process was ended from outside; the same command goes on from its last epoch"
+        said = "a network's process was ended from outside; the same command goes on from its last state"
         print(f"{PROGRAM}: error: {said}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -200,7 +200,7 @@ def _define_train(parser: Any) -> None:
 
 
 def _train(options: Namespace) -> None:
-    """Train one network into a run directory. An interrupted run goes on from its last finished epoch."""
+    """Train one network into a run directory. An interrupted run goes on from its last state."""
     import torch
     from jsonargparse import Namespace
     from rich.progress import Progress

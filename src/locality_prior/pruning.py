@@ -176,8 +176,8 @@ class _Wires:
         pairs = rows * rule.shape[1] + wires.sources
         on_wires = pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
         raw = layer.weight.flatten()[on_wires]
-        strength = layer.effective_weight.flatten()[on_wires].double().abs().cpu()
-        charged = raw.double().abs().cpu()
+        strength = layer.effective_weight.flatten()[on_wires].cpu().double().abs()
+        charged = raw.cpu().double().abs()
         if rule.row_scale is not None:
             charged = charged * rule.row_scale[rows]
         return _Wires(pairs, raw, strength, rule.wire_lengths(torch.float64, cpu), charged)

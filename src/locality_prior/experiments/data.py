@@ -53,6 +53,10 @@ class Data(Protocol):
     def classes(self) -> int:
         """How many classes."""
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many classes, training images and test images: by which a data set is known again."""
+
     def steps(self, batch_size: int, world: int) -> int:
         """Batches in an epoch."""
 
@@ -63,7 +67,7 @@ class Data(Protocol):
         """The test images, each once over all processes."""
 
     def kept(self) -> Iterator[Batch]:
-        """The first thousand test images, or as many from all over a test set that is sorted by class."""
+        """A thousand test images: the first, or, of a set sorted by class, as many of each of some classes."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Images:
     @property
     def classes(self) -> int:
         return 10
+
+    @property
+    def sizes(self) -> list[int]:
+        return [self.classes, len(self.train_labels), len(self.test_labels)]
 
     def batch(self, images: Tensor) -> Tensor:
         """uint8 images as normalised float32, channels last."""

@@ -21,6 +21,9 @@ from locality_prior.experiments.models import Network, network
 from locality_prior.geometry import Channels
 from locality_prior.pruning import By, sparsify
 
+#: Images whose activations are on the device at once while wires are cut.
+AT_ONCE = 10_000
+
 
 def finish(device: torch.device, run: Run, directory: Path, data: Data, state: dict[str, Any]) -> None:
     """Make a finished run's files in ``directory`` from its ``state`` alone."""
@@ -61,12 +64,13 @@ def _keep_pruning(net: Network, device: torch.device, data: Data, path: Path) ->
     inputs, labels = [], []
     for batch in data.test(Shard()):
         if len(batch.labels):
-            inputs.append(net.before(batch.images.to(device)))
-            labels.append(batch.labels.to(device))
-    before, classes = torch.cat(inputs), torch.cat(labels)
+            inputs.append(net.before(batch.images.to(device)).cpu())
+            labels.append(batch.labels)
+    before, classes = torch.split(torch.cat(inputs), AT_ONCE), torch.cat(labels)
 
     def accuracy(net: Network) -> float:
-        return 100 * float((net.head(net.after(before)).argmax(1) == classes).double().mean())
+        said = torch.cat([net.head(net.after(part.to(device))).argmax(1).cpu() for part in before])
+        return 100 * float((said == classes).double().mean())
 
     rows: list[dict[str, Any]] = []
     for by in get_args(By):

@@ -19,6 +19,8 @@ from torchvision.transforms import v2
 from locality_prior._check import wrong
 from locality_prior.experiments.data import KEPT, Batch, Shard, cut, draw, shuffled
 
+#: Photographs that are kept of each class, at least, where there are too many classes to keep some of all.
+EACH = 25
 #: Photographs in one batch of evaluation, over all processes.
 EVALUATION = 256
 #: What normalises photographs: ImageNet's own, channel by channel.
@@ -62,6 +64,10 @@ class Folders:
     def classes(self) -> int:
         return len(self._train.classes)
 
+    @property
+    def sizes(self) -> list[int]:
+        return [self.classes, len(self._train), len(self._test)]
+
     def steps(self, batch_size: int, world: int) -> int:
         return len(cut(torch.arange(len(self._train)), batch_size, world))
 
@@ -74,8 +80,10 @@ class Folders:
         return self._each_once(torch.arange(len(self._test)), shard)
 
     def kept(self) -> Iterator[Batch]:
-        n = len(self._test)
-        return self._each_once(torch.linspace(0, n - 1, min(n, KEPT), dtype=torch.float64).round().long(), Shard())
+        labels = torch.tensor([label for _, label in self._test.files])
+        chosen = _spread(self.classes, KEPT // EACH)
+        parts = [(labels == k).nonzero()[:, 0] for k in chosen.tolist()]
+        return self._each_once(torch.cat([part[_spread(len(part), KEPT // len(chosen))] for part in parts]), Shard())
 
     def _each_once(self, numbers: Tensor, shard: Shard) -> Iterator[Batch]:
         return self._read(self._test, _Keys(torch.split(numbers, EVALUATION), shard, lambda i: 0))
@@ -94,6 +102,11 @@ class Folders:
             if broken and not self.skip_broken:
                 raise wrong("data-root", f"{broken[0]}, which cannot be read", "photographs, or --skip-broken")
             yield Batch(_normalised(pixels), labels, len(batch), tuple(broken))
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """Numbers below ``n``, at most so many, from all over them."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class _Photographs(Dataset[Item]):
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # of odd but readable metadata
                 photograph = opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged file makes of a reader
             return f"{path} ({' '.join(str(error).split())})"
         before = torch.get_rng_state()
         torch.default_generator.manual_seed(seed)

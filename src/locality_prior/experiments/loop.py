@@ -133,6 +133,7 @@ class Loop:
             "epoch": len(self.history),
             "history": self.history,
             "part": part,
+            "sizes": self.data.sizes,
             "model": self.model,
             "optimizer": self.optimizer,
         }
@@ -146,8 +147,10 @@ class Loop:
 def evaluate(fabric: Fabric, model: Any, data: Data) -> dict[str, float]:
     """Mean test cross-entropy, accuracy in percent (the five likeliest too, where there are many), files not read."""
     model.eval()
-    sums = torch.zeros(5, dtype=torch.float64)
+    sums, x = torch.zeros(5, dtype=torch.float64), None
     for batch in data.test(machines.shard(fabric)):
+        if not len(batch.labels) and x is not None:
+            model(x)  # where parameters are in parts, all processes must ask for them together
         if len(batch.labels):
             x, y = fabric.to_device((batch.images, batch.labels))
             logits = model(x)
@@ -156,6 +159,8 @@ def evaluate(fabric: Fabric, model: Any, data: Data) -> dict[str, float]:
             sums += torch.tensor([loss, int(first[:, 0].sum()), int(first.sum()), len(y), 0])
         sums[4] += len(batch.broken)
     loss, top1, top5, n, skipped = _summed(fabric, sums).tolist()
+    if not n:
+        raise wrong("data-root", "no test image that can be read", "one or more")
     five = {"top5_accuracy": 100 * top5 / n} if data.classes > 10 else {}
     return {"test_loss": loss / n, "accuracy": 100 * top1 / n, **five, "skipped": int(skipped)}
 

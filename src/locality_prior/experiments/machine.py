@@ -13,6 +13,7 @@ import torch
 from locality_prior._check import wrong
 from locality_prior.experiments.config import Precision
 from locality_prior.experiments.data import Shard
+from locality_prior.layers import LocalityLinear
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,20 +55,36 @@ def fabric(machine: Machine, precision: Precision) -> Fabric:
 
     try:
         if os.environ.get("LT_CLI_USED"):  # fabric run: its flags are read from the environment
-            return Fabric()
-        devices: Any = int(machine.devices) if machine.devices.isdigit() else machine.devices
-        made = Fabric(
-            accelerator=machine.accelerator,
-            devices=devices,
-            num_nodes=machine.nodes,
-            strategy=_strategy(machine),
-            precision=precision,
-        )
-        made.launch()
+            made = Fabric()
+        else:
+            devices: Any = int(machine.devices) if machine.devices.isdigit() else machine.devices
+            made = Fabric(
+                accelerator=machine.accelerator,
+                devices=devices,
+                num_nodes=machine.nodes,
+                strategy=_strategy(machine),
+                precision=precision,
+            )
+            made.launch()
     except (RuntimeError, ValueError, TypeError) as error:
         given = f"{machine.accelerator!r}, {machine.devices} devices, {machine.strategy} ({error})"
         raise wrong("accelerator", given, "what this machine has, such as cpu") from None
+    _check(made, precision)
     return made
+
+
+def _check(made: Fabric, precision: Precision) -> None:
+    """Raise where Fabric made something else of what was asked for."""
+    environment = os.environ
+    steps = "SLURM_NTASKS" if "SLURM_STEP_ID" in environment else ""
+    started = int(environment.get("WORLD_SIZE") or environment.get(steps) or made.world_size)
+    if made.world_size != started:
+        raise wrong("devices", f"{made.world_size} over all nodes", f"the {started} processes that were started")
+    found = made.strategy.precision.precision
+    if found != precision:
+        raise wrong("precision", precision, f"{found}, which is what {made.device.type}, or fabric run, has")
+    if sharded(made) and environment.get("LT_CLI_USED"):
+        raise wrong("strategy", "fsdp by fabric run", "torchrun, srun or the command itself to start it")
 
 
 def _strategy(machine: Machine) -> Any:
@@ -76,8 +93,13 @@ def _strategy(machine: Machine) -> Any:
     from lightning_fabric.strategies import DDPStrategy, FSDPStrategy
 
     if machine.strategy == "fsdp":
-        # one file that any number of devices reads
-        return FSDPStrategy(state_dict_type="full", use_orig_params=True, timeout=PATIENCE)
+        # large layers one by one; one file that any number of devices reads
+        return FSDPStrategy(
+            auto_wrap_policy={LocalityLinear, torch.nn.Linear},
+            state_dict_type="full",
+            use_orig_params=True,
+            timeout=PATIENCE,
+        )
     return DDPStrategy(timeout=PATIENCE)
 
 

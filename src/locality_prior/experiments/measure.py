@@ -64,8 +64,8 @@ class Measured:
     @property
     def shown(self) -> list[int]:
         """The classes to show: all, or ten from all over them."""
-        classes = int(self.labels.max()) + 1
-        return sorted({round(k) for k in np.linspace(0, classes - 1, min(classes, SHOWN))})
+        there = np.unique(self.labels)
+        return [int(there[round(k)]) for k in np.linspace(0, len(there) - 1, min(len(there), SHOWN))]
 
     def variance(self, side: str) -> Floats:
         """Spatial variance of each image's map, (images,), NaN where undefined."""
@@ -177,6 +177,7 @@ def analyse_study(directory: Path) -> dict[str, Any]:
         "experiment": study.experiment,
         "recipe": study.recipe.optimizer,
         "sheet": list(study.sheet),
+        "layer": None if study.alexnet is None else study.alexnet.layer,
         "seeds": list(study.seeds),
         "conditions": {
             name: {"cost": cost, **_condition([numbers[name, seed] for seed in study.seeds])}

@@ -132,7 +132,7 @@ def _leave_interrupts() -> None:
 
 
 def _stop(executor: ProcessPoolExecutor) -> None:
-    """End an executor's processes, at work or not: every run can be taken up again from its last epoch."""
+    """End an executor's processes, at work or not: every run can be taken up again from its last state."""
     executor.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
         child.kill()

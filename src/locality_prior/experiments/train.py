@@ -10,7 +10,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from locality_prior._check import wrong
-from locality_prior._files import write_text
+from locality_prior._files import alone_in, partial_name, write_text
 from locality_prior.experiments import data as datasets
 from locality_prior.experiments import machine as machines
 from locality_prior.experiments.config import (
     LOGS,
     METRICS,
+    MODEL,
     PROGRESS,
     STATE,
     Recipe,
@@ -32,10 +33,11 @@ from locality_prior.experiments.config import (
     claim_run,
     run_from,
 )
+from locality_prior.experiments.data import Data
 from locality_prior.experiments.finish import finish, whole, write_table
 from locality_prior.experiments.loop import Loop, Tick, diverged
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.models import network
+from locality_prior.experiments.models import Network, network
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,14 +75,38 @@ def train(
     crop = run.alexnet.crop if run.alexnet else 0
     data = datasets.load(run.data, data_root, crop, machine.workers, machine.skip_broken)
 
+    if state and state.get("sizes", data.sizes) != data.sizes:
+        had, has = (f"{k} classes, {n:,} + {m:,} images" for k, n, m in (state["sizes"], data.sizes))
+        raise wrong("data-root", has, f"what {directory} was begun with, {had}")
     net = network(run, data.classes)
     _check_room(directory, net, recipe)
     fabric = machines.fabric(machine, recipe.precision)
+    if not data.steps(recipe.batch_size, fabric.world_size):
+        given = f"{recipe.batch_size} over {fabric.world_size} devices, of {data.sizes[1]} images"
+        raise wrong("batch_size", given, "at least two images for each device")
     if machines.sharded(fabric) and recipe.l1:
         raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
-    if fabric.is_global_zero:
-        claim_run(directory, run)
-    fabric.barrier()
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            claim_run(directory, run)
+            stack.enter_context(alone_in(directory))
+        fabric.barrier()
+        _go_on(run, directory, state, data, net, fabric, machine, tick)
+    return bool(fabric.is_global_zero)
+
+
+def _go_on(
+    run: Run,
+    directory: Path,
+    state: dict[str, Any] | None,
+    data: Data,
+    net: Network,
+    fabric: Fabric,
+    machine: Machine,
+    tick: Tick | None,
+) -> None:
+    """Train from ``state`` to the end."""
+    recipe = run.recipe
     if machine.sync_batchnorm and fabric.world_size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # its parts, in place
     history: list[dict[str, float]] = []
@@ -115,7 +141,6 @@ def train(
         ended = _read_state(directory / STATE, run)
         assert ended is not None
         finish(fabric.device, run, directory, data, ended)
-    return bool(fabric.is_global_zero)
 
 
 def job(run: Run, directory: str, data_root: str | None, machine: Machine = Machine()) -> None:  # noqa: B008  # frozen
@@ -138,7 +163,9 @@ def job(run: Run, directory: str, data_root: str | None, machine: Machine = Mach
 def _check_room(directory: Path, net: nn.Module, recipe: Recipe) -> None:
     """Raise where a run's files, and a second state beside the first, would not fit on the disk."""
     size = sum(p.numel() * p.element_size() for p in net.parameters())
-    need, free = (2 * COPIES[recipe.optimizer] + 1) * size, shutil.disk_usage(_there(directory)).free
+    held = [directory / STATE, partial_name(directory / STATE), directory / MODEL]
+    there = sum(path.stat().st_size for path in held if path.exists())
+    need, free = (2 * COPIES[recipe.optimizer] + 1) * size - there, shutil.disk_usage(_there(directory)).free
     if free < need:
         raise wrong("out", f"{directory} with {free / 2**20:.0f} MiB free", f"{need / 2**20:.0f} MiB for this run")
 
@@ -161,6 +188,8 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
         found, history = state["config"], state["history"]
         ok = state["epoch"] == len(history) <= run.recipe.epochs and {"model", "optimizer"} <= state.keys()
         ok = ok and all(one["epoch"] == k for k, one in enumerate(history, 1))
+        for one in history:
+            one.setdefault("skipped", 0)  # which a run begun by an earlier version did not count
     except Exception as error:  # whatever a damaged file makes of a reader
         raise _corrupt(path, error) from None
     if not ok or run_from(found) != run:

@@ -148,8 +148,9 @@ def _images(run: Measured) -> str:
 
 
 def _some(run: Measured) -> str:
-    classes = int(run.labels.max()) + 1
-    return "" if len(run.shown) == classes else f"; {len(run.shown)} of {classes} classes"
+    there, each = np.unique(run.labels, return_counts=True)
+    some = f"; {len(run.shown)} of {len(there)} classes, {each.min()} images or more each"
+    return "" if len(run.shown) == len(there) else some
 
 
 def _variance(study: Study, kept: Runs) -> Picture:

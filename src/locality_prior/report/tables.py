@@ -17,6 +17,7 @@ CUT_FIRST = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
 DOCUMENT: dict[str, dict[str, Any]] = {
     "mnist": {
         "sheet": [7, 7],
+        "layer": None,
         "conditions": {
             "control": {"accuracy": 98.1, "loss": 0.101, "variance": {"output": 8.667}},
             "local": {"accuracy": 97.9, "loss": 0.122, "variance": {"output": 8.458}},
@@ -25,6 +26,7 @@ DOCUMENT: dict[str, dict[str, Any]] = {
     },
     "imagenet": {
         "sheet": [64, 64],
+        "layer": "fc7",
         "conditions": {
             "control": {"variance": {"input": 687.4, "output": 691.6}},
             "local": {"variance": {"input": 630.9, "output": 653.4}},
@@ -37,7 +39,8 @@ DOCUMENT: dict[str, dict[str, Any]] = {
 def document(summary: dict[str, Any]) -> dict[str, Any] | None:
     """What the source document reports for this experiment, if it has it."""
     theirs = DOCUMENT.get(summary["experiment"])
-    return theirs if theirs and theirs["sheet"] == summary.get("sheet", [7, 7]) else None
+    alike = theirs and theirs["sheet"] == summary.get("sheet", [7, 7]) and theirs["layer"] == summary.get("layer")
+    return theirs if alike else None
 
 
 def title(condition: str) -> str:
@@ -47,7 +50,7 @@ def title(condition: str) -> str:
 
 def results(summary: dict[str, Any]) -> Rows:
     """A header and a row for each condition, with the document's own beneath."""
-    five = any(one["top5_accuracy"] is not None for one in summary["conditions"].values())
+    five = any(one.get("top5_accuracy") is not None for one in summary["conditions"].values())
     header = ["", "accuracy %", *(["top-5 %"] if five else []), "loss", "variance in", "variance out", "wire length"]
     header += ["corr. out", "Moran's I out"]
     rows = [header]
