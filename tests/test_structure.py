@@ -15,7 +15,8 @@ HOME = Path(lp.__file__).parent
 
 #: A room imports only from the rooms above it. ``__init__`` opens the core's door, so what comes after may use it.
 ROOMS = [
-    {"_check", "_compiled", "_files", "_memory", "_timing"},
+    {"_check", "_compiled", "_memory", "_timing"},
+    {"_files"},
     {"geometry"},
     {"cost"},
     {"prior"},
