@@ -98,7 +98,7 @@ def test_seeds_needed_are_statsmodels(effect: float, power: float) -> None:
 def test_under_the_null_seeds_reject_at_their_level_and_images_far_above_it() -> None:
     """Networks of two kinds that do not differ; each network has a level of its own, which all its images share."""
     rng = np.random.default_rng(0)
-    studies, seeds, images = 1000, 6, 200
+    studies, seeds, images = 500, 6, 200
     over_seeds = over_images = flips = 0
     for _ in range(studies):
         networks = rng.normal(size=(2, seeds, 1))
@@ -108,6 +108,6 @@ def test_under_the_null_seeds_reject_at_their_level_and_images_far_above_it() ->
         over_seeds += found.p < 0.05  # type: ignore[operator]
         flips += found.p_permutation < 0.05  # type: ignore[operator]
         over_images += paired_t_test(maps[0, 0], maps[1, 0]).p < 0.05  # type: ignore[operator]
-    assert 0.03 < over_seeds / studies < 0.07
-    assert flips / studies < 0.07
+    assert 0.03 < over_seeds / studies < 0.075
+    assert flips / studies < 0.075
     assert over_images / studies > 0.8
