@@ -348,7 +348,7 @@ def test_torchs_encoder_takes_no_fast_path_around_it(key: str) -> None:
         assert_close(folded(x), plain[0], rtol=1e-4, atol=1e-5)
 
 
-# What a sceptical reader found
+# Hazards
 
 
 def reads(tail: Callable[[Tensor], Tensor]) -> nn.Module:
