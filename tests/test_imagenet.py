@@ -234,6 +234,14 @@ def test_control_and_local_start_from_the_same_weights() -> None:
     assert abs(float(nets[1].locality.weight.detach().std()) * (3 * 16) ** 0.5 - 1) < 0.2
 
 
+def test_so_does_one_that_computes_wire_by_wire() -> None:
+    run = dataclasses.replace(RUN, sheet=(32, 32), alexnet=AlexNet(crop=36, width=0.02))
+    control, local = (models.network(dataclasses.replace(run, cost=cost), 3) for cost in ("flat", "linear@4"))
+    pattern = local.locality.pattern
+    assert pattern is not None
+    assert torch.equal(local.locality.weight, pattern.gather(control.locality.weight))
+
+
 def test_recipes_are_the_documents() -> None:
     recipe, sheet, size = standard("imagenet", "rmsprop")
     assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("rmsprop", 0.1, 0.9, 1e-4)

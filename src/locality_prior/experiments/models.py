@@ -116,8 +116,9 @@ class AlexNet(Network):
         self.features, self.avgpool, self.classifier = plain.features, plain.avgpool, plain.classifier
         source: Geometry = places if layer == "fc6" else sheet
         plan(self, {f"classifier.{self.at}": (source, sheet)}, cost=cost, norm=True).apply()
-        # W as nn.Linear draws it, and not V: the same W under every cost
-        self.locality.reset_parameters()
+        # W as nn.Linear draws it, and not V: the same W under every cost, whatever of it is on wires
+        local = self.locality
+        local.load_state_dict(nn.Linear(local.in_features, local.out_features).state_dict())
 
     @property
     def locality(self) -> LocalityLinear:  # type: ignore[override]
