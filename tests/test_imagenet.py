@@ -254,6 +254,16 @@ def test_recipes_are_the_documents() -> None:
 # Training
 
 
+def stop_at(steps: int) -> Any:
+    left = iter(range(steps - 1))
+
+    def tick(epoch: int, share: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return tick
+
+
 def test_a_run_leaves_what_it_should(straight: Path) -> None:
     names = {p.name for p in straight.iterdir()}
     assert names == {
@@ -314,14 +324,8 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(at: int, straight: Path, root
     """With a state kept at every step; then one more stop, of the resumed run."""
     every = Machine(save_every=0.0)
     for stop in (at, 3):
-        left = iter(range(stop - 1))
-
-        def tick(epoch: int, share: float, left: Any = left) -> None:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-
         try:
-            train(RUN, tmp_path / "run", str(root), every, tick)
+            train(RUN, tmp_path / "run", str(root), every, stop_at(stop))
         except KeyboardInterrupt:
             state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
             assert state["part"] is None or state["part"]["step"] > 0
@@ -423,16 +427,6 @@ def test_one_image_is_no_training_set_and_none_no_test(tmp_path: Path) -> None:
         path.write_text("no photograph")
     with pytest.raises(ValueError, match="data-root: got no test image that can be read"):
         train(RUN, tmp_path / "other", str(other), Machine(skip_broken=True))
-
-
-def stop_at(steps: int) -> Any:
-    left = iter(range(steps - 1))
-
-    def tick(epoch: int, share: float) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-
-    return tick
 
 
 def test_other_data_than_a_run_was_begun_with_are_named(root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -94,9 +94,8 @@ class Images:
         return [self.classes, len(self.train_labels), len(self.test_labels)]
 
     def batch(self, images: Tensor) -> Tensor:
-        """uint8 images as normalised float32, channels last."""
-        x = images.float().div_(255).sub_(self.mean).div_(self.std)
-        return x.contiguous(memory_format=torch.channels_last)
+        """uint8 images as the network takes them."""
+        return normalised(images, self.mean, self.std)
 
     def steps(self, batch_size: int, world: int) -> int:
         return len(cut(torch.arange(self.passes * len(self.train_labels)), batch_size, world))
@@ -114,6 +113,12 @@ class Images:
 
     def kept(self) -> Iterator[Batch]:
         yield Batch(self.batch(self.test_images[:KEPT]), self.test_labels[:KEPT], KEPT)
+
+
+def normalised(images: Tensor, mean: Any, std: Any) -> Tensor:
+    """uint8 images (n, channels, height, width) as float32 of these means and deviations, channels last."""
+    x = images.float().div_(255).sub_(mean).div_(std)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def shuffled(n: int, seed: int, epoch: int, passes: int = 1) -> Tensor:

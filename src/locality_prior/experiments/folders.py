@@ -17,14 +17,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from locality_prior._check import wrong
-from locality_prior.experiments.data import KEPT, Batch, Shard, cut, draw, shuffled
+from locality_prior.experiments.data import KEPT, Batch, Shard, cut, draw, normalised, shuffled
 
 #: Photographs that are kept of each class, at least, where there are too many classes to keep some of all.
 EACH = 25
 #: Photographs in one batch of evaluation, over all processes.
 EVALUATION = 256
 #: What normalises photographs: ImageNet's own, channel by channel.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 #: One photograph: (3, crop, crop) uint8 and its class, or the file that cannot be read.
 Item = tuple[Tensor, int] | str
@@ -101,7 +101,7 @@ class Folders:
         for (pixels, labels, broken), batch in zip(loader, keys.batches, strict=True):
             if broken and not self.skip_broken:
                 raise wrong("data-root", f"{broken[0]}, which cannot be read", "photographs, or --skip-broken")
-            yield Batch(_normalised(pixels), labels, len(batch), tuple(broken))
+            yield Batch(normalised(pixels, MEAN, STD), labels, len(batch), tuple(broken))
 
 
 def _spread(n: int, most: int) -> Tensor:
@@ -159,8 +159,3 @@ def _together(items: list[Item]) -> tuple[Tensor, Tensor, list[str]]:
     pixels = torch.stack([p for p, _ in whole]) if whole else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
     labels = torch.tensor([label for _, label in whole], dtype=torch.int64)
     return pixels, labels, [item for item in items if isinstance(item, str)]
-
-
-def _normalised(pixels: Tensor) -> Tensor:
-    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-    return pixels.float().div_(255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,27 +32,22 @@ LOOK, MOST = 50, 100.0
 Tick = Callable[[int, float], None]  # epoch under way, share of it done
 
 
+@dataclass
 class Loop:
     """Training, epoch by epoch, with what of it is kept."""
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        net: Network,
-        model: Any,
-        optimizer: Any,
-        data: Data,
-        run: Run,
-        directory: Path,
-        save_every: float,
-        tick: Tick | None,
-    ) -> None:
-        self.fabric, self.net, self.model, self.optimizer = fabric, net, model, optimizer
-        self.data, self.run, self.directory, self.tick = data, run, directory, tick
-        self.save_every, self.saved = save_every, time.monotonic()
-        self.history: list[dict[str, float]] = []
-        #: Where an epoch that was stopped in its middle stands; None between epochs.
-        self.part: dict[str, Any] | None = None
+    fabric: Fabric
+    net: Network
+    model: Any  # the network, as Fabric has set it up
+    optimizer: Any
+    data: Data
+    run: Run
+    directory: Path
+    save_every: float
+    tick: Tick | None
+    history: list[dict[str, float]]
+    part: dict[str, Any] | None  # where an epoch that was stopped in its middle stands; None between epochs
+    saved: float = field(default_factory=time.monotonic)
 
     def epoch(self, epoch: int) -> None:
         """One pass over the training images, and what it comes to on the test images."""

@@ -76,8 +76,8 @@ def fabric(machine: Machine, precision: Precision) -> Fabric:
 def _check(made: Fabric, precision: Precision) -> None:
     """Raise where Fabric made something else of what was asked for."""
     environment = os.environ
-    steps = "SLURM_NTASKS" if "SLURM_STEP_ID" in environment else ""
-    started = int(environment.get("WORLD_SIZE") or environment.get(steps) or made.world_size)
+    counts = ("WORLD_SIZE", "SLURM_NTASKS") if "SLURM_STEP_ID" in environment else ("WORLD_SIZE",)
+    started = next((int(environment[name]) for name in counts if environment.get(name)), made.world_size)
     if made.world_size != started:
         raise wrong("devices", f"{made.world_size} over all nodes", f"the {started} processes that were started")
     found = made.strategy.precision.precision

@@ -74,7 +74,6 @@ def train(
         return machines.first()
     crop = run.alexnet.crop if run.alexnet else 0
     data = datasets.load(run.data, data_root, crop, machine.workers, machine.skip_broken)
-
     if state and state.get("sizes", data.sizes) != data.sizes:
         had, has = (f"{k} classes, {n:,} + {m:,} images" for k, n, m in (state["sizes"], data.sizes))
         raise wrong("data-root", has, f"what {directory} was begun with, {had}")
@@ -127,8 +126,8 @@ def _go_on(
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise _corrupt(directory / STATE, error) from None
 
-    loop = Loop(fabric, net, model, optimizer, data, run, directory, machine.save_every, tick)
-    loop.history, loop.part = history, state.get("part") if state else None
+    part = state.get("part") if state else None
+    loop = Loop(fabric, net, model, optimizer, data, run, directory, machine.save_every, tick, history, part)
     with _logger(fabric, directory, run) as log:
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             loop.epoch(epoch)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,11 +16,11 @@ from locality_prior import cost as costs
 from locality_prior._check import positive, wrong
 from locality_prior.cost import Cost
 from locality_prior.geometry import Distances, Geometry
-from locality_prior.layers.base import Plain, Spread, own_places, same, shaken
-from locality_prior.prior import Prior, aside, resolve
+from locality_prior.layers.base import Kept, Plain, Spread, own_places, same, stacked
+from locality_prior.prior import Prior, resolve
 
 
-class PositionBias:
+class PositionBias(Kept):
     r"""What attention over a distance is charged: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
 
     With the cost 1 + d/ℓ on a line this is ALiBi (Press, Smith & Lewis 2022, arXiv 2108.12409), −(m_h/ℓ)|i − j|; where
@@ -34,31 +35,18 @@ class PositionBias:
 
     def __init__(self, positions: Geometry, cost: Cost, slopes: tuple[float, ...]) -> None:
         self.positions, self.cost, self.slopes = positions, cost, slopes
-        self._kept: Tensor | None = None
+
+    def _make(self, other: Tensor) -> Tensor:
+        charge = self.cost.cost(self.positions.distances()).detach() - 1
+        slopes = torch.tensor(self.slopes, dtype=torch.float64)
+        least = torch.finfo(other.dtype).min / 4  # so that two of them are finite
+        return (-slopes[:, None, None] * charge).clamp(min=least).to(other.device, other.dtype)
 
     def __call__(self, queries: int, keys: int, like: Tensor) -> Tensor:
         """The first rows and columns of it, in the dtype of ``like`` and on its device."""
         if max(queries, keys) > len(self.positions):
             raise wrong("query", f"{max(queries, keys)} positions", f"at most the {len(self.positions)} with places")
-        kept = self._kept
-        if kept is None or kept.dtype != like.dtype or kept.device != like.device:
-            with aside():
-                charge = self.cost.cost(self.positions.distances()).detach() - 1
-                slopes = torch.tensor(self.slopes, dtype=torch.float64)
-                least = torch.finfo(like.dtype).min / 4  # so that two of them are finite
-                kept = (-slopes[:, None, None] * charge).clamp(min=least).to(like.device, like.dtype)
-            self._kept = kept
-        return kept[:, :queries, :keys]
-
-    def shaken(self) -> Tensor | None:
-        """Change the bias, whose values before are returned."""
-        before = self._kept
-        self._kept = None if before is None else shaken(before)
-        return before
-
-    def hold(self, kept: Tensor | None) -> None:
-        """Take these values again."""
-        self._kept = kept
+        return self.like(like)[:, :queries, :keys]
 
     def merged(self, query: Tensor, key: Tensor, mask: Tensor | None, batch_first: bool) -> Tensor:
         """The caller's mask, boolean or additive, with the bias: (heads, L, S) for each of the batch."""
@@ -146,8 +134,6 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             device=device,
             dtype=dtype,
         )
-        # torch's encoder layers look at this before they take a path of their own, which would read W and not call us
-        self._qkv_same_embed_dim = False
         self.units = own_places("units", units, embed_dim)
         self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
         self.positions = positions
@@ -170,17 +156,17 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         elif slopes is not None or position_cost is not None:
             raise wrong("positions", "None", "places, for what a distance between positions costs")
 
-        def spread(features: int, times: int = 1) -> Spread:
+        def rule(features: int) -> Prior:
             source, target = resolve(features, embed_dim, self.units if features == embed_dim else None, self.units)
-            return Spread(Prior(source, target, self.cost, rescale), same if times == 1 else _thrice)
+            return Prior(source, target, self.cost, rescale)
 
-        own = spread(embed_dim)
+        own = rule(embed_dim)
         if isinstance(self._parameters["in_proj_weight"], Tensor):
-            spreads = {"in_proj_weight": Spread(own.rule, _thrice)}
+            spreads = {"in_proj_weight": Spread(own, partial(stacked, times=3))}
         else:
             sizes = {"q_proj_weight": embed_dim, "k_proj_weight": self.kdim, "v_proj_weight": self.vdim}
-            spreads = {name: spread(features) for name, features in sizes.items()}
-        self._wire(spreads | {"out_proj.weight": own})
+            spreads = {name: Spread(rule(features), same) for name, features in sizes.items()}
+        self._wire(spreads | {"out_proj.weight": Spread(own, same)})
 
     def forward(
         self,
@@ -235,9 +221,9 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         # torch asks by this whether the three projections are one matrix
         self._qkv_same_embed_dim = self._parameters.get("in_proj_weight") is not None
         super()._reset_parameters()
-        if "_spreads" in self.__dict__:
-            self._drop_unwired()
-            self._qkv_same_embed_dim = False
+        self._drop_unwired()
+        # and its encoder layers, before they take a path of their own, which would read W and not call us
+        self._qkv_same_embed_dim = False
 
     def reset_parameters(self) -> None:
         """As torch's own layer draws them, 0 where there is no wire."""
@@ -246,18 +232,14 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        with super().perturbed():
-            before = None if self._bias is None else self._bias.shaken()
-            try:
-                yield
-            finally:
-                if self._bias is not None:
-                    self._bias.hold(before)
+        bias = nullcontext() if self._bias is None else self._bias.perturbed(self.out_proj.weight)
+        with super().perturbed(), bias:
+            yield
 
     def _make_ready(self) -> None:
         super()._make_ready()
         if self._bias is not None:
-            self._bias(0, 0, self.out_proj.weight)
+            self._bias.like(self.out_proj.weight)
 
     def fold(self, dense: bool = False) -> nn.Module:
         """The plain :class:`torch.nn.MultiheadAttention` with the weights P∘W, always a copy.
@@ -293,8 +275,3 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype != torch.bool:
         raise TypeError(f"attn_mask: got {mask.dtype}, expected torch.bool or a floating-point dtype")
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
-
-
-def _thrice(matrix: Tensor) -> Tensor:
-    """A matrix (units, units) or (units, 1), for queries, keys and values."""
-    return matrix.repeat(3, 1)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
@@ -27,6 +28,11 @@ DENSE = 1 << 26
 def same(matrix: Tensor) -> Tensor:
     """A matrix (out, in) as the weight that it is."""
     return matrix
+
+
+def stacked(matrix: Tensor, times: int) -> Tensor:
+    """A matrix (out, in), or (out, 1), for each of several weights that lie below one another as one."""
+    return matrix.repeat(times, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,39 +164,52 @@ def shaken(values: Tensor) -> Tensor:
     return values * factors.to(values)
 
 
-class Spread:
-    """P of a rule in the shape of a weight, rounded from float64 to its dtype, kept on its device.
+class Kept:
+    """A tensor made in float64, rounded to the dtype of a weight and kept on its device.
 
     It is no buffer: what moves, casts or broadcasts a module's tensors cannot leave it wrong.
     """
 
-    def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
-        self.rule, self.spread = rule, spread
-        self._kept: Tensor | None = None
+    _kept: Tensor | None = None
 
-    def __call__(self, weight: Tensor) -> Tensor:
+    def _make(self, other: Tensor) -> Tensor:
+        """The tensor, in the dtype of ``other`` and on its device."""
+        raise NotImplementedError
+
+    def like(self, other: Tensor) -> Tensor:
+        """The tensor, made anew where the last one has another dtype or device."""
         kept = self._kept
-        if kept is None or kept.dtype != weight.dtype or kept.device != weight.device:
+        if kept is None or kept.dtype != other.dtype or kept.device != other.device:
             with aside():
-                kept = self.spread(self.rule.dense(weight.dtype, weight.device).detach())
+                kept = self._make(other)
             self._kept = kept
         return kept
 
-    def there(self, weight: Tensor) -> Tensor | None:
-        """Where there is a wire: 1 or 0; None where every weight has one (or what it is cannot be known: meta)."""
-        if self.rule.flat or weight.is_meta or self(weight).min() > 0:
-            return None
-        return self(weight).sign()
-
     @contextmanager
-    def perturbed(self, weight: Tensor) -> Iterator[None]:
-        """P for ``weight`` shaken, for as long as the block."""
-        before = self(weight)
+    def perturbed(self, other: Tensor) -> Iterator[None]:
+        """The tensor shaken, for as long as the block."""
+        before = self.like(other)
         self._kept = shaken(before)
         try:
             yield
         finally:
             self._kept = before
+
+
+class Spread(Kept):
+    """P of a rule in the shape of a weight."""
+
+    def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
+        self.rule, self.spread = rule, spread
+
+    def _make(self, other: Tensor) -> Tensor:
+        return self.spread(self.rule.dense(other.dtype, other.device).detach())
+
+    def there(self, weight: Tensor) -> Tensor | None:
+        """Where there is a wire: 1 or 0; None where every weight has one (or what it is cannot be known: meta)."""
+        if self.rule.flat or weight.is_meta or self.like(weight).min() > 0:
+            return None
+        return self.like(weight).sign()
 
 
 class Plain(Locality):
@@ -200,7 +219,8 @@ class Plain(Locality):
     no wire W is 0, stays 0 and gets no gradient.
     """
 
-    _spreads: dict[str, Spread]
+    #: The named parameters' priors; none while torch's class is being made.
+    _spreads: Mapping[str, Spread] = MappingProxyType({})
 
     def _wire(self, spreads: dict[str, Spread]) -> None:
         """Put the named parameters behind their priors; the last step of making a layer."""
@@ -213,7 +233,7 @@ class Plain(Locality):
         """V = P∘W of the parameter ``name``; differentiable with respect to W."""
         weight = self._weight(name)
         spread = self._spreads.get(name)
-        return weight if spread is None or spread.rule.flat else weight * spread(weight)
+        return weight if spread is None or spread.rule.flat else weight * spread.like(weight)
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -232,7 +252,7 @@ class Plain(Locality):
         def one(name: str, spread: Spread) -> Wiring:
             weight = self._weight(name)
             return Wiring(
-                name, weight, spread.rule, lambda: spread(weight), lambda: spread.there(weight), spread.spread
+                name, weight, spread.rule, lambda: spread.like(weight), lambda: spread.there(weight), spread.spread
             )
 
         return [one(name, spread) for name, spread in self._spreads.items()]
@@ -249,19 +269,18 @@ class Plain(Locality):
 
     def extra_repr(self) -> str:
         parts = [f"{name}={getattr(self, name)}" for name in self.PLACES if getattr(self, name) not in (None, False)]
-        return ", ".join([super().extra_repr(), *parts])
+        return ", ".join(part for part in (super().extra_repr(), *parts) if part)
 
     def _make_ready(self) -> None:
         """Make now what compiled code must find made."""
         for name, spread in self._spreads.items():
             if not spread.rule.flat:
-                spread(self._weight(name))
+                spread.like(self._weight(name))
 
     def reset_parameters(self) -> None:
         """As torch's own layer draws them, 0 where there is no wire."""
         super().reset_parameters()  # type: ignore[misc]
-        if "_spreads" in self.__dict__:  # the torch class calls this before there are any
-            self._drop_unwired()
+        self._drop_unwired()
 
     def _owned(self) -> dict[str, nn.Parameter]:
         """The weights behind priors that are parameters here, and not made of others by a parametrisation."""

@@ -13,7 +13,7 @@ from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry
-from locality_prior.layers.base import Plain, Spread, own_places
+from locality_prior.layers.base import Plain, Spread, own_places, stacked
 from locality_prior.prior import Prior
 
 State = Tensor | tuple[Tensor, ...]
@@ -59,16 +59,10 @@ class _Recurrent(Plain, nn.RNNBase):
         self.units = own_places("units", units, hidden_size)
         self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
         rule = Prior(self.units, self.units, self.cost, rescale)
-        recurrent = [name for names in self.all_weights_names for name in names if name.startswith("weight_hh")]
+        recurrent = [name for name in self._flat_weights_names if name.startswith("weight_hh")]
         gates = self.get_parameter(recurrent[0]).shape[0] // hidden_size
-        shared = Spread(rule, partial(_on_gates, gates=gates))
+        shared = Spread(rule, partial(stacked, times=gates))
         self._wire(dict.fromkeys(recurrent, shared))
-
-    @property
-    def all_weights_names(self) -> list[list[str]]:
-        """Names of the parameters, layer by layer and direction by direction, as torch's kernels take them."""
-        names: list[list[str]] = self._all_weights
-        return names
 
     def flatten_parameters(self) -> None:
         """Nothing: P∘W is made anew at every step, so there is no one place in memory to keep."""
@@ -91,7 +85,7 @@ class _Recurrent(Plain, nn.RNNBase):
         return y, self._turned(last, None)
 
     def _weights(self) -> list[Tensor]:
-        return [self.effective(name) for names in self.all_weights_names for name in names]
+        return [self.effective(name) for name in self._flat_weights_names]
 
     def _options(self) -> tuple[Any, ...]:
         return self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
@@ -110,7 +104,7 @@ class _Recurrent(Plain, nn.RNNBase):
 
     def _state(self, x: Tensor, batch: int, hx: State | None, order: Tensor | None) -> State:
         """The states to start from, as the kernel takes them; an error where they, or ``x``, do not fit."""
-        weight = self._weight(self.all_weights_names[0][0])
+        weight = self._weight(self._flat_weights_names[0])
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(f"input: got dtype {x.dtype}, expected the weight's, {weight.dtype}")
         if x.shape[-1] != self.input_size:
@@ -196,8 +190,3 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
 def _each(state: State, f: Any) -> State:
     return f(state) if isinstance(state, Tensor) else tuple(f(h) for h in state)
-
-
-def _on_gates(matrix: Tensor, gates: int) -> Tensor:
-    """A matrix (hidden, hidden) or (hidden, 1), for every gate."""
-    return matrix.repeat(gates, 1)

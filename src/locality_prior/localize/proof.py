@@ -65,14 +65,14 @@ def apart(a: list[Tensor], b: list[Tensor]) -> float:
     """The largest difference, relative to the largest value of its tensor; inf where they differ in kind."""
     if [x.shape for x in a] != [y.shape for y in b]:
         return math.inf
-    apart = 0.0
+    most = 0.0
     for x, y in zip(a, b, strict=True):
         there = x.isfinite()
         if not torch.equal(there, y.isfinite()):
             return math.inf
         largest = float(x[there].abs().max())
-        apart = max(apart, float((x[there] - y[there]).abs().max()) / max(largest, 1e-30))
-    return apart
+        most = max(most, float((x[there] - y[there]).abs().max()) / max(largest, 1e-30))
+    return most
 
 
 def tolerance(outputs: list[Tensor]) -> float:
