@@ -247,6 +247,13 @@ COSTS: dict[str, tuple[Cost, Callable[[float], float]]] = {
     "linear within": (lp.cost.Linear().within(1.6), there(lambda d: 1 + d, 1.6)),
 }
 
+
+def shuffled(lengths: Matrix, seed: int) -> Matrix:
+    """Each row in the order of its own random numbers."""
+    draws = iter(np.random.PCG64(seed).random_raw(len(lengths) * len(lengths[0])).tolist())
+    return [[d for _, d in sorted((next(draws), d) for d in row)] for row in lengths]
+
+
 # --- rows of the contract: geometries --------------------------------------------------------------------------------
 
 
@@ -335,6 +342,7 @@ GEOMETRIES: dict[str, Meeting] = {
     "sheet on points": Meeting(lp.Points(PLANE), lp.Grid(2, 2), lambda: between(cells(2, 2), PLANE, euclidean)),
     "graph": alone(lp.Graph(EDGES), lambda: floyd_warshall(EDGES)),
     "tracts": alone(lp.Distances(TRACTS), lambda: TRACTS),
+    "shuffled": alone(lp.Shuffled(lp.Grid(2, 2), lp.Grid(3, 2), 5), lambda: shuffled(grid([2, 2], [3, 2]), 5)),
     "channels": Meeting(
         lp.Grid(2, 2).with_channels(3),
         lp.Grid(3, 2),

@@ -19,9 +19,9 @@ import torch
 from tiny import write_mnist
 
 from locality_prior import cli
-from locality_prior.experiments import RECIPES, Study
-from locality_prior.experiments.config import CONDITIONS
-from locality_prior.experiments.study import run_study
+from locality_prior.experiments import RECIPES, Reproduction
+from locality_prior.experiments.reproduction import CONDITIONS
+from locality_prior.experiments.reproduction import reproduce as run_reproduction
 
 COMMAND = [sys.executable, "-m", "locality_prior.cli"]
 
@@ -54,7 +54,7 @@ def test_reproduce_then_its_parts(root: str, tmp_path: Path, capsys: pytest.Capt
         assert word in done.stdout
     # progress, one line an epoch where there is no terminal
     assert re.search(r"local · seed 2 · epoch 2/2", done.stderr)
-    assert sorted(p.name for p in out.iterdir()) == ["figures", "report.html", "runs", "study.yaml", "summary.json"]
+    assert {p.name for p in out.iterdir()} == {"figures", "report.html", "reproduction.yaml", "runs", "summary.json"}
     assert len(final_weights(out)) == 6
     summary = json.loads((out / "summary.json").read_text())
     assert summary["seeds"] == [1, 2]
@@ -110,7 +110,7 @@ def test_reproduce_digits_out_of_the_box(tmp_path: Path) -> None:
     assert min(c["accuracy"] for c in summary["conditions"].values()) > 50  # far from the 10 % of chance
 
 
-LONG = Study("mnist", dataclasses.replace(RECIPES["sgd"], epochs=40), (1,), CONDITIONS)
+LONG = Reproduction("mnist", dataclasses.replace(RECIPES["sgd"], epochs=40), (1,), CONDITIONS)
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +118,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, root: str) -> Path:
     """A study that nothing interrupted."""
     out = tmp_path_factory.mktemp("straight") / "out"
     with ThreadPoolExecutor(1) as executor:
-        run_study(LONG, out, root, executor)
+        run_reproduction(LONG, out, root, executor)
     return out
 
 
@@ -154,7 +154,7 @@ def test_a_killed_reproduce_goes_on_to_the_same_bits(
         assert done.returncode == 0, done.stderr
     else:  # what the command does, without the page at its end
         with ThreadPoolExecutor(1) as executor:
-            run_study(LONG, out, root, executor)
+            run_reproduction(LONG, out, root, executor)
     assert final_weights(out) == final_weights(straight)
 
 

@@ -22,9 +22,10 @@ from torch import nn
 
 import locality_prior as lp
 from locality_prior import report
-from locality_prior.experiments import RECIPES, Recipe, Run, Study, config, data, measure, models
+from locality_prior.experiments import RECIPES, Recipe, Reproduction, Run, config, data, measure, models, reproduction
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.study import run_study
+from locality_prior.experiments.reproduction import reproduce as run_reproduction
+from locality_prior.experiments.summary import summarise
 from locality_prior.experiments.train import train
 from locality_prior.report import figures, tables
 
@@ -42,10 +43,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 def studied(tmp_path_factory: pytest.TempPathFactory, root: str) -> Path:
     """A finished, analysed study of two seeds and three conditions."""
     directory = tmp_path_factory.mktemp("study") / "out"
-    study = Study("mnist", QUICK, (1, 2), CONDITIONS | {"linear@2": "linear@2"})
+    study = Reproduction("mnist", QUICK, (1, 2), CONDITIONS | {"linear@2": "linear@2"})
     with ThreadPoolExecutor(1) as executor:  # any executor will do
-        run_study(study, directory, root, executor)
-    measure.analyse_study(directory)
+        run_reproduction(study, directory, root, executor)
+    summarise(directory)
     return directory
 
 
@@ -150,7 +151,7 @@ def test_broken_data_is_named_before_anything_is_written(break_it, said: str, tm
     break_it(broken / "MNIST" / "raw")
     for start in (
         lambda: train(Run("mnist", recipe=QUICK), tmp_path / "run", str(broken)),
-        lambda: run_study(Study("mnist", QUICK, (1,), CONDITIONS), tmp_path / "run", str(broken)),
+        lambda: run_reproduction(Reproduction("mnist", QUICK, (1,), CONDITIONS), tmp_path / "run", str(broken)),
     ):
         with pytest.raises(ValueError, match="data-root") as error:
             start()
@@ -302,9 +303,9 @@ def test_a_directory_of_something_else_is_refused(root: str, tmp_path: Path) -> 
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "precious.txt").write_text("mine")
     (tmp_path / "file").write_text("a file")
-    study = Study("mnist", QUICK, (1,), CONDITIONS)
+    study = Reproduction("mnist", QUICK, (1,), CONDITIONS)
     for place, said in (("notes", "precious.txt"), ("file", "is a file"), ("file/below", "is a file")):
-        for start in (lambda p: train(run, p, root), lambda p: run_study(study, p, root)):
+        for start in (lambda p: train(run, p, root), lambda p: run_reproduction(study, p, root)):
             with pytest.raises(ValueError, match="out: got") as error:
                 start(tmp_path / place)
             assert said in str(error.value)
@@ -324,17 +325,17 @@ def test_a_directory_of_something_else_is_refused(root: str, tmp_path: Path) -> 
 
 
 def test_a_study_may_gain_seeds_and_conditions_but_not_another_recipe(tmp_path: Path) -> None:
-    study = Study("mnist", QUICK, (1,), CONDITIONS)
-    config.claim_study(tmp_path / "out", study)
-    config.claim_study(
+    study = Reproduction("mnist", QUICK, (1,), CONDITIONS)
+    reproduction.claim(tmp_path / "out", study)
+    reproduction.claim(
         tmp_path / "out", dataclasses.replace(study, seeds=(1, 2), conditions=CONDITIONS | {"sqrt": "sqrt"})
     )
-    assert config.read_study(tmp_path / "out").seeds == (1, 2)
+    assert reproduction.read_reproduction(tmp_path / "out").seeds == (1, 2)
     with pytest.raises(ValueError, match=r"recipe\.optimizer = sgd \(asked: rmsprop\)"):
-        config.claim_study(tmp_path / "out", dataclasses.replace(study, recipe=RECIPES["rmsprop"]))
+        reproduction.claim(tmp_path / "out", dataclasses.replace(study, recipe=RECIPES["rmsprop"]))
     with pytest.raises(ValueError, match=r"experiment = mnist \(asked: digits\)"):
-        config.claim_study(tmp_path / "out", dataclasses.replace(study, experiment="digits"))
-    assert config.read_study(tmp_path / "out").seeds == (1, 2)
+        reproduction.claim(tmp_path / "out", dataclasses.replace(study, experiment="digits"))
+    assert reproduction.read_reproduction(tmp_path / "out").seeds == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -352,8 +353,8 @@ def test_a_study_may_gain_seeds_and_conditions_but_not_another_recipe(tmp_path: 
         (lambda: Run("mnist", recipe=Recipe(batch_size=1)), "batch_size: got 1"),
         (lambda: Run("mnist", seed=-1), "seed: got -1"),
         (lambda: Run("mnist", sheet=(7, 0)), "sheet: got 0"),
-        (lambda: Study("mnist", QUICK, (), CONDITIONS), "seeds: got []"),
-        (lambda: Study("mnist", QUICK, (1, 1), CONDITIONS), "seeds: got [1, 1]"),
+        (lambda: Reproduction("mnist", QUICK, (), CONDITIONS), "seeds: got []"),
+        (lambda: Reproduction("mnist", QUICK, (1, 1), CONDITIONS), "seeds: got [1, 1]"),
     ],
 )
 def test_bad_settings(make, said: str) -> None:  # type: ignore[no-untyped-def]
@@ -432,13 +433,16 @@ def test_the_summary_is_made_of_what_the_runs_left(studied: Path) -> None:
     for name, condition in summary["conditions"].items():
         assert [one["seed"] for one in condition["per_seed"]] == [1, 2]
         for one in condition["per_seed"]:
-            kept = measure.read(config.run_directory(studied, name, one["seed"]))
+            kept = measure.read(reproduction.run_directory(studied, name, one["seed"]))
             assert one["accuracy"] == kept.metrics["accuracy"][-1]
             assert one["loss"] == kept.metrics["test_loss"][-1]
             variances[name, one["seed"]] = lp.analysis.spatial_variance(kept.activations["output"], lp.Grid(7, 7))
             expected = np.nanmean(variances[name, one["seed"]])
             assert math.isclose(one["spatial_variance"]["output"], expected)
-            assert json.loads((config.run_directory(studied, name, one["seed"]) / "analysis.json").read_text()) == one
+            assert (
+                json.loads((reproduction.run_directory(studied, name, one["seed"]) / "analysis.json").read_text())
+                == one
+            )
         for key in ("accuracy", "loss", "mean_wire_length"):
             assert math.isclose(condition[key], np.mean([one[key] for one in condition["per_seed"]]))
     assert summary["tests"] == summary["comparisons"]["local"]
@@ -459,12 +463,12 @@ def test_the_summary_is_made_of_what_the_runs_left(studied: Path) -> None:
 
 def test_what_is_undefined_is_null(studied: Path, tmp_path: Path) -> None:
     shutil.copytree(studied, tmp_path / "out")
-    run = config.run_directory(tmp_path / "out", "local", 1)
+    run = reproduction.run_directory(tmp_path / "out", "local", 1)
     with np.load(run / "activations.npz") as kept:
         arrays = dict(kept)
     arrays["output"][:] = 0  # no unit is active in any image
     np.savez(run / "activations.npz", **arrays)
-    summary = measure.analyse_study(tmp_path / "out")
+    summary = summarise(tmp_path / "out")
     assert "NaN" not in (tmp_path / "out" / "summary.json").read_text()
     one = summary["conditions"]["local"]["per_seed"][0]
     assert one["spatial_variance"]["output"] is None
@@ -479,12 +483,12 @@ def test_what_is_undefined_is_null(studied: Path, tmp_path: Path) -> None:
 def test_unfinished_and_broken_runs_are_named(name: str, studied: Path, tmp_path: Path) -> None:
     for breaking in ("missing", "broken"):
         shutil.copytree(studied, tmp_path / breaking)
-        path = config.run_directory(tmp_path / breaking, "local", 2) / name
+        path = reproduction.run_directory(tmp_path / breaking, "local", 2) / name
         path.unlink()
         if breaking == "broken":
             path.write_bytes(b"\x00junk")
         with pytest.raises(ValueError, match="directory: got") as error:
-            measure.analyse_study(tmp_path / breaking)
+            summarise(tmp_path / breaking)
         assert "local-seed2" in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -524,22 +528,22 @@ def test_the_report_stands_alone(studied: Path, tmp_path: Path) -> None:
 
 def test_a_report_is_of_the_study_that_is_there(studied: Path, tmp_path: Path) -> None:
     shutil.copytree(studied, tmp_path / "out")
-    study = config.read_study(tmp_path / "out")
+    study = reproduction.read_reproduction(tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     (tmp_path / "out" / "summary.json").write_text(json.dumps(summary | {"seeds": [1]}))
     with pytest.raises(ValueError, match="summary of other runs"):
         report.write(tmp_path / "out")
     # nor may a study lose what it has, or hold another's run
     with pytest.raises(ValueError, match=r"out: got .* which holds seeds \[1, 2\]"):
-        config.claim_study(tmp_path / "out", dataclasses.replace(study, seeds=(1,)))
-    run = config.run_directory(tmp_path / "out", "local", 1)
+        reproduction.claim(tmp_path / "out", dataclasses.replace(study, seeds=(1,)))
+    run = reproduction.run_directory(tmp_path / "out", "local", 1)
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("seed: 1", "seed: 7"))
     with pytest.raises(ValueError, match="of other settings"):
-        measure.analyse_study(tmp_path / "out")
+        summarise(tmp_path / "out")
 
 
 def test_a_report_needs_an_analysed_study(studied: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"study\.yaml"):
+    with pytest.raises(ValueError, match=r"reproduction\.yaml"):
         report.write(tmp_path)
     shutil.copytree(studied, tmp_path / "out")
     (tmp_path / "out" / "summary.json").unlink()
@@ -564,7 +568,7 @@ def test_the_tables_show_one_seed_and_many(studied: Path, capsys: pytest.Capture
 
 def test_the_command_of_a_report_makes_the_study_again() -> None:
     recipe = dataclasses.replace(RECIPES["rmsprop"], epochs=2, l1=0.5)
-    study = Study("mnist", recipe, (4, 5), CONDITIONS | {"linear@2": "linear@2"})
+    study = Reproduction("mnist", recipe, (4, 5), CONDITIONS | {"linear@2": "linear@2"})
     assert tables.command(study) == (
         "locality-prior reproduce mnist --recipe rmsprop --epochs 2 --seeds 4 5 --l1 0.5 --also linear@2"
     )

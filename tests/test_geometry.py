@@ -62,6 +62,25 @@ def test_a_geometry_meets_itself(geometry: Geometry) -> None:
         assert_close(d, d.T)
 
 
+def test_a_shuffled_sheet_keeps_each_units_signal_and_nothing_else() -> None:
+    sheet = lp.Grid(6, 5)
+    null = lp.Shuffled(sheet, seed=3)
+    d, own = null.distances(), sheet.distances()
+    assert_close(d.sort(1).values, own.sort(1).values, rtol=0, atol=0)
+    assert (d != own).any(1).all()  # in every row
+    # neighbours hear as many sources in common as any two units: those of the sheet hear many
+    near, own_near = (x <= 2 for x in (d, own))
+    common = [(m.double() @ m.double().T)[own == 1].mean() for m in (near, own_near)]
+    chance = float((near.sum(1)[:, None] * near.sum(1) / len(sheet))[own == 1].mean())
+    assert abs(common[0] - chance) < 0.15 * chance
+    assert common[1] > 2 * chance
+    assert not torch.equal(d, lp.Shuffled(sheet, seed=4).distances())
+    assert null == lp.Shuffled(sheet, sheet, 3)
+    assert repr(null) == "Shuffled(Grid(6, 5), seed=3)"
+    with pytest.raises(ValueError, match="seed: got -1, expected a whole number of at least 0"):
+        lp.Shuffled(sheet, seed=-1)
+
+
 @kinds
 def test_config_goes_through_json(geometry: Geometry) -> None:
     again = from_config(json.loads(json.dumps(geometry.config(), allow_nan=False)))

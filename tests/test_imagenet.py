@@ -28,13 +28,15 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior import report
-from locality_prior.experiments import Recipe, Run, Study, data, loop, measure, models
+from locality_prior.experiments import Recipe, Reproduction, Run, data, loop, models
 from locality_prior.experiments import train as training
-from locality_prior.experiments.config import CONDITIONS, IMAGENET_RECIPES, PRESETS, AlexNet, standard
+from locality_prior.experiments.config import IMAGENET_RECIPES, PRESETS, AlexNet, standard
 from locality_prior.experiments.data import Shard
 from locality_prior.experiments.folders import Folders
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.study import run_study
+from locality_prior.experiments.reproduction import CONDITIONS
+from locality_prior.experiments.reproduction import reproduce as run_reproduction
+from locality_prior.experiments.summary import summarise
 from locality_prior.experiments.train import train
 from locality_prior.report import tables
 
@@ -483,10 +485,10 @@ def test_mixed_precision(precision: Any, root: Path, tmp_path: Path) -> None:
 def test_a_study_to_its_report(root: Path, tmp_path: Path) -> None:
     """Of fc6, whose two sheets differ."""
     size = dataclasses.replace(SIZE, layer="fc6")
-    study = Study("imagenet", dataclasses.replace(QUICK, epochs=1), (1,), CONDITIONS, (4, 4), size)
+    study = Reproduction("imagenet", dataclasses.replace(QUICK, epochs=1), (1,), CONDITIONS, (4, 4), size)
     with ThreadPoolExecutor(1) as executor:
-        run_study(study, tmp_path, str(root), executor)
-    summary = measure.analyse_study(tmp_path)
+        run_reproduction(study, tmp_path, str(root), executor)
+    summary = summarise(tmp_path)
     page = html.unescape(report.write(tmp_path).read_text())
     assert "its layer fc6, of 16 units, goes from the last convolution's 6×6 places to a 4×4 sheet" in page
     assert "over 18 test images" in page.replace("\n", " ")
@@ -501,16 +503,16 @@ def test_a_study_to_its_report(root: Path, tmp_path: Path) -> None:
 
 # Several processes
 
-STUDY = Study("imagenet", QUICK, (1,), CONDITIONS, (4, 4), SIZE)
+STUDY = Reproduction("imagenet", QUICK, (1,), CONDITIONS, (4, 4), SIZE)
 
 SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_imagenet import STUDY, models, run_study, still, training
+from test_imagenet import STUDY, models, run_reproduction, still, training
 from locality_prior.experiments.machine import Machine
 training.network = still(models.network)
-run_study(STUDY, Path(sys.argv[1]), {root!r}, machine=Machine(devices="2"))
+run_reproduction(STUDY, Path(sys.argv[1]), {root!r}, machine=Machine(devices="2"))
 print("finished")
 """
 
@@ -565,7 +567,7 @@ def test_two_processes_are_one(two: Path, root: Path, tmp_path: Path, monkeypatc
     """Same weights as one process with the same batches, to float32's rounding."""
     monkeypatch.setattr(training, "network", still(models.network))
     with ThreadPoolExecutor(1) as executor:
-        run_study(STUDY, tmp_path, str(root), executor)
+        run_reproduction(STUDY, tmp_path, str(root), executor)
     first = models.network(RUN, CLASSES).state_dict()
     for run in ("control-seed1", "local-seed1"):
         ours, theirs = tmp_path / "runs" / run, two / "runs" / run

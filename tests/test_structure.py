@@ -146,7 +146,7 @@ def test_the_core_needs_torch_and_numpy_alone() -> None:
 
 
 def test_public_names_are_there() -> None:
-    for name in ("Grid", "Line", "HexGrid", "Sphere", "Points", "Graph", "Distances", "LocalityLinear", "Prior"):
+    for name in ("Grid", "Line", "HexGrid", "Sphere", "Points", "Graph", "Distances", "Shuffled", "LocalityLinear"):
         assert callable(getattr(lp, name))
     for name in ("fold", "save", "load", "wiring_cost", "weight_l1", "mean_wire_length", "sparsify"):
         assert callable(getattr(lp, name))

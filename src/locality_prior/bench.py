@@ -299,8 +299,9 @@ def _mnist_epoch(name: str, device: torch.device) -> Row:
 
 def _at_once(root: Path, folder: Path, repeats: int = 1) -> Iterator[float]:
     """Seconds of an epoch of both networks in two processes, which have been started before."""
-    from locality_prior.experiments.config import CONDITIONS, Recipe, Run
-    from locality_prior.experiments.study import processes
+    from locality_prior.experiments.config import Recipe, Run
+    from locality_prior.experiments.pool import processes
+    from locality_prior.experiments.reproduction import CONDITIONS
     from locality_prior.experiments.train import job
 
     with processes(len(CONDITIONS)) as executor:
@@ -328,8 +329,9 @@ def _one_after_the_other(root: Path) -> float:
     from torchvision import transforms
     from torchvision.datasets import MNIST
 
-    from locality_prior.experiments.config import CONDITIONS, Recipe
+    from locality_prior.experiments.config import Recipe
     from locality_prior.experiments.models import LeNet
+    from locality_prior.experiments.reproduction import CONDITIONS
 
     recipe, sheet = Recipe(), Grid(7, 7)
     change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])

@@ -168,9 +168,9 @@ def _reproduce(options: Namespace) -> None:
     import dataclasses
     from threading import Thread
 
-    from locality_prior.experiments.config import CONDITIONS, Study, standard
+    from locality_prior.experiments.config import standard
     from locality_prior.experiments.machine import first
-    from locality_prior.experiments.study import run_study
+    from locality_prior.experiments.reproduction import CONDITIONS, Reproduction, reproduce
 
     recipe, sheet, alexnet = standard(options.experiment, options.recipe, options.preset)
     given = {"epochs": options.epochs, "batch_size": options.batch_size}
@@ -179,12 +179,12 @@ def _reproduce(options: Namespace) -> None:
     )
     alexnet = alexnet and dataclasses.replace(alexnet, layer=options.layer)
     conditions = CONDITIONS | {cost: cost for cost in options.also}
-    study = Study(options.experiment, recipe, tuple(options.seeds), conditions, sheet, alexnet)
+    study = Reproduction(options.experiment, recipe, tuple(options.seeds), conditions, sheet, alexnet)
     default = f"results/{options.experiment}-{options.recipe}"
     directory = Path(default if options.out is None else options.out)
     # what the page needs takes seconds to import: they pass while the networks start
     Thread(target=_import_report, daemon=True).start()
-    run_study(study, directory, options.data_root, machine=_machine(options))
+    reproduce(study, directory, options.data_root, machine=_machine(options))
     if first():
         _summarise(directory)
 
@@ -212,7 +212,7 @@ def _train(options: Namespace) -> None:
 
     recipe = Recipe(**vars(options.recipe)) if not isinstance(options.recipe, Recipe) else options.recipe
     alexnet = AlexNet(**vars(options.alexnet)) if isinstance(options.alexnet, Namespace) else options.alexnet
-    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet), alexnet)
+    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet), alexnet, options.shuffled)
     machine = _machine(options)
     if machine.alone:
         torch.set_num_threads(1)  # quicker than two for networks of this size
@@ -236,13 +236,14 @@ def _analyse(options: Namespace) -> None:
     """Measure a finished run (analysis.json) or compare a study's runs (summary.json)."""
     import json
 
-    from locality_prior.experiments.config import STUDY, SUMMARY
-    from locality_prior.experiments.measure import analyse_run, analyse_study
+    from locality_prior.experiments.measure import analyse_run
+    from locality_prior.experiments.reproduction import REPRODUCTION, SUMMARY
+    from locality_prior.experiments.summary import summarise
     from locality_prior.report import tables
 
     directory = Path(options.directory)
-    if (directory / STUDY).exists():
-        summary = analyse_study(directory)
+    if (directory / REPRODUCTION).exists():
+        summary = summarise(directory)
         tables.show(tables.results(summary), tables.tests(summary))
         print(directory / SUMMARY)
     else:
@@ -267,10 +268,10 @@ def _import_report() -> None:
 
 def _summarise(directory: Path) -> None:
     from locality_prior import report
-    from locality_prior.experiments.measure import analyse_study
+    from locality_prior.experiments.summary import summarise
     from locality_prior.report import tables
 
-    summary = analyse_study(directory)
+    summary = summarise(directory)
     page = report.write(directory)
     tables.show(tables.results(summary), tables.tests(summary))
     print(page)

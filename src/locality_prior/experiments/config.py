@@ -1,4 +1,4 @@
-"""What a run and a study are: frozen, plain, and written into their directories."""
+"""What a run is: frozen, plain, and written into its directory."""
 
 from __future__ import annotations
 
@@ -33,12 +33,8 @@ CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, PROGRESS, LOGS = 
     "progress.json",  # while it is trained
     "logs",  # TensorBoard's, of a long run
 )
-#: … and a study's, beside its runs.
-STUDY, SUMMARY = "study.yaml", "summary.json"
-
-#: The conditions that every study has, and the cost of each in one word (see :func:`locality_prior.cost.parse`).
-CONTROL, LOCAL = "control", "local"
-CONDITIONS = {CONTROL: "flat", LOCAL: "linear"}
+#: What the network without a wiring cost is called.
+CONTROL = "control"
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,7 @@ class Run:
     seed: int = 1
     sheet: tuple[int, int] = (7, 7)  # the units before and after the layer
     alexnet: AlexNet | None = None  # with imagenet; the others train a LeNet
+    shuffled: bool = False  # whether each row of P is in an order of its own, which the seed gives: the null of a map
 
     def __post_init__(self) -> None:
         known("data", self.data, get_args(DataName))
@@ -124,38 +121,6 @@ class Run:
         object.__setattr__(self, "sheet", tuple(count("sheet", n) for n in self.sheet))
 
 
-@dataclass(frozen=True)
-class Study:
-    """Runs to compare: every seed under every condition, all else equal."""
-
-    experiment: DataName
-    recipe: Recipe
-    seeds: tuple[int, ...]
-    conditions: dict[str, str]  # name → cost; "control" and "local" are always there
-    sheet: tuple[int, int] = (7, 7)
-    alexnet: AlexNet | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.conditions, dict) or not {CONTROL, LOCAL} <= self.conditions.keys():
-            raise wrong("conditions", self.conditions, f"costs by name, {CONTROL} and {LOCAL} among them")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise wrong("seeds", list(self.seeds), "one or more different whole numbers")
-        self.runs()
-
-    def runs(self) -> dict[tuple[str, int], Run]:
-        """Every run by (condition, seed): seed by seed, so that pairs finish together."""
-        return {
-            (name, seed): Run(self.experiment, cost, self.recipe, seed, self.sheet, self.alexnet)
-            for seed in self.seeds
-            for name, cost in self.conditions.items()
-        }
-
-
-def run_name(condition: str, seed: int) -> str:
-    """The name of a run's directory within a study."""
-    return f"{condition.replace(':', '_')}-seed{seed}"  # a colon is not for every file system
-
-
 def known(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise where ``value`` is not one of ``choices``."""
     if value not in choices:
@@ -173,14 +138,10 @@ def plain(value: Any) -> Any:
 
 def run_from(values: dict[str, Any]) -> Run:
     """The run that :func:`plain` values describe; what they do not name is as it was before it could be chosen."""
-    return Run(**_parts(values))
+    return Run(**parts(values))
 
 
-def _study_from(values: dict[str, Any]) -> Study:
-    return Study(**{**_parts(values), "seeds": tuple(values["seeds"])})
-
-
-def _parts(values: dict[str, Any]) -> dict[str, Any]:
+def parts(values: dict[str, Any]) -> dict[str, Any]:
     alexnet = values.get("alexnet")
     return {
         **values,
@@ -192,15 +153,10 @@ def _parts(values: dict[str, Any]) -> dict[str, Any]:
 
 def read_run(directory: Path) -> Run:
     """The config of the run in ``directory``."""
-    return _read(directory / CONFIG, run_from)
+    return read_config(directory / CONFIG, run_from)
 
 
-def read_study(directory: Path) -> Study:
-    """The config of the study in ``directory``."""
-    return _read(directory / STUDY, _study_from)
-
-
-def _read(path: Path, make: Callable[[dict[str, Any]], T]) -> T:
+def read_config(path: Path, make: Callable[[dict[str, Any]], T]) -> T:
     try:
         return make(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -219,43 +175,14 @@ def claim_run(directory: Path, run: Run) -> None:
 
 def check_run(directory: Path, run: Run) -> None:
     """Raise where ``directory`` cannot be, or already is not, the home of ``run``; nothing is written."""
-    if _vacant(directory, CONFIG):
+    if vacant(directory, CONFIG):
         return
     found = read_run(directory)
     if found != run:
-        raise wrong(
-            "out", f"{directory}, which holds {_difference(found, run)}", "a new directory or the same settings"
-        )
+        raise wrong("out", f"{directory}, which holds {difference(found, run)}", "a new directory or the same settings")
 
 
-def claim_study(directory: Path, study: Study) -> None:
-    """Make ``directory`` the home of ``study``. One of the same experiment and recipe may gain seeds and conditions.
-
-    Raises:
-        ValueError: it holds something else, or a study or run of other settings; nothing is written then.
-    """
-    if not _vacant(directory, STUDY):
-        found = read_study(directory)
-        kept = dataclasses.replace(study, seeds=found.seeds, conditions=found.conditions)
-        if found != kept:
-            raise wrong(
-                "out", f"{directory}, which holds {_difference(found, kept)}", "a new directory or the same settings"
-            )
-        if not (set(found.seeds) <= set(study.seeds) and found.conditions.items() <= study.conditions.items()):
-            held = f"seeds {list(found.seeds)} under {', '.join(found.conditions)}"
-            raise wrong("out", f"{directory}, which holds {held}", "a new directory, or all of these and more")
-    for (condition, seed), run in study.runs().items():
-        check_run(run_directory(directory, condition, seed), run)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / STUDY, yaml.safe_dump(plain(study), sort_keys=False))
-
-
-def run_directory(study: Path, condition: str, seed: int) -> Path:
-    """Where a study keeps one of its runs."""
-    return study / "runs" / run_name(condition, seed)
-
-
-def _vacant(directory: Path, config: str) -> bool:
+def vacant(directory: Path, config: str) -> bool:
     """Whether ``directory`` may be written to from nothing; False where it holds ``config`` already."""
     for parent in (directory, *directory.parents):
         if parent.exists() and not parent.is_dir():
@@ -272,7 +199,7 @@ def _vacant(directory: Path, config: str) -> bool:
     return True
 
 
-def _difference(found: Run | Study, wanted: Run | Study) -> str:
+def difference(found: Any, wanted: Any) -> str:
     a, b = (_flat(plain(v)) for v in (found, wanted))
     return ", ".join(f"{k} = {a.get(k)} (asked: {b.get(k)})" for k in a | b if a.get(k) != b.get(k))
 

@@ -44,7 +44,7 @@ def _keep_activations(net: Network, device: torch.device, data: Data, path: Path
     Where the input has several units at a place, their mean is kept.
     """
     kept: dict[str, list[Tensor]] = {"input": [], "output": [], "labels": []}
-    source = net.locality.source
+    source, _ = net.places
     for batch in data.kept():
         if len(batch.labels):
             before, after = net.sheets(batch.images.to(device))

@@ -12,7 +12,7 @@ from locality_prior import cost as costs
 from locality_prior.cost import Cost
 from locality_prior.experiments import config
 from locality_prior.experiments.config import Run
-from locality_prior.geometry import Geometry, Grid
+from locality_prior.geometry import Geometry, Grid, Shuffled
 from locality_prior.layers import LocalityLinear
 from locality_prior.localize import plan
 
@@ -21,6 +21,8 @@ class Network(nn.Module):
     """Logits for images, through the activations before and after its layer ``locality``."""
 
     locality: LocalityLinear
+    #: Where the units before and after the layer are, whatever its wires are taken to be.
+    places: tuple[Geometry, Geometry]
 
     @abstractmethod
     def before(self, x: Tensor) -> Tensor:
@@ -53,16 +55,19 @@ class LeNet(Network):
     Args:
         cost: the locality layer's; ``Flat()`` makes it a plain Linear, the control.
         sheet: places of the K units before and after it.
+        shuffle: the seed that the rows of P are shuffled by; None: they are not.
     """
 
-    def __init__(self, cost: Cost, sheet: Grid) -> None:
+    def __init__(self, cost: Cost, sheet: Grid, shuffle: int | None = None) -> None:
         super().__init__()
         units = len(sheet)
         self.conv1 = nn.Conv2d(1, 10, 5)
         self.conv2 = nn.Conv2d(10, 20, 5)
         self.dropout2d = nn.Dropout2d()
         self.fc1 = nn.Linear(320, units)
-        self.locality = LocalityLinear(units, units, source=sheet, target=sheet, cost=cost)
+        self.places = sheet, sheet
+        source, target = _lengths(self.places, shuffle)
+        self.locality = LocalityLinear(units, units, source=source, target=target, cost=cost)
         self.norm = nn.BatchNorm1d(units)
         self.fc2 = nn.Linear(units, 10)
 
@@ -91,10 +96,18 @@ class AlexNet(Network):
             from the 6×6 places of the last convolution's channels to the sheet (``classifier.1``).
         width: of the convolutions, as a share of AlexNet's 64, 192, 384, 256 and 256 channels.
         stride: of the first convolution.
+        shuffle: the seed that the rows of P are shuffled by; None: they are not.
     """
 
     def __init__(
-        self, cost: Cost, sheet: Grid, classes: int, layer: config.Layer = "fc7", width: float = 1.0, stride: int = 4
+        self,
+        cost: Cost,
+        sheet: Grid,
+        classes: int,
+        layer: config.Layer = "fc7",
+        width: float = 1.0,
+        stride: int = 4,
+        shuffle: int | None = None,
     ) -> None:
         super().__init__()
         from torchvision.models import alexnet
@@ -114,8 +127,8 @@ class AlexNet(Network):
             plain.classifier[k] = nn.Linear(features, out)
         self.at = 1 if layer == "fc6" else 4
         self.features, self.avgpool, self.classifier = plain.features, plain.avgpool, plain.classifier
-        source: Geometry = places if layer == "fc6" else sheet
-        plan(self, {f"classifier.{self.at}": (source, sheet)}, cost=cost, norm=True).apply()
+        self.places = (places if layer == "fc6" else sheet), sheet
+        plan(self, {f"classifier.{self.at}": _lengths(self.places, shuffle)}, cost=cost, norm=True).apply()
         # W as nn.Linear draws it, and not V: the same W under every cost, whatever of it is on wires
         local = self.locality
         local.load_state_dict(nn.Linear(local.in_features, local.out_features).state_dict())
@@ -143,14 +156,22 @@ class AlexNet(Network):
         return x
 
 
+def _lengths(places: tuple[Geometry, Geometry], shuffle: int | None) -> tuple[Geometry, Geometry]:
+    """What a layer's wires are measured by: where its units are, or the null of that."""
+    if shuffle is None:
+        return places
+    null = Shuffled(places[1], places[0], shuffle)
+    return null, null
+
+
 def network(run: Run, classes: int) -> Network:
     """The network of a run, with the initial weights that its seed gives under every cost."""
     torch.manual_seed(run.seed)
-    cost, sheet = costs.parse(run.cost), Grid(*run.sheet)
+    cost, shuffle = costs.parse(run.cost), run.seed if run.shuffled else None
     made: Network
     if run.alexnet is None:
-        made = LeNet(cost, sheet)
+        made = LeNet(cost, Grid(*run.sheet), shuffle)
     else:
         stride = 4 if run.alexnet.crop >= 128 else 2  # as much of a map is left of a small crop
-        made = AlexNet(cost, sheet, classes, run.alexnet.layer, run.alexnet.width, stride)
+        made = AlexNet(cost, Grid(*run.sheet), classes, run.alexnet.layer, run.alexnet.width, stride, shuffle)
     return made.to(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from locality_prior.geometry.grids import default_sheet as default_sheet
 from locality_prior.geometry.measured import Distances as Distances
 from locality_prior.geometry.measured import Graph as Graph
 from locality_prior.geometry.measured import Measured as Measured
+from locality_prior.geometry.measured import Shuffled as Shuffled
 from locality_prior.geometry.meeting import near as near
 from locality_prior.geometry.points import Metric as Metric
 from locality_prior.geometry.points import Points as Points

@@ -12,7 +12,7 @@ from locality_prior._check import from_import_path, wrong
 from locality_prior.geometry.base import Geometry
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid, HexGrid
-from locality_prior.geometry.measured import Distances, Graph
+from locality_prior.geometry.measured import Distances, Graph, Shuffled
 from locality_prior.geometry.points import Points, Sphere
 
 
@@ -34,6 +34,7 @@ _MAKE: dict[str, Callable[..., Geometry]] = {
     "Points": _points_from,
     "Graph": _graph_from,
     "Distances": lambda lengths: Distances([[math.inf if d is None else d for d in row] for row in lengths]),
+    "Shuffled": lambda target, source, seed: Shuffled(from_config(target), from_config(source), seed),
     "Channels": lambda base, channels: Channels(from_config(base), channels),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locality_prior._check import wrong
+from locality_prior._check import count, wrong
 from locality_prior.geometry.base import Geometry
 
 
@@ -105,3 +105,31 @@ class Distances(Measured):
 
     def __repr__(self) -> str:
         return f"Distances({self.shape[0]} × {self.shape[1]})"
+
+
+class Shuffled(Distances):
+    """Another geometry's distances with each target unit's row in an order of its own: the null of a map.
+
+    Every unit keeps the lengths of its wires, and so its total signal, but no two units share a neighbourhood: what a
+    layer has under this geometry is shrinkage, what it has beyond that under the real one is locality.
+
+    Args:
+        target: places of the target units.
+        source: places of the source units; None: the target's. As a layer's geometry this speaks for both sides.
+        seed: which orders; row i takes its sources in the order of the i-th row of numbers that PCG64(seed) gives.
+    """
+
+    def __init__(self, target: Geometry, source: Geometry | None = None, seed: int = 0) -> None:
+        self.target, self.source, self.seed = target, source or target, count("seed", seed, least=0)
+        lengths = self.target.distances(self.source).detach()
+        # raw numbers, which no release of numpy may change
+        raw = np.random.PCG64(self.seed).random_raw(lengths.numel()).reshape(lengths.shape)
+        super().__init__(lengths.gather(1, torch.from_numpy(raw.argsort(axis=1, kind="stable"))))
+
+    def config(self) -> dict[str, Any]:
+        target, source = self.target.config(), self.source.config()
+        return {"type": "Shuffled", "target": target, "source": source, "seed": self.seed}
+
+    def __repr__(self) -> str:
+        both = repr(self.target) if self.source == self.target else f"{self.target!r}, {self.source!r}"
+        return f"Shuffled({both}, seed={self.seed})"

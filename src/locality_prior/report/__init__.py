@@ -8,8 +8,8 @@ from pathlib import Path
 
 from locality_prior._check import wrong
 from locality_prior._files import replacing, write_text
-from locality_prior.experiments import measure
-from locality_prior.experiments.config import read_study
+from locality_prior.experiments.reproduction import read_reproduction
+from locality_prior.experiments.summary import read_all, read_summary
 from locality_prior.report import figures, tables
 
 PAGE, FIGURES = "report.html", "figures"
@@ -23,12 +23,12 @@ def write(directory: Path) -> Path:
     """
     import jinja2
 
-    study = read_study(directory)
-    summary = measure.read_summary(directory)
+    study = read_reproduction(directory)
+    summary = read_summary(directory)
     told = (summary.get("seeds"), list(summary.get("conditions", {})))
     if told != (list(study.seeds), list(study.conditions)):
         raise wrong("directory", f"{directory} with a summary of other runs than its study's", "one analysed since")
-    kept = measure.read_all(directory, study)
+    kept = read_all(directory, study)
 
     (directory / FIGURES).mkdir(exist_ok=True)
     shown = []

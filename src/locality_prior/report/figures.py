@@ -19,8 +19,8 @@ from locality_prior import cost as costs
 from locality_prior._check import count, wrong
 from locality_prior._files import replacing
 from locality_prior.cost import Cost
-from locality_prior.experiments.config import Study
 from locality_prior.experiments.measure import SIDES, Measured, mean_defined
+from locality_prior.experiments.reproduction import Reproduction
 from locality_prior.geometry import Grid, Line
 from locality_prior.prior import Prior
 from locality_prior.report.tables import CUT_FIRST, title
@@ -41,7 +41,7 @@ class Picture:
     caption: str
 
 
-def of_study(study: Study, kept: Runs) -> Iterator[Picture]:
+def of_study(study: Reproduction, kept: Runs) -> Iterator[Picture]:
     """Every figure of a study's report, in the order of the page."""
     cost = costs.parse(study.conditions["local"])
     yield wiring(cost)
@@ -125,7 +125,7 @@ def _signal(cost: Cost, sheet: Grid, unit: int, ax: Any) -> None:
     plots.transmitted_signal(Prior(sheet, sheet, cost).rows(torch.tensor([unit]))[0], sheet, unit, ax)
 
 
-def _maps(study: Study, kept: Runs) -> Iterator[Picture]:
+def _maps(study: Reproduction, kept: Runs) -> Iterator[Picture]:
     seed = study.seeds[0]
     control = kept["control", seed]
     for side in SIDES:
@@ -153,7 +153,7 @@ def _some(run: Measured) -> str:
     return "" if len(run.shown) == len(there) else some
 
 
-def _variance(study: Study, kept: Runs) -> Picture:
+def _variance(study: Reproduction, kept: Runs) -> Picture:
     seed = study.seeds[0]
     control = kept["control", seed]
     figure, axes = _new(7.2, 5.2, rows=2, sharex=True)
@@ -176,7 +176,7 @@ def _variance(study: Study, kept: Runs) -> Picture:
     )
 
 
-def _correlation(study: Study, kept: Runs) -> Picture:
+def _correlation(study: Reproduction, kept: Runs) -> Picture:
     figure, axes = _new(7.2, 3.0, 2)
     for ax, side in zip(axes, SIDES, strict=True):
         curves = {
@@ -218,7 +218,7 @@ def _mean_curve(runs: list[Measured], side: str) -> tuple[Any, Any, Any]:
     return mean[0], mean[1], np.where(have > 1, spread, np.nan)
 
 
-def _training(study: Study, kept: Runs) -> Picture:
+def _training(study: Reproduction, kept: Runs) -> Picture:
     figure, axes = _new(7.2, 2.8, 2)
     for ax, key, label in zip(
         axes, ("accuracy", "mean_wire_length"), ("test accuracy (%)", "mean wire length (spacings)"), strict=True
@@ -240,7 +240,7 @@ def _training(study: Study, kept: Runs) -> Picture:
     )
 
 
-def _pruning(study: Study, kept: Runs) -> Picture:
+def _pruning(study: Reproduction, kept: Runs) -> Picture:
     figure, rows = _new(7.2, 4.6, columns=len(CUT_FIRST), rows=2, sharex=True, sharey="row")
     for k, (by, named) in enumerate(CUT_FIRST.items()):
         for ax, key, label in zip(
@@ -269,7 +269,7 @@ def _pruning(study: Study, kept: Runs) -> Picture:
     )
 
 
-def _seeds(study: Study, kept: Runs) -> Picture:
+def _seeds(study: Reproduction, kept: Runs) -> Picture:
     figure, axes = _new(7.2, 3.0, 2)
     for ax, key, label in zip(
         axes, ("accuracy", "variance"), ("test accuracy (%)", "output variance (spacings²)"), strict=True

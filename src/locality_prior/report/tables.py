@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from locality_prior.experiments.config import CONTROL, PRESETS, Preset, Study, standard
+from locality_prior.experiments.config import CONTROL, PRESETS, Preset, standard
+from locality_prior.experiments.reproduction import Reproduction
 
 Rows = list[list[str]]
 
@@ -156,7 +157,7 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
-def network(study: Study) -> str:
+def network(study: Reproduction) -> str:
     """What is trained, in a sentence."""
     side = "×".join(map(str, study.sheet))
     units = study.sheet[0] * study.sheet[1]
@@ -171,7 +172,7 @@ def network(study: Study) -> str:
     )
 
 
-def command(study: Study) -> str:
+def command(study: Reproduction) -> str:
     """The command that makes this study again."""
     recipe = study.recipe
     words = ["locality-prior", "reproduce", study.experiment]
