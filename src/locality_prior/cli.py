@@ -1,4 +1,4 @@
-"""The command line: ``locality-prior reproduce | train | analyse | report | prior | bench``."""
+"""The command line: ``locality-prior reproduce | train | study | analyse | report | prior | bench``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = "locality-prior"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit status: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
+    """Run a command; its exit status: 0, 1 where a study's cells failed, 2 for bad input (one line), 130 interrupted."""
     try:
         return _main(arguments)
     except KeyboardInterrupt:
@@ -54,15 +54,14 @@ def _main(arguments: list[str] | None) -> int:
     signal.signal(signal.SIGTERM, interrupt)  # a polite kill is an interrupt
     parser, commands = _parser()
     options = parser.parse_args(arguments)
-    commands[options.command](options[options.command])
-    return 0
+    return commands[options.command](options[options.command]) or 0
 
 
 def _one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
+def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
     from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):  # type: ignore[misc]
@@ -75,10 +74,11 @@ def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], None]]]:
         description="Spatially embedded neural networks: train a control and a local network, and look at the map.",
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    made: dict[str, Callable[[Namespace], None]] = {}
+    made: dict[str, Callable[[Namespace], int | None]] = {}
     for name, define, run in (
         ("reproduce", _define_reproduce, _reproduce),
         ("train", _define_train, _train),
+        ("study", _define_study, _study),
         ("analyse", _define_analyse, _analyse),
         ("report", _define_report, _report),
         ("prior", _define_prior, _prior),
@@ -226,6 +226,65 @@ def _train(options: Namespace) -> None:
     if writes:
         numbers = analyse_run(Path(options.out))
         print(f"{options.out}: accuracy {numbers['accuracy']:.2f} %, loss {numbers['loss']:.4f}")
+
+
+def _define_study(parser: Any) -> None:
+    from locality_prior.experiments.config import PRESETS, RECIPES
+
+    parser.add_argument(
+        "file", nargs="?", help="YAML of the options below by name; also: further ones, and hypotheses (see studies/)"
+    )
+    group = parser.add_argument_group("what is combined (each takes several; default: the file's)")
+    group.add_argument("--data", nargs="+", choices=["digits", "mnist", "imagenet"], help="data sets (digits)")
+    group.add_argument("--seeds", type=int, nargs="+", help="a network of each condition for each (1 2 3)")
+    group.add_argument(
+        "--cost", nargs="+", help="costs as name[:length[,p]][@radius] (flat linear); flat, the control, is always there"
+    )
+    group.add_argument("--shuffled", nargs="+", metavar="COST", help="costs of which the shuffled null is trained too")
+    group.add_argument("--scale", type=float, nargs="+", help="what the costs' lengths are multiplied by (1)")
+    group.add_argument("--optimizer", nargs="+", choices=list(RECIPES), help="recipes (sgd)")
+    group.add_argument("--weight-decay", type=float, nargs="+", help="L2 on all parameters (the recipe's)")
+    group.add_argument("--l1", type=float, nargs="+", help="λ of λ‖W‖₁ of the layer, added to the loss (0)")
+    group.add_argument("--sheet", nargs="+", help="units of the layer, such as 7x7 16x16 (the experiment's)")
+    parser.add_argument("--epochs", type=int, help="epochs of each network (the recipe's)")
+    parser.add_argument("--preset", choices=list(PRESETS), help="imagenet: the size of AlexNet (full)")
+    parser.add_argument("--data-root", help=DATA_ROOT)
+    parser.add_argument(
+        "--executor", default="processes", help="processes of this machine, or dask://host:port of a scheduler"
+    )
+    parser.add_argument("--out", help="directory for runs, study.json and report.html (default: results/NAME of the file)")
+
+
+def _study(options: Namespace) -> int:
+    """Train every combination of some settings under every seed, compare them and report. An interrupted one goes on."""
+    from dataclasses import fields
+    from threading import Thread
+
+    from locality_prior.experiments.cells import run_study
+    from locality_prior.experiments.config import read_yaml
+    from locality_prior.experiments.findings import find
+    from locality_prior.experiments.study import Axes, study_from
+
+    values = {} if options.file is None else read_yaml(Path(options.file))
+    if isinstance(values, dict):
+        values |= {f.name: options[f.name] for f in fields(Axes) if options[f.name] is not None}
+    study = study_from(values)
+    directory = Path(options.out or f"results/{Path(options.file).stem if options.file else 'study'}")
+    Thread(target=_import_report, daemon=True).start()
+    errors = run_study(study, directory, options.data_root, options.executor)
+    find(directory, errors)
+    _show_study(directory)
+    return 1 if errors else 0
+
+
+def _show_study(directory: Path) -> None:
+    from locality_prior import report
+    from locality_prior.experiments.findings import read_findings
+    from locality_prior.report import tables
+
+    page = report.write(directory)
+    tables.show(*tables.of_study(read_findings(directory)))
+    print(page)
 
 
 def _define_analyse(parser: Any) -> None:

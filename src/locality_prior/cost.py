@@ -275,3 +275,25 @@ def parse(text: str) -> Cost:
         raise wrong("cost", repr(text), f"at most {len(names)} numbers after {name}")
     made = kind(**{n: positive(n, v) for n, v in zip(names, given, strict=False)})
     return made.within(positive("radius", radius)) if at else made
+
+
+def word(cost: Cost) -> str:
+    """``cost`` in the one word that :func:`parse` takes.
+
+    >>> word(Power(2, 1.5)), word(Linear().within(2))
+    ('power:2,1.5', 'linear@2')
+    """
+    if isinstance(cost, Custom):
+        raise wrong("cost", repr(cost), "one that has a name")
+    numbers = {f.name: (getattr(cost, f.name), f.default) for f in dataclasses.fields(cost) if f.name != "radius"}
+    said = ",".join(_number(v) for v, _ in numbers.values()) if any(v != d for v, d in numbers.values()) else ""
+    within = "" if cost.radius == math.inf else f"@{_number(cost.radius)}"
+    return type(cost).__name__.lower() + (f":{said}" if said else "") + within
+
+
+def scaled(cost: Cost, scale: float) -> Cost:
+    """``cost`` with its length, or where it ends, times ``scale``; a cut-off stays, and a flat cost has no length."""
+    name = next((f.name for f in dataclasses.fields(cost) if f.name in ("length", "end")), None)
+    if name is None:
+        return cost
+    return dataclasses.replace(cost, **{name: getattr(cost, name) * positive("scale", scale)})

@@ -1,4 +1,7 @@
-"""Experiments: config → data → models → train → measure → reproduction, summary. Each run is a directory that says all of itself."""
+"""Experiments. One run: config → data → models → train → measure, in a directory that says all of itself.
+
+Many runs: a reproduction and its summary, or a study, its cells and what was found.
+"""
 
 from locality_prior.experiments.config import RECIPES as RECIPES
 from locality_prior.experiments.config import Recipe as Recipe

@@ -165,6 +165,18 @@ def read_config(path: Path, make: Callable[[dict[str, Any]], T]) -> T:
         raise wrong("directory", f"{path} ({type(error).__name__})", "a readable config") from None
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ValueError: it is not there, or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise wrong("file", f"{path} ({type(error).__name__})", "a YAML file that can be read") from None
+
+
 def claim_run(directory: Path, run: Run) -> None:
     """Make ``directory`` the home of ``run``, or check that it is (:func:`check_run`)."""
     check_run(directory, run)

@@ -21,10 +21,12 @@ from locality_prior.experiments.config import (
     ACTIVATIONS,
     ANALYSIS,
     METRICS,
+    MODEL,
     PRUNING,
     Run,
     read_run,
 )
+from locality_prior.experiments.models import Network, trained
 from locality_prior.geometry import Grid
 from locality_prior.pruning import By
 
@@ -33,6 +35,29 @@ SIDES = ("input", "output")
 #: The most classes whose maps are shown: from all over them, where there are more.
 SHOWN = 10
 METRICS_KEPT = {"epoch", "accuracy", "test_loss", "mean_wire_length"}
+#: d′ above which a unit is of a class's patch, and the levels over which it is asked whether patches are nested.
+PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
+#: The most units of which a graph is made: to find its communities takes a second at a thousand units.
+GRAPH = 1024
+#: What is compared between networks; of those that have them, the input's and the output's, or each order of cutting.
+MEASURES = (
+    "accuracy",
+    "loss",
+    "spatial_variance",
+    "response_correlation",
+    "morans_i",
+    "smoothness",
+    "patches",
+    "patch_size",
+    "nestedness",
+    "effective_dimension",
+    "mean_wire_length",
+    "total_wire_length",
+    "modularity",
+    "small_worldness",
+    "pruned_wires",
+    "pruned_length",
+)
 #: What of a cut is kept, and the points of accuracy that the cut reported in the tables may cost.
 CUT = ("share", "wire_length", "accuracy")
 DROP = 0.5
@@ -63,6 +88,12 @@ class Measured:
     def variance(self, side: str) -> Floats:
         """Spatial variance of each image's map, (images,), NaN where undefined."""
         return np.asarray(analysis.spatial_variance(self.activations[side], self.sheet(side)))
+
+    def tuning(self, side: str) -> Floats:
+        """d′ of each shown class, (classes, units); 0 for a unit that never responds: it is selective for nothing."""
+        maps = analysis.selectivity(self.activations[side], self.labels).d_prime[self.shown]
+        silent = np.ptp(self.activations[side], axis=0) == 0
+        return np.where(silent, 0.0, maps)
 
     def class_maps(self, side: str) -> Floats:
         """Mean activation for each class, (classes, units)."""
@@ -119,27 +150,27 @@ def analyse_run(directory: Path) -> dict[str, Any]:
 
 def analyse(directory: Path, kept: Measured) -> dict[str, Any]:
     """:func:`analyse_run` of a run already read."""
-    numbers = _numbers(kept)
+    numbers = _numbers(kept) | _wiring(trained(kept.run, directory / MODEL))
     write_numbers(directory / ANALYSIS, numbers)
     return numbers
 
 
 def _numbers(kept: Measured) -> dict[str, Any]:
     last = {key: float(values[-1]) for key, values in kept.metrics.items()}
-    numbers: dict[str, Any] = {
-        "seed": kept.run.seed,
-        "accuracy": last["accuracy"],
-        "top5_accuracy": last.get("top5_accuracy"),
-        "loss": last["test_loss"],
-        "mean_wire_length": last["mean_wire_length"],
-        "images": len(kept.labels),
-    }
     variance = {side: kept.variance(side) for side in SIDES}
     correlation = {side: analysis.response_correlation(kept.activations[side], kept.sheet(side)) for side in SIDES}
     moran = {
         side: [analysis.morans_i(m, kept.sheet(side)) for m in kept.class_maps(side)[kept.shown]] for side in SIDES
     }
-    return numbers | {
+    tuning = {side: kept.tuning(side) for side in SIDES}
+    patches = {side: [_patch_sizes(m, kept.sheet(side)) for m in tuning[side]] for side in SIDES}
+    nested = {side: analysis.nested_patches(tuning[side], kept.sheet(side), LEVELS) for side in SIDES}
+    return {
+        "seed": kept.run.seed,
+        "accuracy": last["accuracy"],
+        "top5_accuracy": last.get("top5_accuracy"),
+        "loss": last["test_loss"],
+        "images": len(kept.labels),
         # images whose map has fewer than two active units have no variance: counted, and left out of the mean
         "spatial_variance": {side: mean_defined(variance[side]) for side in SIDES},
         "spatial_variance_undefined": {side: int(np.isnan(variance[side]).sum()) for side in SIDES},
@@ -149,10 +180,44 @@ def _numbers(kept: Measured) -> dict[str, Any]:
         # of the class-average maps that are shown: the mean over classes, and each class's p under permutation
         "morans_i": {side: mean_defined([m.i for m in moran[side]]) for side in SIDES},
         "morans_i_p": {side: [m.p for m in moran[side]] for side in SIDES},
+        # of the d′ maps of the classes that are shown, the mean over classes
+        "smoothness": {
+            side: mean_defined([analysis.smoothness(m, kept.sheet(side)) for m in tuning[side]]) for side in SIDES
+        },
+        "patches": {side: mean_defined([len(sizes) for sizes in patches[side]]) for side in SIDES},
+        "patch_size": {side: mean_defined([np.mean(sizes) for sizes in patches[side] if len(sizes)]) for side in SIDES},
+        "nestedness": {side: nested[side].score for side in SIDES},
+        "effective_dimension": {side: analysis.effective_dimension(kept.activations[side]) for side in SIDES},
         # the fewest wires, and their length, at half a point of accuracy: shares of all, by what is cut first
         "pruned_wires": {by: _fewest(curve)[0] for by, curve in kept.pruning.items()},
         "pruned_length": {by: _fewest(curve)[1] for by, curve in kept.pruning.items()},
     }
+
+
+def _patch_sizes(values: Floats, sheet: Grid) -> npt.NDArray[np.int64]:
+    patch = analysis.patches(values, sheet, PATCH)
+    return np.bincount(patch[patch >= 0])
+
+
+def _wiring(net: Network) -> dict[str, Any]:
+    """Of the effective weights, on the sheets where the units are, whatever P was made from."""
+    source, target = net.places
+    weights = effective_weights(net)
+    lengths = analysis.wire_lengths(weights, target, source)
+    square = weights.shape[0] == weights.shape[1] <= GRAPH
+    return {
+        "mean_wire_length": lengths.mean,
+        "total_wire_length": lengths.total,
+        # of the graph of the strongest tenth of the pairs, against random graphs of as many edges
+        "modularity": analysis.modularity(weights).excess if square else None,
+        "small_worldness": analysis.small_worldness(weights).sigma if square else None,
+    }
+
+
+def effective_weights(net: Network) -> Floats:
+    """V of a network's layer, (out, in)."""
+    v: Floats = net.locality.fold().weight.detach().double().numpy()
+    return v
 
 
 def _fewest(curve: dict[str, Floats]) -> tuple[float, float]:
@@ -165,6 +230,15 @@ def mean_defined(values: Any) -> float | None:
     """The mean of the values that are neither None nor NaN; None where none is."""
     defined = [v for v in values if v is not None and not math.isnan(v)]
     return float(np.mean(defined)) if defined else None
+
+
+def flat(numbers: dict[str, Any]) -> dict[str, float | None]:
+    """A run's measures by one name each, as ``morans_i.output``, in the order of :data:`MEASURES`."""
+    found: dict[str, float | None] = {}
+    for name in MEASURES:
+        value = numbers[name]
+        found |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 def write_numbers(path: Path, numbers: dict[str, Any]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locality_prior import cost as costs
+from locality_prior import layers
 from locality_prior.cost import Cost
 from locality_prior.experiments import config
 from locality_prior.experiments.config import Run
@@ -175,3 +177,17 @@ def network(run: Run, classes: int) -> Network:
         stride = 4 if run.alexnet.crop >= 128 else 2  # as much of a map is left of a small crop
         made = AlexNet(cost, Grid(*run.sheet), classes, run.alexnet.layer, run.alexnet.width, stride, shuffle)
     return made.to(memory_format=torch.channels_last)
+
+
+def trained(run: Run, path: Path) -> Network:
+    """The network of a finished run, with the weights that ``path`` holds."""
+    from safetensors import safe_open
+
+    classes = 10
+    if run.alexnet is not None:
+        with safe_open(path, framework="pt") as file:
+            classes = file.get_slice("classifier.6.weight").get_shape()[0]
+    with torch.random.fork_rng(devices=[]):
+        made = network(run, classes)
+    layers.load(path, made)
+    return made

@@ -7,12 +7,13 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from locality_prior._check import wrong
 from locality_prior._timing import cores
 from locality_prior.experiments.config import PROGRESS
 
@@ -61,6 +62,30 @@ def _stop(executor: ProcessPoolExecutor) -> None:
     executor.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
         child.kill()
+
+
+@contextmanager
+def executor(where: str, jobs: int) -> Iterator[Executor]:
+    """What ``where`` names: this machine's :func:`processes`, or ``dask://host:port``, a scheduler's workers.
+
+    Raises:
+        ValueError: neither, or workers that run several jobs in one process: training sets a process's generator.
+        OSError: no scheduler there.
+    """
+    if where == "processes":
+        with processes(jobs) as made:
+            yield made
+        return
+    if not where.startswith("dask://"):
+        raise wrong("executor", repr(where), "processes, or dask://host:port of a scheduler")
+    from distributed import Client
+
+    with Client("tcp://" + where.removeprefix("dask://"), timeout=20, set_as_default=False) as client:
+        threads = client.nthreads()
+        if not threads or max(threads.values()) > 1:
+            given = f"{where} with workers of {sorted(threads.values())} threads"
+            raise wrong("executor", given, "one or more workers of one thread each (dask worker --nthreads 1)")
+        yield client.get_executor(pure=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Running a study: each of its runs is a cell, trained and measured once, wherever an executor takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import Counter
+from concurrent.futures import BrokenExecutor, Executor, Future
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from locality_prior.experiments import data as datasets
+from locality_prior.experiments import pool
+from locality_prior.experiments.config import ANALYSIS, PROGRESS, Run, read_run
+from locality_prior.experiments.finish import whole
+from locality_prior.experiments.machine import Machine
+from locality_prior.experiments.measure import MEASURES, analyse_run
+from locality_prior.experiments.study import Study, cell_directory, claim_study
+from locality_prior.experiments.train import job
+
+Key = tuple[str, int]  # condition, seed
+
+#: How often a cell may be under way when its process is ended from outside: once may be another cell's doing.
+STRIKES = 2
+
+
+def run_study(
+    study: Study,
+    directory: Path,
+    data_root: str | None = None,
+    executor: str | Executor = "processes",
+    console: Console | None = None,
+) -> dict[Key, str]:
+    """Train and measure every cell of ``study`` that ``directory`` does not hold finished yet.
+
+    Args:
+        study: what to run.
+        directory: where; each run is in a directory named after its settings, and goes on where it was stopped.
+        data_root: see :func:`locality_prior.experiments.data.locate`.
+        executor: where the cells run, on one file system: an executor, or what :func:`pool.executor` makes one of.
+        console: where progress is shown; None: standard error.
+
+    Returns:
+        What the cells that failed said. None of them stops the others; the same call tries them again.
+
+    Raises:
+        ValueError: bad data or directory, before anything is written.
+    """
+    runs = study.runs()
+    roots = {run.data: datasets.locate(run.data, data_root) for run in runs.values()}
+    claim_study(directory, study)
+    where = {key: cell_directory(directory.absolute(), run) for key, run in runs.items()}
+    left = [key for key, run in runs.items() if not finished(run, where[key])]
+    for key in left:
+        (where[key] / PROGRESS).unlink(missing_ok=True)  # of a run that was killed
+    errors: dict[Key, str] = {}
+    strikes: Counter[Key] = Counter()
+    with _Shown(console or Console(stderr=True), len(runs), len(runs) - len(left)) as shown:
+        while left:
+            with _made(executor, len(left)) as made:
+                futures = {}
+                for key in left:
+                    root = roots[runs[key].data]
+                    submitted = made.submit(cell, runs[key], str(where[key]), None if root is None else str(root))
+                    futures[submitted] = key
+                try:
+                    begun = _watch(futures, where, {key: runs[key].recipe.epochs for key in left}, errors, shown)
+                finally:
+                    for future in futures:
+                        future.cancel()
+            left = [key for future, key in futures.items() if isinstance(future.exception(), BrokenExecutor)]
+            if left and not isinstance(executor, str):
+                raise BrokenExecutor
+            strikes.update(set(left) & begun or left)
+            for key in [key for key in left if strikes[key] >= STRIKES]:
+                shown.failed(key, errors.setdefault(key, "its process was ended from outside, twice"))
+                left.remove(key)
+    return errors
+
+
+def cell(run: Run, directory: str, data_root: str | None) -> None:
+    """Train ``run``, and measure it, as an executor's job."""
+    job(run, directory, data_root, Machine())
+    if not finished(run, Path(directory)):
+        analyse_run(Path(directory))
+
+
+def finished(run: Run, directory: Path) -> bool:
+    """Whether ``directory`` holds ``run``, trained and measured by all of today's measures."""
+    try:
+        measured = json.loads((directory / ANALYSIS).read_text(encoding="utf-8"))
+        return set(MEASURES) <= measured.keys() and read_run(directory) == run and whole(directory)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _made(executor: str | Executor, jobs: int) -> contextlib.AbstractContextManager[Executor]:
+    return pool.executor(executor, jobs) if isinstance(executor, str) else contextlib.nullcontext(executor)
+
+
+def _watch(
+    futures: dict[Future[None], Key],
+    where: dict[Key, Path],
+    epochs: dict[Key, int],
+    errors: dict[Key, str],
+    shown: _Shown,
+) -> set[Key]:
+    """Show how the cells are until all have ended, and keep what the failed ones said; those that had begun."""
+    begun: set[Key] = set()
+    told: set[Key] = set()
+    for standings in pool.follow(futures, where):
+        for future, key in futures.items():
+            if not standings[key].ended or key in told:
+                continue
+            told.add(key)
+            error = future.exception()
+            if error is None:
+                shown.done(key)
+            elif not isinstance(error, BrokenExecutor):
+                # a path is this directory's, and a comparison is to be the same in any other
+                errors[key] = " ".join(str(error).replace(str(where[key]), where[key].name).split())
+                shown.failed(key, errors[key])
+        running = {key: s.epochs / epochs[key] for key, s in standings.items() if s.epochs is not None and not s.ended}
+        begun |= running.keys()
+        shown.running(running)
+    return begun
+
+
+class _Shown:
+    """One display of a whole study: cells done, running and failed, and the time left."""
+
+    def __init__(self, console: Console, cells: int, done: int) -> None:
+        self.console, self.cells, self.found, self.ended, self.wrong = console, cells, done, 0, 0
+        self.started, self.share = time.monotonic(), 0.0
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task = self.progress.add_task("", total=cells, completed=done, left="")
+
+    def __enter__(self) -> _Shown:
+        self.progress.start()
+        if not self.console.is_terminal:
+            self.console.print(self._counts(0))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def running(self, shares: dict[Key, float]) -> None:
+        """Show the cells under way, and how much of each is done."""
+        self.share = sum(shares.values())
+        completed = self.found + self.ended + self.wrong + self.share
+        self.progress.update(self.task, description=self._counts(len(shares)), completed=completed, left=self._left())
+
+    def done(self, key: Key) -> None:
+        """Count a cell that has finished."""
+        self.ended += 1
+        if not self.console.is_terminal:
+            self.console.print(f"{key[0]} · seed {key[1]} · {self._counts(0)}{self._left()}", highlight=False)
+
+    def failed(self, key: Key, error: str) -> None:
+        """Count a cell that has failed, and say why."""
+        self.wrong += 1
+        self.console.print(f"failed: {key[0]} · seed {key[1]} · {error}", highlight=False, markup=False)
+
+    def _counts(self, running: int) -> str:
+        under = f" · {running} running" if running else ""
+        return f"{self.found + self.ended} of {self.cells} cells{under} · {self.wrong} failed"
+
+    def _left(self) -> str:
+        """The time left, by that of the cells so far."""
+        done = self.ended + self.wrong + self.share
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self.started) / done * (self.cells - self.found - done)
+        return f" · {seconds / 60:.0f} min left" if seconds >= 90 else f" · {seconds:.0f} s left"
