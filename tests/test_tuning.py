@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import locality_prior as lp
-from locality_prior.analysis import effective_dimension, patches, selectivity, smoothness
+from locality_prior.analysis import effective_dimension, nested_patches, patches, selectivity, smoothness
 
 SHEETS: dict[str, lp.Geometry] = {
     "sheet": lp.Grid(5, 6),
@@ -83,6 +83,70 @@ def test_no_patch_and_one() -> None:
     assert patches([1.0, 0, 1, 0, 1], lp.Line(5), 0.5, radius=2).tolist() == [0, -1, 0, -1, 0]
     with pytest.raises(ValueError, match="values: got 4 units"):
         patches(np.zeros(4), lp.Line(5), 0)
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_nested_patches_class_by_class(name: str) -> None:
+    sheet, thresholds = SHEETS[name], [-0.5, 0.4, 1.3, 2.1]
+    maps = np.random.default_rng(4).normal(size=(4, 30))
+    d = sheet.distances().numpy()
+    found = nested_patches(maps, sheet, thresholds)
+    beyond = []
+    for k, threshold in enumerate(thresholds):
+        floods = [flooded(row, d.tolist(), threshold, 1.5 * sheet.neighbour_distance) for row in maps]
+        largest = [min(flood, key=lambda patch: (-len(patch), min(patch))) for flood in floods if flood]
+        pairs = list(itertools.combinations(largest, 2))
+        within = [len(a & b) / min(len(a), len(b)) for a, b in pairs]
+        chance = [max(len(a), len(b)) / 30 for a, b in pairs]
+        beyond.append(statistics.mean(within) - statistics.mean(chance))
+        assert found.threshold[k] == threshold
+        assert found.pairs[k] == len(pairs) > 0
+        assert found.size[k] == pytest.approx(statistics.mean(map(len, largest)))
+        assert found.containment[k] == pytest.approx(statistics.mean(within))
+        assert found.chance[k] == pytest.approx(statistics.mean(chance))
+    assert len({round(x, 6) for x in found.containment}) > 1
+    assert found.score == pytest.approx(statistics.mean(beyond))
+
+
+def test_hills_within_one_another_and_apart() -> None:
+    line = lp.Line(40)
+    x = np.arange(40.0)
+    within = nested_patches([4 - abs(x - 20), 8 - abs(x - 21)], line, [0, 2])
+    assert within.containment.tolist() == [1, 1]
+    assert within.chance.tolist() == [15 / 40, 11 / 40]
+    assert within.size.tolist() == [11, 7]
+    assert within.score == pytest.approx(1 - 13 / 40)
+    apart = nested_patches([4 - abs(x - 5), 8 - abs(x - 30)], line, [0])
+    assert apart.containment.tolist() == [0]
+    assert apart.score == pytest.approx(-15 / 40)
+    # the smaller hill of a class does not count
+    hills = np.maximum(4 - abs(x - 5), 8 - abs(x - 30))
+    assert nested_patches([hills, 4 - abs(x - 5)], line, [0]).containment.tolist() == [0]
+
+
+def test_places_drawn_at_random_overlap_by_chance() -> None:
+    # every unit a neighbour of every other: a patch is all that is above
+    everywhere = lp.Distances(1 - np.eye(60))
+    found = nested_patches(np.random.default_rng(5).normal(size=(80, 60)), everywhere, [0.0, 1.0])
+    assert (found.pairs == 80 * 79 // 2).all()
+    np.testing.assert_allclose(found.containment, found.chance, atol=0.01)
+
+
+def test_nothing_to_nest() -> None:
+    maps = np.array([[1.0, 3, np.nan], [2.0, np.nan, np.nan], [np.nan] * 3])
+    found = nested_patches(maps, lp.Line(3), [0, 1.5, 2.5, 9])
+    assert found.pairs.tolist() == [1, 1, 0, 0]
+    np.testing.assert_array_equal(found.size, [1.5, 1, 1, np.nan])
+    np.testing.assert_array_equal(found.containment, [1, 0, np.nan, np.nan])
+    np.testing.assert_allclose(found.chance, [2 / 3, 1 / 3, np.nan, np.nan])
+    assert found.score == pytest.approx((1 - 2 / 3 + 0 - 1 / 3) / 2)
+    assert nested_patches(maps, lp.Line(3), [9]).score is None
+    assert nested_patches(maps[:1], lp.Line(3), [0]).score is None
+    with pytest.raises(ValueError, match="maps: got 3 units"):
+        nested_patches(maps, lp.Line(4), [0])
+    for thresholds in ([], [1, 1], [2, 1], [0, np.nan]):
+        with pytest.raises(ValueError, match="thresholds: got"):
+            nested_patches(maps, lp.Line(3), thresholds)
 
 
 @pytest.mark.parametrize("name", SHEETS)

@@ -17,8 +17,10 @@ from locality_prior.analysis.statistics import holm as holm
 from locality_prior.analysis.statistics import paired_comparison as paired_comparison
 from locality_prior.analysis.statistics import paired_t_test as paired_t_test
 from locality_prior.analysis.statistics import seeds_needed as seeds_needed
+from locality_prior.analysis.tuning import NestedPatches as NestedPatches
 from locality_prior.analysis.tuning import Selectivity as Selectivity
 from locality_prior.analysis.tuning import effective_dimension as effective_dimension
+from locality_prior.analysis.tuning import nested_patches as nested_patches
 from locality_prior.analysis.tuning import patches as patches
 from locality_prior.analysis.tuning import selectivity as selectivity
 from locality_prior.analysis.tuning import smoothness as smoothness

@@ -12,6 +12,7 @@ from locality_prior._check import wrong
 from locality_prior.geometry import Geometry
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
 def array(name: str, values: Any) -> npt.NDArray[Any]:

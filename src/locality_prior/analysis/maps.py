@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import count, positive, wrong
-from locality_prior.analysis._given import Floats, array, floats, own_distances, responses, units
+from locality_prior.analysis._given import Floats, Integers, array, floats, own_distances, responses, units
 from locality_prior.geometry import Geometry
 
-Integers = npt.NDArray[np.int64]
 _Spread = Callable[[Floats, Integers], Floats]
 
 #: Numbers that differ by less than this share of their size count as equal.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from locality_prior._check import positive, wrong
-from locality_prior.analysis._given import Floats, array, floats, own_distances, units
+from locality_prior.analysis._given import Floats, Integers, array, floats, own_distances, units
 from locality_prior.geometry import Geometry
 
 
@@ -59,7 +59,7 @@ def selectivity(activations: Any, labels: Any) -> Selectivity:
     return Selectivity(d_prime, t)
 
 
-def patches(values: Any, geometry: Geometry, threshold: float, radius: float | None = None) -> npt.NDArray[np.int64]:
+def patches(values: Any, geometry: Geometry, threshold: float, radius: float | None = None) -> Integers:
     """The patches of a map: neighbouring units above a threshold, as connected components.
 
     Args:
@@ -75,21 +75,93 @@ def patches(values: Any, geometry: Geometry, threshold: float, radius: float | N
     Raises:
         ValueError: values that are not (units,) or not as many as the geometry's units.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
     v = floats("values", values, "units")
     units("values", len(v), geometry)
+    return _parts(v > threshold, _near(geometry, radius))
+
+
+def _near(geometry: Geometry, radius: float | None) -> Any:
+    """Which units are neighbours, each its own too: (units, units) of scipy.sparse."""
+    from scipy.sparse import csr_array
+
     radius = 1.5 * geometry.neighbour_distance if radius is None else positive("radius", radius)
-    above = np.flatnonzero(v > threshold)
-    near: Any = csr_array(own_distances(geometry)[np.ix_(above, above)] <= radius * (1 + 1e-9))
-    found, part = connected_components(near, directed=False)
+    return csr_array(own_distances(geometry) <= radius * (1 + 1e-9))
+
+
+def _parts(above: npt.NDArray[np.bool_], near: Any) -> Integers:
+    """The number of each unit's connected part among those ``above``, from 0 for the largest; −1 for the others."""
+    from scipy.sparse.csgraph import connected_components
+
+    found, part = connected_components(near[above][:, above], directed=False)
     order = np.argsort(-np.bincount(part, minlength=found), kind="stable")
     rank = np.empty(found, dtype=np.int64)
     rank[order] = np.arange(found)
-    numbers = np.full(len(v), -1, dtype=np.int64)
+    numbers = np.full(len(above), -1, dtype=np.int64)
     numbers[above] = rank[part]
     return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class NestedPatches:
+    """Whether the patches of classes lie in one another, at each of k thresholds; NaN where no two classes have one.
+
+    Args:
+        threshold: (k,) the thresholds.
+        containment: (k,) mean over pairs of classes with a patch of |A ∩ B| / min(|A|, |B|).
+        chance: (k,) mean over the pairs of max(|A|, |B|) / N: the same for places drawn at random.
+        pairs: (k,) how many pairs.
+        size: (k,) mean units of a patch over classes that have one; NaN where none has.
+        score: mean of containment − chance over the thresholds with a pair; None where there is none.
+    """
+
+    threshold: Floats
+    containment: Floats
+    chance: Floats
+    pairs: Integers
+    size: Floats
+    score: float | None
+
+
+def nested_patches(maps: Any, geometry: Geometry, thresholds: Any) -> NestedPatches:
+    """Whether classes are represented within one another on the sheet: exploratory, for want of a standard measure.
+
+    The authors of the source document ask whether representations are nested on the sheet as in the brain, where those
+    of finer distinctions lie within those of coarser ones (Grill-Spector & Weiner, Nat. Rev. Neurosci. 2014). The units
+    above ever higher thresholds of one class's map are nested whatever the map, so the question is put between classes.
+    A class's patch A is its largest (see :func:`patches`), and two classes' patches overlap by |A ∩ B| / min(|A|, |B|),
+    the overlap or Szymkiewicz–Simpson coefficient: 1 where the smaller lies wholly in the larger, 0 where they are
+    apart. On places drawn at random, of N, it is max(|A|, |B|) / N on average.
+
+    Args:
+        maps: (classes, units), such as :attr:`Selectivity.d_prime`; NaN is above no threshold.
+        geometry: where the units sit.
+        thresholds: (k,) increasing.
+
+    Raises:
+        ValueError: maps that are not (classes, units) or not of the geometry's number of units, or thresholds that do
+            not increase.
+    """
+    m = floats("maps", maps, "classes", "units")
+    n = units("maps", m.shape[1], geometry)
+    at = floats("thresholds", thresholds, "thresholds")
+    if not len(at) or not np.isfinite(at).all() or not (np.diff(at) > 0).all():
+        raise wrong("thresholds", at.tolist(), "one or more increasing numbers")
+    near = _near(geometry, None)
+    containment, chance, size = (np.full(len(at), np.nan) for _ in range(3))
+    pairs = np.zeros(len(at), dtype=np.int64)
+    for k, threshold in enumerate(at):
+        patch = np.array([_parts(row > threshold, near) == 0 for row in m], dtype=np.float64).reshape(-1, n)
+        patch = patch[patch.any(axis=1)]
+        sizes = patch.sum(axis=1)
+        a, b = np.triu_indices(len(patch), 1)
+        pairs[k] = len(a)
+        if len(patch):
+            size[k] = sizes.mean()
+        if len(a):
+            containment[k] = ((patch @ patch.T)[a, b] / np.minimum(sizes[a], sizes[b])).mean()
+            chance[k] = np.maximum(sizes[a], sizes[b]).mean() / n
+    beyond = (containment - chance)[pairs > 0]
+    return NestedPatches(at, containment, chance, pairs, size, float(beyond.mean()) if len(beyond) else None)
 
 
 def smoothness(values: Any, geometry: Geometry) -> float | None:
