@@ -1,4 +1,4 @@
-"""What a layer's activations look like on its sheet, as numbers, and statistics that compare networks.
+"""What a layer's activations look like on its sheet, how it is wired, and statistics that compare networks.
 
 Everything here takes arrays (numpy, torch, or nested lists) and geometries, never models, so that a control
 network is measured exactly as the local one is. All arithmetic is float64 on the CPU. What is undefined is
@@ -24,3 +24,9 @@ from locality_prior.analysis.tuning import nested_patches as nested_patches
 from locality_prior.analysis.tuning import patches as patches
 from locality_prior.analysis.tuning import selectivity as selectivity
 from locality_prior.analysis.tuning import smoothness as smoothness
+from locality_prior.analysis.wiring import Modularity as Modularity
+from locality_prior.analysis.wiring import SmallWorldness as SmallWorldness
+from locality_prior.analysis.wiring import WireLengths as WireLengths
+from locality_prior.analysis.wiring import modularity as modularity
+from locality_prior.analysis.wiring import small_worldness as small_worldness
+from locality_prior.analysis.wiring import wire_lengths as wire_lengths
