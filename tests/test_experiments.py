@@ -27,7 +27,7 @@ from locality_prior.experiments.machine import Machine
 from locality_prior.experiments.reproduction import reproduce as run_reproduction
 from locality_prior.experiments.summary import summarise
 from locality_prior.experiments.train import train
-from locality_prior.report import figures, tables
+from locality_prior.report import priors, tables
 
 QUICK = Recipe(epochs=3, lr=0.05)
 CONDITIONS = {"control": "flat", "local": "linear"}
@@ -575,8 +575,8 @@ def test_the_command_of_a_report_makes_the_study_again() -> None:
 
 
 def test_the_centre_of_a_sheet() -> None:
-    assert figures.centre(lp.Grid(7, 7)) == 24
-    assert figures.centre(lp.Grid(64, 64)) == 32 * 64 + 32
+    assert priors.centre(lp.Grid(7, 7)) == 24
+    assert priors.centre(lp.Grid(64, 64)) == 32 * 64 + 32
 
 
 def test_documented_recipes() -> None:

@@ -20,7 +20,7 @@ PROGRAM = "locality-prior"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit status: 0, 1 where a study's cells failed, 2 for bad input (one line), 130 interrupted."""
+    """Run a command; its exit status: 0, 1 where cells failed, 2 for bad input (one line), 130 when interrupted."""
     try:
         return _main(arguments)
     except KeyboardInterrupt:
@@ -238,7 +238,9 @@ def _define_study(parser: Any) -> None:
     group.add_argument("--data", nargs="+", choices=["digits", "mnist", "imagenet"], help="data sets (digits)")
     group.add_argument("--seeds", type=int, nargs="+", help="a network of each condition for each (1 2 3)")
     group.add_argument(
-        "--cost", nargs="+", help="costs as name[:length[,p]][@radius] (flat linear); flat, the control, is always there"
+        "--cost",
+        nargs="+",
+        help="costs as name[:length[,p]][@radius] (flat linear); flat is always among them",
     )
     group.add_argument("--shuffled", nargs="+", metavar="COST", help="costs of which the shuffled null is trained too")
     group.add_argument("--scale", type=float, nargs="+", help="what the costs' lengths are multiplied by (1)")
@@ -252,11 +254,13 @@ def _define_study(parser: Any) -> None:
     parser.add_argument(
         "--executor", default="processes", help="processes of this machine, or dask://host:port of a scheduler"
     )
-    parser.add_argument("--out", help="directory for runs, study.json and report.html (default: results/NAME of the file)")
+    parser.add_argument(
+        "--out", help="directory for runs, study.json and report.html (default: results/NAME of the file)"
+    )
 
 
 def _study(options: Namespace) -> int:
-    """Train every combination of some settings under every seed, compare them and report. An interrupted one goes on."""
+    """Train all combinations of settings under every seed, compare and report. An interrupted study goes on."""
     from dataclasses import fields
     from threading import Thread
 
@@ -280,28 +284,33 @@ def _study(options: Namespace) -> int:
 def _show_study(directory: Path) -> None:
     from locality_prior import report
     from locality_prior.experiments.findings import read_findings
-    from locality_prior.report import tables
+    from locality_prior.report import findings, tables
 
     page = report.write(directory)
-    tables.show(*tables.of_study(read_findings(directory)))
+    tables.show(*findings.tables(read_findings(directory)))
     print(page)
 
 
 def _define_analyse(parser: Any) -> None:
-    parser.add_argument("directory", help="a run's or a study's directory")
+    parser.add_argument("directory", help="of a run, a reproduction or a study")
 
 
 def _analyse(options: Namespace) -> None:
-    """Measure a finished run (analysis.json) or compare a study's runs (summary.json)."""
+    """Measure a finished run (analysis.json), or compare the runs of a reproduction or a study."""
     import json
 
+    from locality_prior.experiments.findings import find
     from locality_prior.experiments.measure import analyse_run
     from locality_prior.experiments.reproduction import REPRODUCTION, SUMMARY
+    from locality_prior.experiments.study import FINDINGS, STUDY
     from locality_prior.experiments.summary import summarise
-    from locality_prior.report import tables
+    from locality_prior.report import findings, tables
 
     directory = Path(options.directory)
-    if (directory / REPRODUCTION).exists():
+    if (directory / STUDY).exists():
+        tables.show(*findings.tables(find(directory)))
+        print(directory / FINDINGS)
+    elif (directory / REPRODUCTION).exists():
         summary = summarise(directory)
         tables.show(tables.results(summary), tables.tests(summary))
         print(directory / SUMMARY)
@@ -310,11 +319,11 @@ def _analyse(options: Namespace) -> None:
 
 
 def _define_report(parser: Any) -> None:
-    parser.add_argument("directory", help="a study's directory; its runs and summary.json are all that is read")
+    parser.add_argument("directory", help="of a reproduction or a study: all that is read")
 
 
 def _report(options: Namespace) -> None:
-    """Write report.html and figures/ from what a study's directory holds."""
+    """Write report.html and figures/ from what a directory holds."""
     from locality_prior import report
 
     print(report.write(Path(options.directory)))
@@ -344,9 +353,9 @@ def _define_prior(parser: Any) -> None:
 
 def _prior(options: Namespace) -> None:
     """Draw the signal that a sheet's centre and first unit receive, and tell how many wires there are."""
-    from locality_prior.report import figures
+    from locality_prior.report import priors
 
-    for line in figures.draw_priors(options.sheets, options.cost, Path(options.out)):
+    for line in priors.draw_priors(options.sheets, options.cost, Path(options.out)):
         print(line)
 
 

@@ -11,6 +11,10 @@ of a colour-blind-safe cycle in the order given. Numbers are array-likes or tens
 
 from __future__ import annotations
 
+from locality_prior.plots.comparisons import differences_by_condition as differences_by_condition
+from locality_prior.plots.comparisons import scatter as scatter
+from locality_prior.plots.comparisons import seeds_by_condition as seeds_by_condition
+from locality_prior.plots.measurements import banded as banded
 from locality_prior.plots.measurements import correlation_by_distance as correlation_by_distance
 from locality_prior.plots.measurements import paired_seeds as paired_seeds
 from locality_prior.plots.measurements import pruning as pruning

@@ -66,17 +66,32 @@ def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -
     Raises:
         ValueError: not three arrays of equal size.
     """
+    return banded(curves, ax, x="distance between units (spacings)", y="response correlation", level=0)
+
+
+def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str, level: float | None = None) -> Axes:
+    """A line for each condition, with a band around it.
+
+    Args:
+        curves: condition → (x, y, half the band's width), three arrays of (n,).
+        x, y: what they are, with their units.
+        level: where a horizontal line says that there is no effect.
+
+    Raises:
+        ValueError: not three arrays of equal size.
+    """
     parts = {c: as_parts("curves", v, c, 3) for c, v in as_conditions("curves", curves).items()}
     arrays = {
         c: [as_array("curves", p, len(as_array("curves", v[0], None, of=c)), of=c) for p in v] for c, v in parts.items()
     }
     ax = axes_or_new(ax, 4.0, 2.8)
-    ax.axhline(0, color="0.6", lw=0.8, zorder=0)
+    if level is not None:
+        ax.axhline(level, color="0.6", lw=0.8, zorder=0)
     for condition, colour in colours_of(arrays).items():
-        distance, correlation, sem = arrays[condition]
-        ax.fill_between(distance, correlation - sem, correlation + sem, color=colour, alpha=0.25, lw=0)
-        ax.plot(distance, correlation, color=colour, lw=1.5, label=condition)
-    return legend_above(dress(ax, "distance between units (spacings)", "response correlation"))
+        across, up, half = arrays[condition]
+        ax.fill_between(across, up - half, up + half, color=colour, alpha=0.25, lw=0)
+        ax.plot(across, up, color=colour, lw=1.5, label=condition)
+    return legend_above(dress(ax, x, y))
 
 
 def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:

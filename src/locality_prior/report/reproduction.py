@@ -1,44 +1,57 @@
-"""The figures of a report, drawn by :mod:`locality_prior.plots` from what runs left behind."""
+"""The page of a reproduction: its figures, drawn by :mod:`locality_prior.plots` from what runs left behind."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from locality_prior import analysis, plots
 from locality_prior import cost as costs
-from locality_prior._check import count, wrong
-from locality_prior._files import replacing
-from locality_prior.cost import Cost
+from locality_prior._check import wrong
 from locality_prior.experiments.measure import SIDES, Measured, mean_defined
-from locality_prior.experiments.reproduction import Reproduction
-from locality_prior.geometry import Grid, Line
-from locality_prior.prior import Prior
+from locality_prior.experiments.reproduction import Reproduction, read_reproduction
+from locality_prior.experiments.summary import read_all, read_summary
+from locality_prior.report import tables
+from locality_prior.report.page import Picture, new_figure, one_legend, write_page
+from locality_prior.report.priors import priors, signals, wiring
 from locality_prior.report.tables import CUT_FIRST, title
-
-#: The most units of a sheet whose whole prior is drawn up for its numbers.
-LARGEST = 1 << 14
 
 Runs = dict[tuple[str, int], Measured]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure, the file it goes to, the part of the page it belongs to, and what it says."""
+def write(directory: Path) -> Path:
+    """Write the page of the analysed reproduction in ``directory``.
 
-    name: str
-    section: str
-    figure: Figure
-    caption: str
+    Raises:
+        ValueError: it is not finished, or not analysed.
+    """
+    study = read_reproduction(directory)
+    summary = read_summary(directory)
+    told = (summary.get("seeds"), list(summary.get("conditions", {})))
+    if told != (list(study.seeds), list(study.conditions)):
+        raise wrong("directory", f"{directory} with a summary of other runs than its study's", "one analysed since")
+    kept = read_all(directory, study)
+    return write_page(
+        directory,
+        "reproduction.html",
+        of_study(study, kept),
+        study=study,
+        conditions=[tables.title(name) for name in study.conditions],
+        results=tables.results(summary),
+        tests=tables.tests(summary),
+        pruning=tables.pruning(summary),
+        seeds=tables.seeds(summary),
+        document=tables.document(summary),
+        command=tables.command(study),
+        network=tables.network(study),
+        images=summary["conditions"]["control"]["per_seed"][0]["images"],
+    )
 
 
 def of_study(study: Reproduction, kept: Runs) -> Iterator[Picture]:
@@ -54,75 +67,6 @@ def of_study(study: Reproduction, kept: Runs) -> Iterator[Picture]:
     yield _pruning(study, kept)
     if len(study.seeds) > 1:
         yield _seeds(study, kept)
-
-
-def _new(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
-
-
-def _one_legend(figure: Figure, axes: Any) -> None:
-    """One legend above the panels in place of each panel's own."""
-    handles, labels = axes[0].get_legend_handles_labels()
-    for ax in axes:
-        ax.get_legend().remove()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-
-
-def wiring(cost: Cost) -> Picture:
-    """The wiring diagram of a line of 7 units, full and abbreviated."""
-    line = Line(7)
-    prices = cost.cost(line.distances())
-    figure, (full, one) = _new(7.2, 2.4, 2)
-    plots.wiring(prices, full, colorbar=False)
-    plots.wiring(prices, one, unit=3)
-    full.set_title("every wire")
-    one.set_title("one unit's wires")
-    return Picture(
-        "wiring",
-        "prior",
-        figure,
-        f"A layer between two lines of 7 units under the cost {cost!r}. Darker wires are dearer.",
-    )
-
-
-def signals(cost: Cost, side: int = 64) -> Picture:
-    """The signal transmitted to the centre and to the top-left unit of a sheet."""
-    sheet = Grid(side, side)
-    figure, axes = _new(7.2, 3.2, 2)
-    for ax, unit in zip(axes, (centre(sheet), 0), strict=True):
-        _signal(cost, sheet, unit, ax)
-    return Picture(
-        "signals",
-        "prior",
-        figure,
-        f"The signal that the centre unit (left) and the top-left unit (right) of a {side}×{side} sheet receive from "
-        "every unit of an equal sheet before it: a row of P each.",
-    )
-
-
-def priors(cost: Cost) -> Picture:
-    """LeNet's prior beside AlexNet's."""
-    figure, axes = _new(7.2, 3.2, 2)
-    for ax, sheet, name in zip(axes, (Grid(7, 7), Grid(64, 64)), ("LeNet", "AlexNet"), strict=True):
-        _signal(cost, sheet, centre(sheet), ax)
-        ax.set_title(f"{name}: {sheet.shape[0]}×{sheet.shape[1]} units")
-    return Picture(
-        "priors",
-        "prior",
-        figure,
-        "The same cost on a small sheet and on a large one: the centre unit of LeNet's 49 still hears its corners, "
-        "that of AlexNet's 4,096 hears its neighbourhood.",
-    )
-
-
-def centre(sheet: Grid) -> int:
-    """The number of the unit in the middle of a grid."""
-    return int(np.ravel_multi_index(tuple(n // 2 for n in sheet.shape), sheet.shape))
-
-
-def _signal(cost: Cost, sheet: Grid, unit: int, ax: Any) -> None:
-    plots.transmitted_signal(Prior(sheet, sheet, cost).rows(torch.tensor([unit]))[0], sheet, unit, ax)
 
 
 def _maps(study: Reproduction, kept: Runs) -> Iterator[Picture]:
@@ -156,7 +100,7 @@ def _some(run: Measured) -> str:
 def _variance(study: Reproduction, kept: Runs) -> Picture:
     seed = study.seeds[0]
     control = kept["control", seed]
-    figure, axes = _new(7.2, 5.2, rows=2, sharex=True)
+    figure, axes = new_figure(7.2, 5.2, rows=2, sharex=True)
     there = np.isin(control.labels, control.shown)
     for ax, side in zip(axes, SIDES, strict=True):
         plots.variance_by_class(
@@ -166,7 +110,7 @@ def _variance(study: Reproduction, kept: Runs) -> Picture:
         )
         ax.set_title(f"layer's {side}")
     axes[0].set_xlabel("")
-    _one_legend(figure, axes)
+    one_legend(figure, axes)
     return Picture(
         "variance",
         "variance",
@@ -177,7 +121,7 @@ def _variance(study: Reproduction, kept: Runs) -> Picture:
 
 
 def _correlation(study: Reproduction, kept: Runs) -> Picture:
-    figure, axes = _new(7.2, 3.0, 2)
+    figure, axes = new_figure(7.2, 3.0, 2)
     for ax, side in zip(axes, SIDES, strict=True):
         curves = {
             title(name): _mean_curve([kept[name, seed] for seed in study.seeds], side) for name in study.conditions
@@ -190,7 +134,7 @@ def _correlation(study: Reproduction, kept: Runs) -> Picture:
         ax.set_ylim(low, high)
         ax.yaxis.set_major_locator(MaxNLocator(6))
     axes[1].set_ylabel("")
-    _one_legend(figure, axes)
+    one_legend(figure, axes)
     over = "networks" if len(study.seeds) > 1 else "pairs of units"
     return Picture(
         "correlation",
@@ -219,7 +163,7 @@ def _mean_curve(runs: list[Measured], side: str) -> tuple[Any, Any, Any]:
 
 
 def _training(study: Reproduction, kept: Runs) -> Picture:
-    figure, axes = _new(7.2, 2.8, 2)
+    figure, axes = new_figure(7.2, 2.8, 2)
     for ax, key, label in zip(
         axes, ("accuracy", "mean_wire_length"), ("test accuracy (%)", "mean wire length (spacings)"), strict=True
     ):
@@ -231,7 +175,7 @@ def _training(study: Reproduction, kept: Runs) -> Picture:
             for name in study.conditions
         }
         plots.training(curves, ax, label=label)
-    _one_legend(figure, axes)
+    one_legend(figure, axes)
     return Picture(
         "training",
         "training",
@@ -241,7 +185,7 @@ def _training(study: Reproduction, kept: Runs) -> Picture:
 
 
 def _pruning(study: Reproduction, kept: Runs) -> Picture:
-    figure, rows = _new(7.2, 4.6, columns=len(CUT_FIRST), rows=2, sharex=True, sharey="row")
+    figure, rows = new_figure(7.2, 4.6, columns=len(CUT_FIRST), rows=2, sharex=True, sharey="row")
     for k, (by, named) in enumerate(CUT_FIRST.items()):
         for ax, key, label in zip(
             rows[:, k], ("accuracy", "wire_length"), ("test accuracy (%)", "total wire length (%)"), strict=True
@@ -258,7 +202,7 @@ def _pruning(study: Reproduction, kept: Runs) -> Picture:
             ax.set_ylim(0, 1.03 * max(100 if key == "wire_length" else c.max() for _, c in curves.values()))
         rows[0, k].set_title(f"{named} first")
         rows[0, k].set_xlabel("")
-    _one_legend(figure, rows.flatten())
+    one_legend(figure, rows.flatten())
     return Picture(
         "pruning",
         "pruning",
@@ -270,7 +214,7 @@ def _pruning(study: Reproduction, kept: Runs) -> Picture:
 
 
 def _seeds(study: Reproduction, kept: Runs) -> Picture:
-    figure, axes = _new(7.2, 3.0, 2)
+    figure, axes = new_figure(7.2, 3.0, 2)
     for ax, key, label in zip(
         axes, ("accuracy", "variance"), ("test accuracy (%)", "output variance (spacings²)"), strict=True
     ):
@@ -290,36 +234,3 @@ def _seeds(study: Reproduction, kept: Runs) -> Picture:
         figure,
         "Every seed as a line through its networks, with the mean of each condition: what is compared is networks.",
     )
-
-
-def draw_priors(sheets: list[str], cost: str, path: Path) -> list[str]:
-    """Draw, into ``path``, the signal that each sheet's centre and first unit receive; a line of numbers a sheet."""
-    if path.suffix.lower() not in (".png", ".pdf", ".svg") or path.is_dir():
-        raise wrong("out", str(path), "a file named .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise wrong("out", str(path), f"a directory that is there ({path.parent} is not)")
-    grids, price = [_grid(sheet) for sheet in sheets], costs.parse(cost)
-    for grid in grids:
-        if len(grid) > LARGEST:
-            raise wrong("sheet", f"{grid!r} of {len(grid):,} units", f"at most {LARGEST:,}")
-    figure = Figure(figsize=(7.2, 3.2 * len(grids)), layout="constrained")
-    said = []
-    for row, sheet in zip(figure.subplots(len(grids), 2, squeeze=False), grids, strict=True):
-        p = Prior(sheet, sheet, price).dense(torch.float32)
-        wires = int((p > 0).sum())
-        said.append(
-            f"{sheet!r}, {price!r}: {wires:,} wires of {p.numel():,} ({wires / p.numel():.1%}), "
-            f"signal {p.mean():.3f} on average, {p.square().mean().sqrt():.3f} in root mean square"
-        )
-        for ax, unit in zip(row, (centre(sheet), 0), strict=True):
-            plots.transmitted_signal(p[unit], sheet, unit, ax)
-    with replacing(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:].lower(), dpi=200)
-    return [*said, str(path)]
-
-
-def _grid(text: str) -> Grid:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise wrong("sheet", repr(text), "rows x columns, such as 7x7, or a number of units in a line")
-    return Grid(*[count("sheet", int(part)) for part in parts])

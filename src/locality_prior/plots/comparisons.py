@@ -1,0 +1,117 @@
+"""Comparisons of networks over seeds: a row for each condition, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from locality_prior._check import wrong
+from locality_prior.plots._given import Floats, as_array, as_conditions, as_parts
+from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
+
+_ROW = 0.28  # inches
+
+
+def seeds_by_condition(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
+    """A row for each condition: its networks, its mean, and a line for each seed from condition to condition.
+
+    Args:
+        values: condition → (seeds,) numbers, the same seeds in the same order; NaN where there is no network.
+        label: what the numbers are, with their unit.
+
+    Raises:
+        ValueError: numbers of seeds that differ.
+    """
+    table = _table("values", values)
+    ax = axes_or_new(ax, 4.0, 0.8 + _ROW * len(table))
+    y = np.arange(len(table))
+    for seed in table.T:
+        there = np.isfinite(seed)
+        ax.plot(seed[there], y[there], "o-", color="0.55", ms=2.5, lw=0.6, alpha=0.8)
+    for k, (row, colour) in enumerate(zip(table, colours_of(values).values(), strict=True)):
+        if np.isfinite(row).any():
+            ax.plot(np.nanmean(row), k, "|", color=colour, ms=13, mew=3, zorder=3)
+    _rows(ax, list(values))
+    return dress(ax, label)
+
+
+def differences_by_condition(
+    differences: Mapping[str, Any],
+    intervals: Mapping[str, tuple[float, float] | None],
+    ax: Axes | None = None,
+    *,
+    label: str,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    heads: Sequence[str] = (),
+) -> Axes:
+    """A row for each condition: each seed's difference from the control, their mean and its interval, and notes beside.
+
+    Args:
+        differences: condition → (seeds,) condition − control; NaN where there is no pair.
+        intervals: condition → (low, high) of the mean; None or absent where there is none.
+        label: what the numbers are, with their unit.
+        notes: condition → texts to the right of the row, as many as ``heads``, which stand above them.
+
+    Raises:
+        ValueError: numbers of seeds that differ.
+    """
+    table = _table("differences", differences)
+    ax = axes_or_new(ax, 4.0, 0.8 + _ROW * len(table))
+    ax.axvline(0, color="0.6", lw=0.8, zorder=0)
+    for k, ((name, colour), row) in enumerate(zip(colours_of(differences).items(), table, strict=True)):
+        ax.plot(row, np.full(len(row), k), "o", color="0.55", ms=2.5, alpha=0.8)
+        interval = intervals.get(name)
+        if interval is not None:
+            ax.plot(interval, [k, k], "-", color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
+        if np.isfinite(row).any():
+            ax.plot(np.nanmean(row), k, "D", color=colour, ms=4.5, zorder=4)
+    _rows(ax, list(differences))
+    places: Any = ("axes fraction", "data")
+    for column, head in enumerate(heads):
+        style: dict[str, Any] = {"fontsize": "small", "ha": "right", "va": "center", "annotation_clip": False}
+        x = 1.17 + 0.17 * column
+        ax.annotate(head, (x, 1.02), xycoords="axes fraction", **(style | {"va": "bottom"}))
+        for k, name in enumerate(differences):
+            ax.annotate((notes or {}).get(name, [""] * len(heads))[column], (x, k), xycoords=places, **style)
+    return dress(ax, label)
+
+
+def scatter(points: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str) -> Axes:
+    """A point for each network, in its condition's colour.
+
+    Args:
+        points: condition → (x, y), two arrays of (networks,).
+        x, y: what they are, with their units.
+
+    Raises:
+        ValueError: not two arrays of equal size.
+    """
+    parts = {c: as_parts("points", v, c, 2) for c, v in as_conditions("points", points).items()}
+    ax = axes_or_new(ax, 4.0, 3.0)
+    for k, (condition, colour) in enumerate(colours_of(parts).items()):
+        across = as_array("points", parts[condition][0], None, of=condition)
+        up = as_array("points", parts[condition][1], len(across), of=condition)
+        marker = "osD^vPX*"[k % 8]  # conditions may be more than colours
+        ax.plot(across, up, marker, color=colour, ms=4.5, alpha=0.75, mew=0, label=condition)
+    return legend_above(dress(ax, x, y))
+
+
+def _table(name: str, values: Mapping[str, Any]) -> Floats:
+    """(conditions, seeds)."""
+    given = as_conditions(name, values)
+    arrays = [as_array(name, v, None, of=c) for c, v in given.items()]
+    if len({len(a) for a in arrays}) > 1:
+        raise wrong(name, f"{sorted({len(a) for a in arrays})} seeds", "as many for each condition")
+    return np.stack(arrays)
+
+
+def _rows(ax: Axes, names: list[str]) -> None:
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.margins(x=0.08)
