@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from locality_prior import analysis, plots
 from locality_prior._check import wrong
@@ -19,7 +20,7 @@ from locality_prior.experiments.findings import read_findings
 from locality_prior.experiments.measure import LEVELS, MEASURES, SIDES, Floats, Measured, effective_weights, read
 from locality_prior.experiments.models import trained
 from locality_prior.experiments.study import STUDY, Study, cell_directory, read_study, settings
-from locality_prior.report.page import Picture, new_figure, one_legend, write_page
+from locality_prior.report.page import Picture, legend_beside, new_figure, one_legend, write_page
 from locality_prior.report.tables import CUT_FIRST, Rows, number, title
 
 #: Measures as a reader sees them, with their units.
@@ -80,7 +81,7 @@ def write(directory: Path) -> Path:
 
 def tables(found: dict[str, Any]) -> list[Rows]:
     """What the terminal shows: conditions, hypotheses, and the largest effects."""
-    few = [[row[k] for k in (0, 1, 2, 3, 5, 7)] for row in by_effect(found)[: SHOWN + 1]]
+    few = [[row[k] for k in (0, 1, 2, 4, 6)] for row in by_effect(found)[: SHOWN + 1]]
     return [conditions(found), *([hypotheses(found)] if found["hypotheses"] else []), few]
 
 
@@ -106,7 +107,7 @@ def conditions(found: dict[str, Any]) -> Rows:
 
 def hypotheses(found: dict[str, Any]) -> Rows:
     """A header and a row for each hypothesis."""
-    rows = [["hypothesis", "compared", "difference", "95 % interval", "n", "verdict"]]
+    rows = [["hypothesis", "compared", "difference, 95 % interval", "n", "verdict"]]
     for one in found["hypotheses"]:
         measure = name(one["measure"])
         margin = f", by more than {one['margin']:g}" if one["margin"] else ""
@@ -118,8 +119,7 @@ def hypotheses(found: dict[str, Any]) -> Rows:
             [
                 f"“{one['says']}” ({measure}: {expected})",
                 f"{title(one['condition'])} − {title(one['control'])}",
-                number(one["mean_difference"], "+.3g"),
-                _interval(one["ci"]),
+                _difference(one),
                 str(one["n"]),
                 one["verdict"] + more,
             ]
@@ -129,15 +129,14 @@ def hypotheses(found: dict[str, Any]) -> Rows:
 
 def by_effect(found: dict[str, Any]) -> Rows:
     """A header and a row for each comparison, the largest effect first; those without an effect last."""
-    rows = [["compared", "measure", "difference", "95 % interval", "d_z", "p, t", "p, Holm", "p, flips"]]
-    rows[0] += ["p, images", "n", "seeds needed"]
+    rows = [["compared", "measure", "difference, 95 % interval", "d_z", "p: t-test", "Holm", "flips", "images", "n"]]
+    rows[0].append("seeds needed")
     for one in sorted(found["comparisons"], key=lambda c: -abs(c["effect"] or 0)):
         rows.append(
             [
                 f"{title(one['condition'])} − {title(one['control'])}",
                 name(one["measure"]),
-                number(one["mean_difference"], "+.3g"),
-                _interval(one["ci"]),
+                _difference(one),
                 number(one["effect"], "+.2f"),
                 *(number(one[p], ".2g") for p in ("p", "p_holm", "p_permutation", "per_image_p")),
                 str(one["n"]),
@@ -174,8 +173,10 @@ def cells(found: dict[str, Any]) -> Rows:
     return rows
 
 
-def _interval(ci: list[float] | None) -> str:
-    return "–" if ci is None else f"{number(ci[0], '+.3g')} to {number(ci[1], '+.3g')}"
+def _difference(one: dict[str, Any]) -> str:
+    """The mean difference and its interval."""
+    ci, mean = one["ci"], number(one["mean_difference"], "+.3g")
+    return mean if ci is None else f"{mean} [{number(ci[0], '+.3g')}, {number(ci[1], '+.3g')}]"
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -231,8 +232,7 @@ def _trade(found: dict[str, Any]) -> Picture:
             np.array([_float(m[key]) for m in done]) for key in ("mean_wire_length", "accuracy")
         )
     plots.scatter(points, ax, x=NAMED["mean_wire_length"], y=NAMED["accuracy"])
-    ax.get_legend().remove()
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    legend_beside(figure, ax)
     return Picture(
         "accuracy_against_wire_length",
         "trade",
@@ -266,7 +266,7 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
         differences: dict[str, Floats] = {}
         intervals, notes = {}, {}
         over_images = any("per_image" in test for test in tests.values())
-        heads = ["p, t", "p, flips", *(["p, images"] if over_images else [])]
+        heads = ["p: t-test", "flips", *(["images"] if over_images else [])]
         for row in rows:
             pair = pairs.get(row)
             test = tests.get(pair) if pair else None
@@ -281,15 +281,8 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
             differences, intervals, right, label="less the control's", notes=notes, heads=heads
         )
         right.set_yticklabels([])
-    beside = " The images' p is of the first seed's pair." if base == "spatial_variance" else ""
-    return Picture(
-        base,
-        "measures",
-        figure,
-        f"{NAMED[base][0].upper()}{NAMED[base][1:]}. Left: every network, a line for each seed, and each mean. "
-        "Right: differences from the control, their mean and its 95 % interval over seeds; p of the paired t-test and "
-        f"of the sign flips.{beside}",
-    )
+    named = NAMED[base][0].upper() + NAMED[base][1:]
+    return Picture(base, "measures", figure, f"{named}: every network, and every comparison.")
 
 
 def _float(value: float | None) -> float:
@@ -310,7 +303,10 @@ def _maps_of(study: Study, runs: dict[tuple[str, int], Path]) -> Iterator[Pictur
     if seed is not None:
         for side in SIDES:
             yield _class_maps({n: read(runs[n, seed]) for n in names}, side, seed)
-    bands = {where: {c: _band(many) for c, many in by.items()} for where, by in curves.items()}
+    bands = {
+        where: {c: _band(many, where.startswith("correlation")) for c, many in by.items()}
+        for where, by in curves.items()
+    }
     far = "distance between units (spacings)"
     yield _two(
         "correlation",
@@ -337,9 +333,8 @@ def _maps_of(study: Study, runs: dict[tuple[str, int], Path]) -> Iterator[Pictur
         ),
     )
     figure, ax = new_figure(7.2, 3.4)
-    plots.banded(bands["wires"], ax, x="length of the wire (spacings)", y="share of |V|, of what is even", level=1)
-    ax.get_legend().remove()
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    plots.banded(bands["wires"], ax, x="length of the wire (spacings)", y="share of |V| / share of pairs", level=1)
+    legend_beside(figure, ax)
     yield Picture(
         "wire_lengths",
         "wires",
@@ -364,19 +359,23 @@ def _curves(kept: Measured, path: Path) -> dict[str, tuple[Floats, Floats]]:
     return found
 
 
-def _band(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
-    """Mean of several networks' curves and half its 95 % interval, at every x that one of them has."""
+def _band(curves: list[tuple[Floats, Floats]], binned: bool) -> tuple[Floats, Floats, Floats]:
+    """Mean of several networks' curves and half its 95 % interval, at every x (or bin around 0, 1, …) that one has."""
     from scipy import stats
 
-    xs = sorted({float(v) for x, _ in curves for v in np.round(x, 6)})
-    table = np.full((len(curves), len(xs)), np.nan)
-    for k, (x, y) in enumerate(curves):
-        table[k, [xs.index(float(v)) for v in np.round(x, 6)]] = y
+    bins = [
+        np.round(x, 0 if binned else 6) for x, _ in curves
+    ]  # where units are silent a network's bins differ a little
+    xs = sorted({float(v) for x in bins for v in x})
+    table, where = np.full((2, len(curves), len(xs)), np.nan)
+    for k, (x, (at, y)) in enumerate(zip(bins, curves, strict=True)):
+        there = [xs.index(float(v)) for v in x]
+        table[k, there], where[k, there] = y, at
     n = np.isfinite(table).sum(0)
     mean = np.nansum(table, axis=0) / np.maximum(n, 1)
     spread = np.sqrt(np.nansum((table - mean) ** 2, axis=0) / np.maximum(n - 1, 1) / np.maximum(n, 1))
     half = np.where(n > 1, stats.t.ppf(0.975, np.maximum(n - 1, 1)) * spread, np.nan)
-    return np.array(xs), np.where(n > 0, mean, np.nan), half
+    return np.nanmean(where, axis=0), np.where(n > 0, mean, np.nan), half
 
 
 def _two(what: str, section: str, bands: dict[str, Any], x: str, y: str, level: float, caption: str) -> Picture:
@@ -385,6 +384,8 @@ def _two(what: str, section: str, bands: dict[str, Any], x: str, y: str, level: 
     for ax, side in zip(axes, SIDES, strict=True):
         plots.banded(bands[f"{what}.{side}"], ax, x=x, y=y, level=level)
         ax.set_title(f"layer's {side}")
+        ax.autoscale(axis="y")  # the legend is to be above
+        ax.yaxis.set_major_locator(AutoLocator())
     axes[1].set_ylabel("")
     one_legend(figure, axes)
     return Picture(what, section, figure, caption)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from locality_prior._files import replacing, write_text
 
@@ -38,6 +39,15 @@ def one_legend(figure: Figure, axes: Any) -> None:
     for ax in axes:
         ax.get_legend().remove()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
+def legend_beside(figure: Figure, ax: Any) -> None:
+    """A legend to the right of the axes in place of the one within, and of the headroom that it had."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    ax.autoscale(axis="y")
+    ax.yaxis.set_major_locator(AutoLocator())
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize="small")
 
 
 def write_page(directory: Path, template: str, pictures: Iterable[Picture], **values: Any) -> Path:
