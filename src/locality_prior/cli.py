@@ -267,6 +267,7 @@ def _study(options: Namespace) -> int:
     from locality_prior.experiments.cells import run_study
     from locality_prior.experiments.config import read_yaml
     from locality_prior.experiments.findings import find
+    from locality_prior.experiments.pool import cluster
     from locality_prior.experiments.study import Axes, study_from
 
     values = {} if options.file is None else read_yaml(Path(options.file))
@@ -275,7 +276,8 @@ def _study(options: Namespace) -> int:
     study = study_from(values)
     directory = Path(options.out or f"results/{Path(options.file).stem if options.file else 'study'}")
     Thread(target=_import_report, daemon=True).start()
-    errors = run_study(study, directory, options.data_root, options.executor)
+    with cluster(options.executor) as executor:
+        errors = run_study(study, directory, options.data_root, executor)
     find(directory, errors)
     _show_study(directory)
     return 1 if errors else 0

@@ -32,7 +32,7 @@ def run_study(
     study: Study,
     directory: Path,
     data_root: str | None = None,
-    executor: str | Executor = "processes",
+    executor: Executor | None = None,
     console: Console | None = None,
 ) -> dict[Key, str]:
     """Train and measure every cell of ``study`` that ``directory`` does not hold finished yet.
@@ -41,7 +41,7 @@ def run_study(
         study: what to run.
         directory: where; each run is in a directory named after its settings, and goes on where it was stopped.
         data_root: see :func:`locality_prior.experiments.data.locate`.
-        executor: where the cells run, on one file system: an executor, or what :func:`pool.executor` makes one of.
+        executor: where the cells run, on one file system; None: as many one-thread processes as there are cores.
         console: where progress is shown; None: standard error.
 
     Returns:
@@ -61,7 +61,7 @@ def run_study(
     strikes: Counter[Key] = Counter()
     with _Shown(console or Console(stderr=True), len(runs), len(runs) - len(left)) as shown:
         while left:
-            with _made(executor, len(left)) as made:
+            with pool.processes(len(left)) if executor is None else contextlib.nullcontext(executor) as made:
                 futures = {}
                 for key in left:
                     root = roots[runs[key].data]
@@ -73,8 +73,8 @@ def run_study(
                     for future in futures:
                         future.cancel()
             left = [key for future, key in futures.items() if isinstance(future.exception(), BrokenExecutor)]
-            if left and not isinstance(executor, str):
-                raise BrokenExecutor
+            if left and executor is not None:
+                raise BrokenExecutor  # which is the caller's to mend
             strikes.update(set(left) & begun or left)
             for key in [key for key in left if strikes[key] >= STRIKES]:
                 shown.failed(key, errors.setdefault(key, "its process was ended from outside, twice"))
@@ -96,10 +96,6 @@ def finished(run: Run, directory: Path) -> bool:
         return set(MEASURES) <= measured.keys() and read_run(directory) == run and whole(directory)
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _made(executor: str | Executor, jobs: int) -> contextlib.AbstractContextManager[Executor]:
-    return pool.executor(executor, jobs) if isinstance(executor, str) else contextlib.nullcontext(executor)
 
 
 def _watch(

@@ -65,16 +65,15 @@ def _stop(executor: ProcessPoolExecutor) -> None:
 
 
 @contextmanager
-def executor(where: str, jobs: int) -> Iterator[Executor]:
-    """What ``where`` names: this machine's :func:`processes`, or ``dask://host:port``, a scheduler's workers.
+def cluster(where: str) -> Iterator[Executor | None]:
+    """The workers of the ``distributed`` scheduler at ``dask://host:port``; None for ``processes``, of this machine.
 
     Raises:
         ValueError: neither, or workers that run several jobs in one process: training sets a process's generator.
         OSError: no scheduler there.
     """
     if where == "processes":
-        with processes(jobs) as made:
-            yield made
+        yield None
         return
     if not where.startswith("dask://"):
         raise wrong("executor", repr(where), "processes, or dask://host:port of a scheduler")
