@@ -178,11 +178,11 @@ def wait_for(true, seconds: float = 120) -> None:  # type: ignore[no-untyped-def
 def test_help_names_every_command() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for name in ("reproduce", "train", "analyse", "report", "prior"):
+    for name in ("reproduce", "train", "study", "analyse", "report", "prior", "bench"):
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("command", ["reproduce", "train", "analyse", "report", "prior"])
+@pytest.mark.parametrize("command", ["reproduce", "train", "study", "analyse", "report", "prior"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
@@ -221,6 +221,12 @@ BAD = [
     (["train", "--data", "digits", "--cost", "bogus", "--out", "OUT"], "cost: got 'bogus'"),
     (["train", "--data", "digits", "--sheet", "[7,0]", "--out", "OUT"], "sheet: got 0"),
     (["train", "--config", "NOWHERE", "--out", "OUT"], "NOWHERE"),
+    (["study", "NOWHERE.yaml", "--out", "OUT"], "file: got NOWHERE.yaml"),
+    (["study", "--cost", "bogus", "--out", "OUT"], "cost: got 'bogus'"),
+    (["study", "--sheet", "7", "--out", "OUT"], "sheet: got '7', expected units such as 7x7"),
+    (["study", "--seeds", "1", "1", "--out", "OUT"], "seeds: got [1, 1], expected one or more different values"),
+    (["study", "--data", "mnist", "--data-root", "NOWHERE", "--out", "OUT"], "data-root: got NOWHERE"),
+    (["study", "--executor", "slurm", "--out", "OUT"], "executor: got 'slurm', expected processes, or dask://"),
     (["analyse", "NOWHERE"], "NOWHERE"),
     (["report", "NOWHERE"], "NOWHERE"),
     (["prior", "7by7", "--out", "OUT.png"], "sheet: got '7by7'"),
