@@ -75,14 +75,15 @@ class Axes:
             kind = float if "float" in field.type else int if "int" in field.type else str
             if not isinstance(given, (list, tuple)):
                 given = (given,)
-            if len(set(given)) < len(given) or not (given or field.default == ()):
-                raise wrong(field.name, list(given), "one or more different values")
             try:  # YAML takes 1e-4 for a word
                 if any(isinstance(v, bool) or (kind is not float and not isinstance(v, kind)) for v in given):
                     raise TypeError
-                object.__setattr__(self, field.name, tuple(kind(v) for v in given))
+                values = tuple(kind(v) for v in given)
             except (TypeError, ValueError):
                 raise wrong(field.name, list(given), f"values of type {kind.__name__}") from None
+            if len(set(values)) < len(values) or not (values or field.default == ()):
+                raise wrong(field.name, list(given), "one or more different values")
+            object.__setattr__(self, field.name, values)
         known("preset", self.preset, get_args(Preset))
         self.conditions()
 
