@@ -139,7 +139,7 @@ class Hypothesis:
             if not isinstance(given, Mapping) or not given.keys() <= set(SETTINGS):
                 raise wrong("hypotheses", given, f"settings by name, of {', '.join(SETTINGS)}")
         if self.margin or self.expected == "alike":
-            positive("margin", self.margin)
+            object.__setattr__(self, "margin", positive("margin", self.margin))  # YAML takes 1e-2 for a word
 
 
 @dataclass(frozen=True)
