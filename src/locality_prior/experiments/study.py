@@ -240,10 +240,13 @@ def study_from(values: Any) -> Study:
         raise wrong("study", type(values).__name__, "settings by name")
     main = {k: v for k, v in values.items() if k not in ("also", "hypotheses")}
     also, asked = values.get("also") or (), values.get("hypotheses") or ()
+    for name, given in (("also", also), ("hypotheses", asked)):
+        if not isinstance(given, (list, tuple)):
+            raise wrong(name, given, "a list")
     for given, kind in ((main, Axes), *((one, Axes) for one in also), *((one, Hypothesis) for one in asked)):
         names = [field.name for field in dataclasses.fields(kind)]
         if not isinstance(given, dict) or not given.keys() <= set(names):
-            raise wrong("study", given if not isinstance(given, dict) else ", ".join(given), f"of {', '.join(names)}")
+            raise wrong("study", given if not isinstance(given, dict) else ", ".join(map(str, given)), f"of {', '.join(names)}")
         needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
         if not given.keys() >= set(needed):
             raise wrong("hypotheses", ", ".join(given), f"each with {', '.join(needed)}")
