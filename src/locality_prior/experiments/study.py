@@ -151,6 +151,7 @@ class Study:
     hypotheses: tuple[Hypothesis, ...] = ()
 
     def __post_init__(self) -> None:
+        self.conditions()
         for hypothesis in self.hypotheses:
             self.compared(hypothesis)
 
@@ -163,7 +164,9 @@ class Study:
             mine = settings(run)
             kind = (CONTROL if run.cost == "flat" else run.cost) + (" shuffled" if run.shuffled else "")
             rest = [k for k in mine if k not in ("cost", "shuffled") and mine[k] != first[k]]
-            found[", ".join([kind, *(f"{k.replace('_', ' ')} {mine[k]}" for k in rest)])] = run
+            name = ", ".join([kind, *(f"{k.replace('_', ' ')} {mine[k]}" for k in rest)])
+            if found.setdefault(name, run) != run:
+                raise wrong("also", f"two conditions called {name}", "ones that differ in more than the preset")
         return found
 
     def seeds(self) -> dict[str, list[int]]:
