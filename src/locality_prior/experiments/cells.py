@@ -55,12 +55,12 @@ def run_study(
     claim_study(directory, study)
     where = {key: cell_directory(directory.absolute(), run) for key, run in runs.items()}
     left = [key for key, run in runs.items() if not finished(run, where[key])]
-    for key in left:
-        (where[key] / PROGRESS).unlink(missing_ok=True)  # of a run that was killed
     errors: dict[Key, str] = {}
     strikes: Counter[Key] = Counter()
     with _Shown(console or Console(stderr=True), len(runs), len(runs) - len(left)) as shown:
         while left:
+            for key in left:
+                (where[key] / PROGRESS).unlink(missing_ok=True)  # of a run that was killed
             with pool.processes(len(left)) if executor is None else contextlib.nullcontext(executor) as made:
                 futures = {}
                 for key in left:
