@@ -118,7 +118,8 @@ def _watch(
                 shown.done(key)
             elif not isinstance(error, BrokenExecutor):
                 # a path is this directory's, and a comparison is to be the same in any other
-                errors[key] = " ".join(str(error).replace(str(where[key]), where[key].name).split())
+                said = str(error) or type(error).__name__
+                errors[key] = " ".join(said.replace(str(where[key]), where[key].name).split())
                 shown.failed(key, errors[key])
         running = {key: s.epochs / epochs[key] for key, s in standings.items() if s.epochs is not None and not s.ended}
         begun |= running.keys()
