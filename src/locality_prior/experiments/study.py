@@ -158,7 +158,7 @@ class Study:
     def conditions(self) -> dict[str, Run]:
         """Every condition by its name, which tells what sets it apart from the first values of the axes."""
         first = settings(self.axes.conditions()[0])
-        found = {}
+        found: dict[str, Run] = {}
         for run in [run for axes in (self.axes, *self.also) for run in axes.conditions()]:
             run = dataclasses.replace(run, seed=0)
             mine = settings(run)
@@ -249,7 +249,8 @@ def study_from(values: Any) -> Study:
     for given, kind in ((main, Axes), *((one, Axes) for one in also), *((one, Hypothesis) for one in asked)):
         names = [field.name for field in dataclasses.fields(kind)]
         if not isinstance(given, dict) or not given.keys() <= set(names):
-            raise wrong("study", given if not isinstance(given, dict) else ", ".join(map(str, given)), f"of {', '.join(names)}")
+            said = ", ".join(map(str, given)) if isinstance(given, dict) else given
+            raise wrong("study", said, f"of {', '.join(names)}")
         needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
         if not given.keys() >= set(needed):
             raise wrong("hypotheses", ", ".join(given), f"each with {', '.join(needed)}")
