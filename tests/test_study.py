@@ -1,0 +1,627 @@
+"""A study: its grid and its names, its cells and their failures, its findings beside scipy's, its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import study_jobs
+import torch
+import yaml
+from matplotlib.figure import Figure
+from rich.console import Console
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from tiny import TEST, write_mnist
+
+import locality_prior as lp
+from locality_prior import analysis, cli, cost, plots, report
+from locality_prior.experiments import Recipe, Run, cells, models, pool
+from locality_prior.experiments.cells import finished, run_study
+from locality_prior.experiments.findings import find, read_findings, verdict
+from locality_prior.experiments.measure import MEASURES, SIDES, flat
+from locality_prior.experiments.study import (
+    Axes,
+    Hypothesis,
+    Study,
+    cell_directory,
+    cell_name,
+    claim_study,
+    read_study,
+    settings,
+    study_from,
+    study_values,
+)
+from locality_prior.report import findings as pages
+from locality_prior.report import tables
+
+SEEDS = [1, 2, 3]
+NULL = "linear@2 shuffled"
+#: What a study that is trained here says; with hypotheses that hold or not whatever the networks are like.
+VALUES: dict[str, Any] = {
+    "data": "mnist",
+    "seeds": SEEDS,
+    "cost": ["flat", "linear@2"],
+    "shuffled": "linear@2",
+    "epochs": 1,
+    "hypotheses": [
+        {"says": "Wires are shorter.", "measure": "mean_wire_length", "expected": "lower", "margin": 0.5},
+        {"says": "Wires are longer – ℓ.", "measure": "mean_wire_length", "expected": "higher"},
+        {"says": "As long as the null's.", "measure": "mean_wire_length", "expected": "alike", "margin": 1e-9},
+    ],
+}
+for one in VALUES["hypotheses"]:
+    one["condition"] = {"cost": "linear@2"}
+VALUES["hypotheses"][2]["control"] = {"cost": "linear@2", "shuffled": True}
+
+
+def of(**values: Any) -> Study:
+    return study_from(values)
+
+
+def silent() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_mnist(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory, root: str) -> Path:
+    """A finished study of nine networks, and what was found. Not to be written to."""
+    directory = tmp_path_factory.mktemp("study") / "out"
+    with ThreadPoolExecutor(1) as executor:  # any executor will do
+        assert run_study(study_from(VALUES), directory, root, executor, silent()) == {}
+    find(directory)
+    return directory
+
+
+@pytest.fixture
+def mine(studied: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study."""
+    return Path(shutil.copytree(studied, tmp_path / "mine"))
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Pages with pictures that are drawn up and neither laid out nor rendered, which takes long."""
+    drawn: dict[str, Figure] = {}
+
+    def save(figure: Figure, path: Path, **_: Any) -> None:
+        drawn[path.name.removeprefix(".partial-")] = figure
+        path.write_bytes(b"a picture")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+    return drawn
+
+
+# The grid
+
+
+def test_a_study_is_every_combination_of_its_axes() -> None:
+    study = of(
+        data=["digits", "mnist"],
+        seeds=[5, 6],
+        cost=["linear", "sqrt"],
+        optimizer=["sgd", "rmsprop"],
+        weight_decay=[0.01, 0.1],
+        l1=[0, 1e-4],
+        sheet=["7x7", "8x6"],
+        scale=[1, 2],
+        epochs=3,
+    )
+    runs = study.runs()
+    asked = itertools.product(
+        ("digits", "mnist"),
+        ("sgd", "rmsprop"),
+        (0.01, 0.1),
+        (0.0, 1e-4),
+        ((7, 7), (8, 6)),
+        ("flat", "linear", "linear:2", "sqrt", "sqrt:2"),
+        (5, 6),
+    )
+    expected = {
+        Run(d, c, Recipe(o, weight_decay=w, l1=a, epochs=3), seed, s) for d, o, w, a, s, c, seed in asked
+    }  # the control is there unasked
+    assert len(expected) == 320
+    assert set(runs.values()) == expected
+    assert len(runs) == 320
+    assert len(study.conditions()) == 160
+    # seed by seed, so that an interrupted study has whole pairs
+    assert [seed for _, seed in runs] == [5] * 160 + [6] * 160
+    assert all(runs[name, seed].seed == seed for name, seed in runs)
+
+
+def test_what_is_the_same_is_there_once() -> None:
+    study = of(cost=["linear", "LINEAR:1", "flat", "linear:2"], scale=[1, 2], shuffled=["linear:2"], seeds=3)
+    assert list(study.conditions()) == [
+        "control",
+        "linear",
+        "linear:2",
+        "linear:4",
+        "linear:2 shuffled",
+        "linear:4 shuffled",
+    ]
+    assert list(of(sheet=["7x7", "07X7"]).conditions()) == ["control", "linear"]
+    again = of(also=[{}, {"seeds": [3, 4]}])
+    assert list(again.conditions()) == ["control", "linear"]
+    assert again.seeds() == {"control": [1, 2, 3, 4], "linear": [1, 2, 3, 4]}
+    # a length has a scale, an end of wires has none
+    assert list(of(cost=["linear@2", "lineardecay:3"], scale=[2]).conditions()) == [
+        "control",
+        "linear:2@2",
+        "lineardecay:6",
+    ]
+
+
+def test_conditions_are_called_what_sets_them_apart() -> None:
+    study = of(
+        data="mnist",
+        cost="flat",
+        also=[
+            {"cost": "sqrt", "shuffled": "sqrt", "weight_decay": "1e-4", "l1": 0.5, "seeds": [9]},
+            {"data": "digits", "sheet": "4x5", "epochs": 2, "optimizer": "rmsprop", "cost": "flat@2"},
+        ],
+    )
+    other = "data digits, optimizer rmsprop, sheet 4x5, epochs 2"
+    assert list(study.conditions()) == [
+        "control",
+        "control, weight decay 0.0001, l1 0.5",
+        "sqrt, weight decay 0.0001, l1 0.5",
+        "sqrt shuffled, weight decay 0.0001, l1 0.5",
+        f"control, {other}",
+        f"flat@2, {other}",
+    ]
+    assert list(study.seeds().values()) == [[1, 2, 3], [9], [9], [9], [1, 2, 3], [1, 2, 3]]
+    assert len(study.runs()) == 3 + 3 + 6
+    assert {seed for name, seed in study.runs() if "l1" in name} == {9}
+    small = of(data="imagenet", preset="small", epochs=2).conditions()["linear"]
+    assert (small.alexnet.crop, small.sheet, small.recipe.epochs) == (64, (32, 32), 2)  # type: ignore[union-attr]
+
+
+def test_every_condition_has_its_own_control_and_every_cost_its_null() -> None:
+    study = of(cost=["linear", "sqrt"], shuffled="sqrt", also=[{"cost": "linear", "shuffled": [], "l1": 0.5}])
+    assert study.pairs() == [
+        ("linear", "control"),
+        ("sqrt", "control"),
+        ("sqrt", "sqrt shuffled"),
+        ("sqrt shuffled", "control"),
+        ("linear, l1 0.5", "control, l1 0.5"),
+    ]
+    assert of(cost="flat").pairs() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (None, "study: got NoneType, expected settings by name"),
+        ([1], "study: got list, expected settings by name"),
+        ({"costs": ["linear"]}, "study: got costs, expected of data, seeds, cost"),
+        ({3: 4}, "study: got 3, expected of data, seeds"),
+        ({"cost": []}, r"cost: got \[\], expected one or more different values"),
+        ({"cost": ["linear", "linear"]}, "cost: got .*, expected one or more different values"),
+        ({"weight_decay": ["1e-4", 0.0001]}, "weight_decay: got .*, expected one or more different values"),
+        ({"cost": [["linear"]]}, r"cost: got \[\['linear'\]\], expected values of type str"),
+        ({"cost": {"linear": 1}}, "cost: got .*, expected values of type str"),
+        ({"cost": "cubic"}, "cost: got 'cubic', expected name"),
+        ({"cost": None}, r"cost: got \[None\], expected values of type str"),
+        ({"shuffled": "cubic"}, "cost: got 'cubic'"),
+        ({"seeds": "12"}, r"seeds: got \['12'\], expected values of type int"),
+        ({"seeds": [True]}, r"seeds: got \[True\], expected values of type int"),
+        ({"seeds": [1.0]}, "seeds: got .*, expected values of type int"),
+        ({"seeds": -1}, "seed: got -1, expected a whole number of at least 0"),
+        ({"weight_decay": "heavy"}, r"weight_decay: got \['heavy'\], expected values of type float"),
+        ({"weight_decay": -1}, "weight_decay: got -1.0, expected a number of at least 0"),
+        ({"weight_decay": [None]}, "weight_decay: got .*, expected values of type float"),
+        ({"scale": 0}, "scale: got 0.0, expected a finite number above 0"),
+        ({"sheet": [7, 8]}, r"sheet: got \[7, 8\], expected values of type str"),
+        ({"sheet": "7"}, "sheet: got '7', expected units such as 7x7"),
+        ({"sheet": "0x7"}, "sheet: got 0, expected a whole number of at least 1"),
+        ({"data": "mnst"}, "data: got 'mnst', expected one of digits, mnist, imagenet"),
+        ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, rmsprop"),
+        ({"preset": "tiny"}, "preset: got 'tiny', expected one of full, small"),
+        ({"epochs": "3"}, "epochs: got '3', expected a whole number of at least 1"),
+        ({"epochs": [1, 2]}, r"epochs: got \[1, 2\], expected a whole number"),
+        ({"also": {"cost": "linear"}}, "also: got {'cost': 'linear'}, expected a list"),
+        ({"also": 3}, "also: got 3, expected a list"),
+        ({"also": [None]}, "study: got None, expected of data"),
+        ({"also": [{"also": []}]}, "study: got also, expected of data"),
+        ({"hypotheses": [{"says": "x"}]}, "hypotheses: got says, expected each with says, measure, expected, cond"),
+    ],
+)
+def test_a_bad_study_is_told_in_one_line(values: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        study_from(values)
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"condition": "linear"}, "hypotheses: got linear, expected settings by name"),
+        ({"condition": {"margin": 1}}, "hypotheses: got .*margin.*, expected settings by name"),
+        ({"condition": {"cost": "cubic"}}, "hypotheses: got {'cost': 'cubic'}, expected settings of one of: control;"),
+        ({"control": {"cost": "sqrt"}}, "hypotheses: got {'cost': 'sqrt'}, expected settings of one of: control"),
+        ({"expected": "better"}, "expected: got 'better', expected one of lower, higher, alike"),
+        ({"expected": "alike"}, "margin: got 0.0, expected a finite number above 0"),
+        ({"margin": -1}, "margin: got -1, expected a finite number above 0"),
+        ({"margin": "wide"}, "margin: got 'wide', expected a number above 0"),
+    ],
+)
+def test_a_bad_hypothesis_is_told_in_one_line(differs: dict[str, Any], said: str) -> None:
+    good = {"says": "x", "measure": "accuracy", "expected": "lower", "condition": {"cost": "linear"}}
+    assert of(hypotheses=[good]).hypotheses[0].says == "x"
+    with pytest.raises(ValueError, match=f"^{said}"):
+        of(hypotheses=[good | differs])
+
+
+def test_a_margin_is_a_number_however_yaml_reads_it() -> None:
+    text = "{hypotheses: [{says: x, measure: loss, expected: lower, condition: {cost: linear}, margin: 1e-2}]}"
+    (asked,) = study_from(yaml.safe_load(text)).hypotheses
+    assert asked.margin == 0.01
+    assert verdict(asked, (-2.0, -1.0)) == "holds"
+
+
+def test_a_hypothesis_is_about_two_conditions() -> None:
+    study = of(cost=["linear", "sqrt"], shuffled="sqrt", weight_decay=[0.01, 0.1])
+
+    def pair(condition: dict[str, Any], control: dict[str, Any] | None = None) -> tuple[str, str]:
+        return study.compared(Hypothesis("x", "accuracy", "lower", condition, control))
+
+    assert pair({"cost": "sqrt"}) == ("sqrt", "control")
+    assert pair({"cost": "sqrt", "shuffled": True}) == ("sqrt shuffled", "control")
+    assert pair({"cost": "sqrt", "weight_decay": 0.1}) == ("sqrt, weight decay 0.1", "control, weight decay 0.1")
+    heavy = {"cost": "linear", "weight_decay": 0.1}
+    assert pair(heavy, {"cost": "linear"}) == ("linear, weight decay 0.1", "linear")
+
+
+def test_two_conditions_of_one_name_are_refused_and_not_lost() -> None:
+    # small and full differ in batch size and crop, which no name tells
+    same = {"sheet": "8x8", "epochs": 1, "weight_decay": 1e-4}
+    with pytest.raises(ValueError, match=r"also: got .*control.*, expected"):
+        of(data="imagenet", **same, also=[{"preset": "small"}])
+    of(data="imagenet", **same, also=[{"preset": "small", "epochs": 2}])
+
+
+STUDIES = (
+    {},
+    VALUES,
+    {"cost": "power:2,1.5", "weight_decay": "1e-4", "sheet": ["8x8"], "preset": "small", "data": "imagenet"},
+    {"epochs": 2, "also": [{"epochs": None}, {"shuffled": "sqrt", "l1": [0.5, 1]}, {}]},
+    yaml.safe_load((Path(__file__).parents[1] / "studies" / "mnist.yaml").read_text(encoding="utf-8")),
+)
+
+
+@pytest.mark.parametrize("values", STUDIES, ids=str)
+def test_a_study_comes_back_from_its_file(values: dict[str, Any], tmp_path: Path) -> None:
+    study = study_from(values)
+    assert study_from(study_values(study)) == study
+    claim_study(tmp_path, study)
+    assert read_study(tmp_path) == study
+    assert read_study(tmp_path).runs() == study.runs()
+
+
+# Names and claims
+
+
+def test_a_run_is_called_the_same_in_every_study_and_another_run_otherwise() -> None:
+    run = Run("mnist", "linear:2@3", seed=4)
+    # a name is for ever: runs that are on disk are found by it
+    assert cell_name(run) == "mnist-linear_2@3-seed4-" + cell_name(run)[-8:]
+    assert cell_name(Run("digits")) == "digits-linear-seed1-" + cell_name(Run("digits"))[-8:]
+    others = [Run("mnist", "linear:2@3", dataclasses.replace(run.recipe, **{k: v}), 4) for k, v in CHANGED.items()]
+    others += [dataclasses.replace(run, **{k: v}) for k, v in OTHERWISE.items()]
+    sizes = models.config.AlexNet(), models.config.AlexNet(layer="fc6"), models.config.AlexNet(width=0.5)
+    others += [Run("imagenet", alexnet=size) for size in sizes]
+    assert len({cell_name(r) for r in (run, *others)}) == 1 + len(others)
+    assert set(CHANGED) == {f.name for f in dataclasses.fields(Recipe)}
+    assert {*OTHERWISE, "recipe", "alexnet"} == {f.name for f in dataclasses.fields(Run)}
+    alone, among = of(cost="sqrt"), of(data=["mnist", "digits"], cost=["linear", "sqrt"], l1=[0.5, 0], scale=[1, 3])
+    names = {cell_name(r) for r in among.runs().values()}
+    assert {cell_name(r) for r in alone.runs().values()} <= names
+    assert len(names) == len(among.runs())
+    for name in [*names, cell_name(Run("mnist", "power:1.25,0.5@2", shuffled=True))]:
+        assert re.fullmatch(r"[a-z0-9_@.,-]{1,80}", name)
+
+
+CHANGED: dict[str, Any] = {
+    "optimizer": "rmsprop",
+    "lr": 0.02,
+    "momentum": 0.6,
+    "weight_decay": 0.02,
+    "epochs": 11,
+    "batch_size": 65,
+    "l1": 0.1,
+    "drop_every": 1,
+    "precision": "bf16-mixed",
+}
+OTHERWISE: dict[str, Any] = {"data": "digits", "cost": "linear:2@4", "seed": 5, "sheet": (7, 8), "shuffled": True}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def test_a_study_may_grow_and_loses_nothing(tmp_path: Path) -> None:
+    small, large = of(seeds=[1], cost="linear"), of(seeds=[2, 1], cost=["sqrt", "linear"], l1=[0, 1])
+    claim_study(tmp_path / "a", small)
+    claim_study(tmp_path / "a", large)
+    assert read_study(tmp_path / "a") == large
+    # other hypotheses are other questions to the same runs
+    claim_study(tmp_path / "a", dataclasses.replace(large, hypotheses=study_from(HELD).hypotheses))
+    before = contents(tmp_path)
+    assert list(before) == ["a/study.yaml"]
+    with pytest.raises(ValueError, match=r"out: got .*, which holds .* of seed 2, expected a new dir"):
+        claim_study(tmp_path / "a", small)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes").write_text("mine")
+    (tmp_path / "c").write_text("a file")
+    for name, said in (("b", "which holds notes but no study.yaml"), ("c", "is a file"), ("c/d", "is a file")):
+        with pytest.raises(ValueError, match=said):
+            claim_study(tmp_path / name, small)
+    assert contents(tmp_path) == before | {"b/notes": b"mine", "c": b"a file"}
+
+
+HELD = {"hypotheses": [{"says": "x", "measure": "loss", "expected": "lower", "condition": {"cost": "linear"}}]}
+
+
+@pytest.mark.parametrize("text", ["", "[", "cost: 3", "3", "costs: linear", "\xff"])
+def test_a_study_that_cannot_be_read_is_told_in_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_bytes(text.encode("latin-1"))
+    for act in (read_study, find, report.write, lambda d: claim_study(d, Study())):
+        with pytest.raises(ValueError, match="got") as raised:
+            act(tmp_path)
+        assert "\n" not in str(raised.value)
+    assert contents(tmp_path) == {"study.yaml": text.encode("latin-1")}
+
+
+# Hypotheses
+
+
+@pytest.mark.parametrize(
+    ("interval", "margin", "lower", "higher", "alike"),
+    [
+        ((-3, -2), 1, "holds", "does not hold", "does not hold"),
+        ((2, 3), 1, "does not hold", "holds", "does not hold"),
+        ((-0.5, 0.9), 1, "does not hold", "does not hold", "holds"),
+        ((-2, -0.5), 1, "cannot be told", "does not hold", "cannot be told"),
+        ((0.5, 2), 1, "does not hold", "cannot be told", "cannot be told"),
+        ((-2, 2), 1, "cannot be told", "cannot be told", "cannot be told"),
+        ((-1, 1), 1, "cannot be told", "cannot be told", "holds"),  # a margin is part of both sides of it
+        (None, 1, "cannot be told", "cannot be told", "cannot be told"),
+        ((-3, -2), 0, "holds", "does not hold", None),
+        ((2, 3), 0, "does not hold", "holds", None),
+        ((-1, 1), 0, "cannot be told", "cannot be told", None),
+    ],
+)
+def test_a_verdict_is_where_the_whole_interval_lies(
+    interval: tuple[float, float] | None, margin: float, lower: str, higher: str, alike: str | None
+) -> None:
+    for expected, said in (("lower", lower), ("higher", higher), ("alike", alike)):
+        if said is not None:
+            assert verdict(Hypothesis("x", "loss", expected, {}, margin=margin), interval) == said  # type: ignore[arg-type]
+
+
+# Findings
+
+
+def measured(directory: Path, condition: str, seed: int) -> dict[str, Any]:
+    study = read_study(directory)
+    path = cell_directory(directory, study.runs()[condition, seed])
+    return json.loads((path / "analysis.json").read_text())
+
+
+def part(numbers: dict[str, Any], measure: str) -> float | None:
+    name, _, of = measure.partition(".")
+    return numbers[name][of] if of else numbers[name]
+
+
+def test_findings_are_every_cell_and_every_comparison(studied: Path) -> None:
+    found = json.loads((studied / "study.json").read_text())
+    assert found == read_findings(studied)
+    assert list(found) == ["cells", "comparisons", "hypotheses"]
+    study = read_study(studied)
+    assert [(c["condition"], c["seed"]) for c in found["cells"]] == list(study.runs())
+    assert len(found["cells"]) == 9
+    names = list(found["cells"][0]["measures"])
+    assert {n.partition(".")[0] for n in names} == set(MEASURES)
+    assert len(names) == 28
+    for cell in found["cells"]:
+        run = study.runs()[cell["condition"], cell["seed"]]
+        assert models.config.run_from(cell["config"] | {"seed": cell["seed"]}) == run
+        assert cell["run"] == cell_name(run)
+        assert list(cell["measures"]) == names
+        numbers = measured(studied, cell["condition"], cell["seed"])
+        assert cell["measures"] == {name: part(numbers, name) for name in names}
+        assert "error" not in cell
+    pairs = [("linear@2", "control"), ("linear@2", NULL), (NULL, "control")]
+    assert [(c["condition"], c["control"], c["measure"]) for c in found["comparisons"]] == [
+        (*pair, name) for pair in pairs for name in names
+    ]
+
+
+def test_comparisons_are_scipys(studied: Path) -> None:
+    """Each number from the runs' own files, by other means."""
+    found = read_findings(studied)
+    numbers = {key: measured(studied, *key) for key in read_study(studied).runs()}
+    tested = 0
+    for row in found["comparisons"]:
+        a, b = (
+            np.array([part(numbers[row[side], seed], row["measure"]) for seed in SEEDS], dtype=float)
+            for side in ("condition", "control")
+        )
+        d = (a - b)[np.isfinite(a - b)]
+        assert row["n"] == len(d)
+        if len(d) < 2 or np.ptp(d) < 1e-12:
+            assert (row["t"], row["p"], row["ci"]) == (None, None, None)
+            continue
+        test = stats.ttest_1samp(d, 0)
+        interval = test.confidence_interval(0.95)
+        assert row["mean_difference"] == pytest.approx(d.mean())
+        assert (row["t"], row["p"]) == pytest.approx((test.statistic, test.pvalue))
+        assert row["ci"] == pytest.approx([interval.low, interval.high])
+        flips = [abs(np.dot(s, d)) for s in itertools.product((1, -1), repeat=len(d))]
+        assert row["p_permutation"] == np.mean([f >= abs(d.sum()) * (1 - 1e-12) for f in flips])
+        assert row["effect"] == pytest.approx(d.mean() / d.std(ddof=1))
+        assert row["means"] == pytest.approx([a.mean(), b.mean()])
+        needed = None if abs(row["effect"]) < 0.01 else analysis.seeds_needed(row["effect"])
+        assert row["seeds_needed"] == needed
+        tested += 1
+    assert tested > 70
+    for _, rows in itertools.groupby(found["comparisons"], key=lambda r: (r["condition"], r["control"])):
+        # corrected over the measures of one comparison
+        given = [(row["p"], row["p_holm"]) for row in rows]
+        p, corrected = zip(*[pair for pair in given if pair[0] is not None], strict=True)
+        assert len(p) > 20
+        assert corrected == pytest.approx(multipletests(p, method="holm")[1])
+        assert all(h is None for p, h in given if p is None)
+
+
+def test_p_over_images_is_of_the_first_pair(studied: Path) -> None:
+    """Variance of each image's map, written out: mean over active pairs of squared distances."""
+    places = np.stack(np.divmod(np.arange(49), 7), axis=1).astype(float)
+
+    def variances(condition: str, seed: int, side: str) -> Any:
+        run = read_study(studied).runs()[condition, seed]
+        with np.load(cell_directory(studied, run) / "activations.npz") as kept:
+            maps = kept[side].astype(float)
+        assert maps.shape == (TEST, 49)
+        weight = maps / np.where(maps.sum(1) > 0, maps.sum(1), np.nan)[:, None]
+        centre = weight @ places
+        spread = (weight @ (places**2)).sum(1) - (centre**2).sum(1)
+        active = (maps > 0).sum(1)
+        return np.where(active >= 2, spread, np.nan), analysis.spatial_variance(maps, lp.Grid(7, 7))
+
+    rows = [r for r in read_findings(studied)["comparisons"] if r["per_image_p"] is not None]
+    assert {r["measure"] for r in rows} == {"spatial_variance.input", "spatial_variance.output"}
+    assert len(rows) == 6
+    for row in rows:
+        side = row["measure"].partition(".")[2]
+        assert [one["seed"] for one in row["per_image"]] == SEEDS
+        for one in row["per_image"]:
+            mine, theirs = (variances(row[k], one["seed"], side)[1] for k in ("condition", "control"))
+            kept = np.isfinite(mine) & np.isfinite(theirs)
+            test = stats.ttest_rel(mine[kept], theirs[kept])
+            assert (one["t"], one["p"], one["n"]) == pytest.approx((test.statistic, test.pvalue, kept.sum()))
+            assert one["mean_difference"] == pytest.approx((mine - theirs)[kept].mean())
+        assert row["per_image_p"] == row["per_image"][0]["p"]
+    other = [r for r in read_findings(studied)["comparisons"] if not r["measure"].startswith("spatial_variance")]
+    assert other
+    assert all(r["per_image_p"] is None and "per_image" not in r for r in other)
+
+
+def test_hypotheses_are_judged_by_their_intervals(studied: Path) -> None:
+    shorter, longer, alike = read_findings(studied)["hypotheses"]
+    by = {(r["condition"], r["control"], r["measure"]): r for r in read_findings(studied)["comparisons"]}
+    for one, control in ((shorter, "control"), (longer, "control"), (alike, NULL)):
+        row = by["linear@2", control, "mean_wire_length"]
+        assert (one["condition"], one["control"], one["n"]) == ("linear@2", control, 3)
+        assert [one[k] for k in ("mean_difference", "ci", "p")] == [row[k] for k in ("mean_difference", "ci", "p")]
+    assert shorter["ci"][1] < -0.5
+    assert [one["verdict"] for one in (shorter, longer, alike)] == ["holds", "does not hold", "does not hold"]
+    assert longer["says"] == "Wires are longer – ℓ."
+
+
+def _found(directory: Path, values: dict[str, Any]) -> None:
+    claim_study(directory, study_from(values))
+    find(directory)
+
+
+@pytest.mark.parametrize("measure", ["acuracy", "spatial_variance", "accuracy.output"])
+def test_a_hypothesis_about_no_measure_is_told(mine: Path, measure: str) -> None:
+    asked = {**VALUES, "hypotheses": [VALUES["hypotheses"][0] | {"measure": measure}]}
+    with pytest.raises(ValueError, match=f"hypotheses: got measure {measure}, expected one of accuracy, loss, spat"):
+        _found(mine, asked)
+
+
+def test_findings_are_the_same_bytes_whenever_and_wherever(mine: Path, studied: Path, tmp_path: Path) -> None:
+    before = (studied / "study.json").read_bytes()
+    (mine / "study.json").unlink()
+    find(mine)
+    assert (mine / "study.json").read_bytes() == before
+    for stranger in (str(studied), str(studied.parent), "pid", "time", "machine"):
+        assert stranger.encode() not in before.replace(b"times", b"")
+
+
+def test_a_study_trained_again_elsewhere_in_another_order_finds_the_same(
+    studied: Path, root: str, tmp_path: Path
+) -> None:
+    """Two of the three seeds are taken over, in another order than here; the second is trained again."""
+    out = tmp_path / "somewhere" / "else"
+    study = study_from(VALUES)
+    for (_, seed), run in reversed(study.runs().items()):
+        if seed != 2:
+            shutil.copytree(cell_directory(studied, run), cell_directory(out, run))
+    claim = out / "study.yaml"
+    claim.write_text(yaml.safe_dump(study_values(study)))
+    with ThreadPoolExecutor(1) as executor:
+        assert run_study(study, out, root, executor, silent()) == {}
+    find(out)
+    assert (out / "study.json").read_bytes() == (studied / "study.json").read_bytes()
+
+
+def test_undefined_measures_and_missing_pairs_are_left_out(mine: Path) -> None:
+    study = read_study(mine)
+    path = cell_directory(mine, study.runs()["linear@2", 2]) / "analysis.json"
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps(numbers | {"modularity": None, "smoothness": {"input": None, "output": 0.5}}))
+    shutil.rmtree(cell_directory(mine, study.runs()["control", 3]))
+    found = find(mine)
+    rows = {(r["condition"], r["control"], r["measure"]): r for r in found["comparisons"]}
+    assert rows["linear@2", "control", "accuracy"]["n"] == 2
+    assert rows["linear@2", NULL, "accuracy"]["n"] == 3
+    one = rows["linear@2", "control", "modularity"]
+    assert (one["n"], one["dropped"], one["t"], one["means"][0]) == (1, 1, None, None)
+    assert rows["linear@2", NULL, "modularity"]["n"] == 2
+    assert rows["linear@2", NULL, "smoothness.input"]["dropped"] == 1
+    (gone,) = (c for c in found["cells"] if c["measures"] is None)
+    assert (gone["condition"], gone["seed"], gone["error"]) == ("control", 3, "not run")
+    for run in study.runs().values():
+        shutil.rmtree(cell_directory(mine, run), ignore_errors=True)
+    with pytest.raises(ValueError, match=r"directory: got .*, expected a study with a finished cell"):
+        find(mine)
+
+
+def test_a_stale_or_spoilt_cell_is_not_finished(mine: Path) -> None:
+    study = read_study(mine)
+    run = study.runs()["linear@2", 1]
+    directory = cell_directory(mine, run)
+    assert finished(run, directory)
+    assert not finished(dataclasses.replace(run, seed=2), directory)
+    for name, text in (
+        ("analysis.json", b"{"),
+        ("analysis.json", b"3"),
+        ("analysis.json", b"{}"),
+        ("analysis.json", json.dumps(dict.fromkeys(MEASURES[1:], 1)).encode()),  # before a measure was thought of
+        ("config.yaml", b"data: digits"),
+        ("config.yaml", b""),
+        ("model.safetensors", b"x"),
+        ("activations.npz", b""),
+        ("metrics.csv", None),
+    ):
+        path = directory / name
+        kept = path.read_bytes()
+        path.unlink() if text is None else path.write_bytes(text)
+        assert not finished(run, directory), (name, text)
+        path.write_bytes(kept)
+    assert finished(run, directory)
+
+
