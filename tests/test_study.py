@@ -625,3 +625,297 @@ def test_a_stale_or_spoilt_cell_is_not_finished(mine: Path) -> None:
     assert finished(run, directory)
 
 
+# Cells
+
+
+class Inline(Executor):
+    """Runs each job when it is submitted, in the order that it is told."""
+
+    def __init__(self, act: Callable[..., Any] | None = None) -> None:
+        self.act, self.asked = act, []
+
+    def submit(self, job: Any, /, *given: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.asked.append(given[0])
+        try:
+            future.set_result((self.act or job)(*given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_finished_cell_is_never_run_again(mine: Path, root: str) -> None:
+    times = {p: p.stat().st_mtime_ns for p in mine.rglob("runs/*/*")}
+    assert len(times) >= 9 * 5
+    executor = Inline()
+    assert run_study(read_study(mine), mine, root, executor, silent()) == {}
+    assert executor.asked == []
+    # nor when the study grows: what is new alone is run, here up to the network that the seed gives
+    grown = study_from({**VALUES, "cost": ["flat", "linear@2", "sqrt"], "seeds": [2, 1, 3, 4]})
+    executor = Inline(lambda *_: None)
+    run_study(grown, mine, root, executor, silent())
+    assert {(r.cost, r.shuffled, r.seed) for r in executor.asked} == {
+        *(("sqrt", False, seed) for seed in (1, 2, 3, 4)),
+        *((c, n, 4) for c, n in (("flat", False), ("linear@2", False), ("linear@2", True))),
+    }
+    assert len(executor.asked) == 7
+    assert {p: p.stat().st_mtime_ns for p in mine.rglob("runs/*/*")} == times
+    # one that is trained and not measured by all that is measured now is measured, and not trained
+    run = grown.runs()["linear@2", 2]
+    directory = cell_directory(mine, run)
+    (directory / "analysis.json").write_text("{}")
+    cells.cell(run, str(directory), root)
+    assert (directory / "state.pt").stat().st_mtime_ns == times[directory / "state.pt"]
+    assert finished(run, directory)
+
+
+def test_an_interrupted_study_goes_on(mine: Path, root: str, studied: Path) -> None:
+    """Three cells done, one interrupted; the rest are not begun."""
+    study = read_study(mine)
+    keys = list(study.runs())
+    for key in keys[3:]:
+        shutil.rmtree(cell_directory(mine, study.runs()[key]))
+    (mine / "study.json").unlink()
+
+    def interrupted(run: Run, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, mine, root, Inline(interrupted), silent())
+    assert not (mine / "study.json").exists()
+    copied = []
+
+    def taken_over(run: Run, directory: str, _: Any) -> None:
+        shutil.copytree(cell_directory(studied, run), directory)
+        copied.append(run)
+
+    assert run_study(study, mine, root, Inline(taken_over), silent()) == {}
+    assert copied == [study.runs()[key] for key in keys[3:]]
+    find(mine)
+    assert (mine / "study.json").read_bytes() == (studied / "study.json").read_bytes()
+
+
+def test_a_cell_that_fails_is_told_and_stops_no_other(mine: Path, root: str) -> None:
+    """A weight decay that no network survives, before one that all do."""
+    also = [
+        {"cost": "flat", "shuffled": [], "weight_decay": [1e30], "seeds": [1]},
+        {"cost": "flat", "shuffled": [], "l1": 1e-4, "seeds": [1]},
+    ]
+    study = study_from({**VALUES, "also": also})
+    key = ("control, weight decay 1e+30", 1)
+    for _ in range(2):  # it is tried again, and fails again
+        with ThreadPoolExecutor(1) as executor:
+            errors = run_study(study, mine, root, executor, silent())
+        assert list(errors) == [key]
+        assert re.match("recipe: got loss nan.*expected a recipe that does not diverge", errors[key])
+    assert str(mine) not in errors[key]
+    find(mine, errors)
+    failed = [c for c in read_findings(mine)["cells"] if c["measures"] is None]
+    assert [(c["condition"], c["seed"], c["error"]) for c in failed] == [(*key, errors[key])]
+    assert finished(study.runs()["control, l1 0.0001", 1], cell_directory(mine, study.runs()["control, l1 0.0001", 1]))
+    # what ends without a word has a name still
+    out = mine.parent / "silent"
+
+    def no_word(*_: Any) -> None:
+        raise MemoryError
+
+    errors = run_study(of(seeds=1, cost="flat"), out, root, Inline(no_word), silent())
+    assert "MemoryError" in errors["control", 1]
+
+
+def broken(*_: Any) -> None:
+    raise BrokenExecutor
+
+
+def test_an_executor_of_ones_own_that_breaks_is_told(root: str, tmp_path: Path) -> None:
+    with pytest.raises(BrokenExecutor):
+        run_study(of(data="mnist", seeds=1), tmp_path, root, Inline(broken), silent())
+
+
+def test_a_cell_whose_process_is_ended_is_tried_twice(
+    tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under real processes: the cell that ends its process is told, the others are done, once each."""
+    monkeypatch.setattr(cells, "cell", study_jobs.die)
+    monkeypatch.setattr(pool, "cores", lambda: 1)
+    study = of(data="mnist", seeds=[1], cost=["flat", "sqrt", "linear", "quadratic"])
+    errors = run_study(study, tmp_path, root, "processes", silent())
+    assert errors == {("sqrt", 1): "its process was ended from outside, twice"}
+    for name in ("control", "linear", "quadratic"):
+        assert (cell_directory(tmp_path, study.runs()[name, 1]) / "been").read_text() == "x"
+
+
+def test_a_strike_is_for_a_cell_that_had_begun(tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier process left of its progress does not make a cell one that has begun."""
+    study = of(data="mnist", seeds=[1], cost=["flat", "linear", "sqrt"])
+    names = {run: name for (name, _), run in study.runs().items()}
+    rounds: list[list[str]] = []
+
+    class Breaking(Executor):
+        """Breaks under the first cell it runs, the first time with another under way beside it."""
+
+        def __init__(self) -> None:
+            rounds.append([])
+            self.futures: list[Future[Any]] = []
+
+        def submit(self, job: Any, /, *given: Any, **_: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            self.futures.append(future)
+            rounds[-1].append(names[given[0]])
+            beside = len(rounds) == 1 and len(rounds[-1]) == 2
+            if len(rounds[-1]) == 1 or beside:
+                study_jobs.begin(given[1])
+            return future
+
+    @contextmanager
+    def made(where: str, jobs: int) -> Iterator[Executor]:
+        yield Breaking()
+
+    looks = itertools.count()
+
+    def follow(futures: Any, directories: Any) -> Any:
+        next(looks)
+        for ended in (False, True):
+            if ended:
+                for future in futures:
+                    future.set_exception(BrokenExecutor())
+            yield {k: pool.Standing(None if ended else pool._epochs(directories[k]), ended) for k in futures.values()}
+
+    monkeypatch.setattr(pool, "executor", made)
+    monkeypatch.setattr(pool, "follow", follow)
+    errors = run_study(study, tmp_path, root, "processes", silent())
+    assert len(errors) == 3  # in the end all of them break it
+    # after the first two rounds the cell that was first, and it alone, is given up
+    assert rounds[:3] == [["control", "linear", "sqrt"]] * 2 + [["linear", "sqrt"]]
+    assert rounds[3] == ["sqrt"]
+
+
+def test_what_is_no_executor_is_told() -> None:
+    for given in ("threads", "", "tcp://here"):
+        with (
+            pytest.raises(ValueError, match=f"executor: got '{given}', expected processes, or dask://host:port"),
+            pool.executor(given, 1),
+        ):
+            pass
+
+
+def test_bad_data_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError)):
+        run_study(of(data="imagenet"), tmp_path / "out", str(tmp_path), Inline(), silent())
+    with pytest.raises(ValueError, match="seed: got -2"):
+        run_study(of(seeds=[1, -2]), tmp_path / "out", None, Inline(), silent())
+    assert contents(tmp_path) == {}
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_is_told_line_by_line_without_a_terminal(mine: Path, root: str) -> None:
+    study = study_from({**VALUES, "also": [{"cost": "sqrt", "shuffled": [], "seeds": [1, 2]}]})
+
+    def act(run: Run, *_: Any) -> None:
+        if run.seed == 2:
+            raise ValueError("no [bold]luck[/bold]")
+
+    with (mine.parent / "said").open("w+") as file:
+        run_study(study, mine, root, Inline(act), Console(file=file, width=200))
+        file.seek(0)
+        said = file.read().splitlines()
+    assert said[0] == "9 of 11 cells · 0 failed"
+    assert said[1].startswith("sqrt · seed 1 · 10 of 11 cells · 0 failed")
+    assert re.match(r"failed: sqrt · seed 2 · .*no \[bold\]luck\[/bold\]", said[2])
+
+
+# The null
+
+
+@pytest.mark.parametrize("word", ["linear", "linear@2", "gaussian:2"])
+def test_a_shuffled_network_is_the_local_one_but_for_the_order_of_ps_rows(word: str) -> None:
+    def made(given: str, shuffled: bool, seed: int = 3) -> models.Network:
+        return models.network(Run("mnist", given, seed=seed, shuffled=shuffled), 10)
+
+    control, local, null = made("flat", False), made(word, False), made(word, True)
+    for (name, a), b, c in zip(
+        control.state_dict().items(), local.state_dict().values(), null.state_dict().values(), strict=True
+    ):
+        on_wires = name == "locality.weight"  # where there is no wire there is no weight
+        assert all(torch.equal(torch.where(w == 0, w, a) if on_wires else a, w) for w in (b, c)), name
+
+    def p(net: models.Network) -> torch.Tensor:
+        return net.locality.effective_weight.detach() / control.locality.state_dict()["weight"]
+
+    real, mixed = p(local), p(null)
+    torch.testing.assert_close(real, cost.parse(word).signal(lp.Grid(7, 7).distances()).to(real.dtype))
+    torch.testing.assert_close(mixed.sort(1).values, real.sort(1).values)
+    torch.testing.assert_close(mixed.sum(1), real.sum(1))
+    moved = (mixed - real).abs().amax(1) > 0.01
+    assert moved.all()
+    # each row in an order of its own: of two alike, in the middle, none is the other moved
+    orders = {tuple(row.argsort(stable=True).tolist()) for row in mixed}
+    assert len(orders) == 49
+    assert not torch.equal(mixed, p(made(word, True, seed=4)))
+    assert null.places == (lp.Grid(7, 7), lp.Grid(7, 7))
+
+
+def test_wires_of_a_shuffled_network_are_measured_on_the_sheet(studied: Path) -> None:
+    lengths = torch.cdist(*[torch.cartesian_prod(torch.arange(7.0), torch.arange(7.0)).double()] * 2)
+    for condition in ("control", "linear@2", NULL):
+        run = read_study(studied).runs()[condition, 1]
+        net = models.trained(run, cell_directory(studied, run) / "model.safetensors")
+        v = net.locality.effective_weight.detach().double().abs()
+        found = measured(studied, condition, 1)
+        assert found["mean_wire_length"] == pytest.approx(float((v * lengths).sum() / v.sum()), rel=1e-5)
+        assert found["total_wire_length"] == pytest.approx(float((v * lengths).sum()), rel=1e-5)
+        far = float(v[lengths > 2 + 1e-9].sum() / v.sum())
+        assert (far > 0.5) == (condition != "linear@2")
+
+
+def test_measures_are_what_a_run_is_measured_by(studied: Path) -> None:
+    numbers = measured(studied, "linear@2", 1)
+    assert set(MEASURES) <= numbers.keys()
+    assert set(pages.NAMED) == set(MEASURES)
+    named = flat(numbers)
+    assert list(dict.fromkeys(k.partition(".")[0] for k in named)) == list(MEASURES)
+    for name in MEASURES:
+        parts: Any = numbers[name].keys() if isinstance(numbers[name], dict) else [""]
+        assert {k.partition(".")[2] for k in named if k.partition(".")[0] == name} == set(parts)
+        assert set(parts) in ({""}, set(SIDES), {"weight", "length", "cost"})
+    assert all(v is None or math.isfinite(v) for v in named.values())
+    assert len([v for v in named.values() if v is not None]) >= 26
+
+
+# Costs in a word
+
+
+@pytest.mark.parametrize("kind", [k for k in cost.KINDS if k != "Custom"])
+@pytest.mark.parametrize("length", [1.0, 2.0, 0.1, 1 / 3, 1e-7, 123456789.0, 5e22])
+@pytest.mark.parametrize("radius", [math.inf, 2.0, 0.3, 1e9 + 1])
+def test_a_word_is_the_cost_that_it_is_parsed_to(kind: str, length: float, radius: float) -> None:
+    values = {"length": length, "end": length, "p": length * 1.5}
+    made = cost.KINDS[kind]
+    given = {f.name: values[f.name] for f in dataclasses.fields(made) if f.name in values}
+    one = made(**given, radius=radius)
+    assert cost.parse(cost.word(one)) == one
+    assert cost.word(cost.parse(cost.word(one))) == cost.word(one)
+    assert not set(cost.word(one)) & set(" /\\\n")
+
+
+def test_words_are_short_and_of_costs_that_have_a_name() -> None:
+    said = [cost.word(cost.parse(text)) for text in ("LINEAR:1", "linear:1.0@2.0", "power:1,2", "lineardecay:3")]
+    assert said == ["linear", "linear@2", "power:1,2", "lineardecay:3"]
+    with pytest.raises(ValueError, match=r"cost: got Custom\(.*\), expected one that has a name"):
+        cost.word(cost.Custom(torch.ones_like))
+
+
+def test_a_scaled_cost_is_the_cost_of_a_scaled_length() -> None:
+    d = torch.linspace(0, 3, 13, dtype=torch.float64)
+    for text in ("linear", "sqrt:2", "quadratic", "power:2,1.5", "exponential", "gaussian:3", "lineardecay:2"):
+        one = cost.parse(text)
+        torch.testing.assert_close(cost.scaled(one, 2.5).signal(2.5 * d), one.signal(d))
+        assert cost.scaled(one, 1) == one
+        assert cost.scaled(one, 2) != one
+    assert cost.scaled(cost.parse("linear:2@3"), 2) == cost.parse("linear:4@3")
+    assert cost.scaled(cost.Flat(), 2) == cost.Flat()
+    for bad in (0, -1, math.nan, "x"):
+        with pytest.raises(ValueError, match="scale: got"):
+            cost.scaled(cost.Linear(), bad)  # type: ignore[arg-type]
+
+
