@@ -919,3 +919,263 @@ def test_a_scaled_cost_is_the_cost_of_a_scaled_length() -> None:
             cost.scaled(cost.Linear(), bad)  # type: ignore[arg-type]
 
 
+# Plots
+
+
+@pytest.fixture
+def _closed() -> Iterator[None]:
+    yield
+    if plt.get_fignums():
+        plt.gcf().canvas.draw()
+    plt.close("all")
+
+
+@pytest.mark.usefixtures("_closed")
+def test_seeds_by_condition() -> None:
+    nan = math.nan
+    ax = plots.seeds_by_condition({"control": [1, 2, 3], "local": [4, nan, 6], "none": [nan] * 3}, label="accuracy (%)")
+    seeds, means = ax.lines[:3], ax.lines[3:]
+    assert [line.get_xydata().tolist() for line in seeds] == [[[1, 0], [4, 1]], [[2, 0]], [[3, 0], [6, 1]]]
+    assert [line.get_xydata().tolist() for line in means] == [[[2, 0]], [[5, 1]]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["control", "local", "none"]
+    assert ax.get_ylim() == (2.5, -0.5)  # the first on top
+    assert ax.get_xlabel() == "accuracy (%)"
+    assert means[0].get_color() == "#7f7f7f"
+
+
+@pytest.mark.usefixtures("_closed")
+def test_differences_by_condition() -> None:
+    nan = math.nan
+    mine = plt.subplots(layout="constrained")[1]
+    ax = plots.differences_by_condition(
+        {"a": [1, 3], "b": [nan, 2], "c": [nan, nan]},
+        {"a": (-1, 5), "b": None},
+        mine,
+        label="less the control's",
+        notes={"a": ["0.5", "1"], "b": ["–", "–"]},
+        heads=["p", "flips"],
+    )
+    assert ax is mine
+    zero, *rest = ax.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    intervals = [line for line in rest if line.get_linestyle() == "-"]
+    assert [line.get_xydata().tolist() for line in intervals] == [[[-1, 0], [5, 0]]]
+    diamonds = [line.get_xydata().tolist() for line in rest if line.get_marker() == "D"]
+    assert diamonds == [[[2, 0]], [[2, 1]]]
+    dots = [line for line in rest if line.get_marker() == "o"]
+    assert [int(np.isfinite(line.get_xdata()).sum()) for line in dots] == [2, 1, 0]
+    assert [t.get_text() for t in ax.texts] == ["p", "0.5", "–", "", "flips", "1", "–", ""]
+
+
+@pytest.mark.usefixtures("_closed")
+def test_scatter() -> None:
+    points = {"control": ([1, 2], [3, 4]), "local": ([], []), "c": ([5], [6])}
+    ax = plots.scatter(points, x="wire length", y="accuracy (%)")
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 3], [2, 4]], [], [[5, 6]]]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["control", "local", "c"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("wire length", "accuracy (%)")
+    assert len({line.get_marker() for line in ax.lines}) == 3
+
+
+@pytest.mark.usefixtures("_closed")
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plots.seeds_by_condition({}, label=""), "values: got {}, expected a dict"),
+        (lambda: plots.seeds_by_condition({"a": [1], "b": [1, 2]}, label=""), r"values: got \[1, 2\] seeds, expected"),
+        (lambda: plots.seeds_by_condition({"a": [[1]]}, label=""), r"values\['a'\]: got shape \(1, 1\), expected"),
+        (lambda: plots.differences_by_condition({"a": ["x"]}, {}, label=""), r"differences\['a'\]: got list, expected"),
+        (lambda: plots.differences_by_condition({"a": [1], "b": []}, {}, label=""), "differences: got .* seeds"),
+        (lambda: plots.scatter({"a": [1, 2, 3]}, x="", y=""), r"points\['a'\]: got 3 arrays, expected a tuple of 2"),
+        (lambda: plots.scatter({"a": ([1], [1, 2])}, x="", y=""), r"points\['a'\]: got shape \(2,\), expected"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(draw: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        draw()
+
+
+# The page
+
+
+def test_a_study_has_a_page(mine: Path, root: str, sketched: dict[str, Figure]) -> None:
+    errors = {("linear@2", 3): "recipe: got <loss> nan"}
+    shutil.rmtree(cell_directory(mine, read_study(mine).runs()["linear@2", 3]))
+    find(mine, errors)
+    assert report.write(mine) == mine / "report.html"
+    page = (mine / "report.html").read_text(encoding="utf-8")
+    for name in (*MEASURES, "accuracy_against_wire_length", "correlation", "nested", "wire_lengths", "maps_output"):
+        assert page.count(f'<figure id="{name}">') == 1, name
+        assert {f"{name}.png", f"{name}.pdf"} <= sketched.keys()
+        assert (mine / "figures" / f"{name}.pdf").exists()
+    assert "linear@2, seed 3: recipe: got &lt;loss&gt; nan" in page
+    assert "“Wires are longer – ℓ.” (mean wire length (spacings): higher)" in page
+    assert "linear within 2 − linear within 2 shuffled" in page
+    for name in (cell_name(run) for run in read_study(mine).runs().values()):
+        assert name in page
+    assert "locality-prior study study.yaml --out DIR" in page
+    assert "http" not in re.sub(r'src="data:[^"]*"', "", page)
+    assert "nan" not in re.sub(r'src="data:[^"]*"', "", page).replace("&lt;loss&gt; nan", "")
+    # each network and each comparison is drawn: two sheets, each with seeds left and differences right
+    figure = sketched["spatial_variance.png"]
+    assert len(figure.axes) == 4
+    left, right = figure.axes[:2]
+    assert [t.get_text() for t in left.get_yticklabels()] == [
+        "control",
+        "linear within 2",
+        "linear within 2 shuffled",
+        "linear within 2, less its null",
+    ]
+    assert [len(line.get_xdata()) for line in left.lines[:3]] == [3, 3, 2]
+    assert len([line for line in right.lines if line.get_marker() == "D"]) == 3
+    shown = [t.get_text() for t in right.texts]
+    assert shown[0] == "p: t-test"
+    assert "images" in shown
+
+
+def test_the_tables_say_what_was_found(studied: Path) -> None:
+    found = read_findings(studied)
+    conditions, hypotheses, few = pages.tables(found)
+    assert [row[:2] for row in conditions[1:]] == [[c, "3"] for c in ("control", "linear within 2", tables.title(NULL))]
+    mean = np.mean([measured(studied, "linear@2", seed)["mean_wire_length"] for seed in SEEDS])
+    assert conditions[2][6] == f"{mean:.2f}"
+    assert [row[-1] for row in hypotheses[1:]] == ["holds", "does not hold", "does not hold"]
+    assert len(few) == 9
+    effects = [abs(r["effect"] or 0) for r in found["comparisons"]]
+    largest = next(r["effect"] for r in found["comparisons"] if abs(r["effect"] or 0) == max(effects))
+    assert float(pages.by_effect(found)[1][3].replace("−", "-")) == pytest.approx(largest, abs=0.006)
+    over = pages.images(found)
+    assert len(over) == 7
+    for row, one in zip(over[1:], [r for r in found["comparisons"] if "per_image" in r], strict=True):
+        lower = sum(t["p"] < 0.05 and t["t"] < 0 for t in one["per_image"])
+        higher = sum(t["p"] < 0.05 and t["t"] > 0 for t in one["per_image"])
+        assert row[2:6] == [str(n) for n in (3, lower, higher, 3 - lower - higher)]
+    assert len(pages.cells(found)) == 10
+
+
+def shrunk(studied: Path, out: Path, **differs: Any) -> Path:
+    """A smaller study of the networks that are there."""
+    study = study_from({**VALUES, "hypotheses": [], **differs})
+    claim_study(out, study)
+    for run in study.runs().values():
+        shutil.copytree(cell_directory(studied, run), cell_directory(out, run))
+    find(out)
+    return out
+
+
+@pytest.mark.parametrize(("differs", "comparisons"), [({"seeds": [2]}, 84), ({"cost": "flat", "shuffled": []}, 0)])
+def test_a_small_study_has_a_page_too(
+    studied: Path,
+    tmp_path: Path,
+    sketched: dict[str, Figure],
+    monkeypatch: pytest.MonkeyPatch,
+    differs: dict[str, Any],
+    comparisons: int,
+) -> None:
+    monkeypatch.setattr(pages, "MEASURES", ("accuracy", "spatial_variance"))
+    out = shrunk(studied, tmp_path / "out", **differs)
+    found = read_findings(out)
+    assert len(found["comparisons"]) == comparisons
+    report.write(out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "What was claimed" not in page
+    assert '<figure id="spatial_variance">' in page
+    assert '<figure id="wire_lengths">' in page
+    if differs.get("seeds"):
+        assert all(r["ci"] is r["p"] is None and r["n"] == 1 for r in found["comparisons"])
+        assert any(r["per_image_p"] is not None for r in found["comparisons"])
+        right = sketched["accuracy.png"].axes[1]
+        assert not [line for line in right.lines[1:] if line.get_linestyle() == "-"]
+
+
+def test_a_page_of_conditions_without_a_network(
+    mine: Path, root: str, sketched: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MEASURES", ("accuracy", "modularity"))
+    grown = study_from({**VALUES, "also": [{"cost": "power:1.23456789,1.5@2", "shuffled": [], "l1": 0.123456789}]})
+    name = "power:1.23456789,1.5@2, l1 0.123456789"
+    assert name in grown.conditions()
+    claim_study(mine, grown)
+    with pytest.raises(ValueError, match="findings of other runs than its study's"):
+        report.write(mine)
+    found = find(mine)
+    assert sum(c["measures"] is None for c in found["cells"]) == 6
+    assert all(r["n"] == 0 and r["t"] is None for r in found["comparisons"] if r["condition"] == name)
+    report.write(mine)
+    page = (mine / "report.html").read_text(encoding="utf-8")
+    assert page.count(": not run</li>") == 6
+    assert '<figure id="maps_output">' in page  # of the networks that are there
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "3", "[]", "{}", '{"cells": 1, "comparisons": [], "hypotheses": []}', '{"cells": []}']
+)
+def test_findings_that_cannot_be_read_are_told(mine: Path, text: str) -> None:
+    (mine / "study.json").write_text(text)
+    with pytest.raises(ValueError, match=r"directory: got .*study.json .*, expected readable findings"):
+        report.write(mine)
+    (mine / "study.json").unlink()
+    with pytest.raises(ValueError, match=r"directory: got .* without study.json, expected an analysed study"):
+        report.write(mine)
+
+
+# The command
+
+
+def test_the_command_runs_a_file_with_changes(
+    studied: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On networks that are there already: nothing is trained, and it exits with 0; with 1 where a cell fails."""
+    out, file = tmp_path / "out", tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({k: v for k, v in VALUES.items() if k not in ("seeds", "hypotheses")}))
+    shown = []
+    monkeypatch.setattr(cli, "_show_study", shown.append)
+    monkeypatch.setattr(cli, "_import_report", lambda: None)
+    said = {"error": False}
+
+    def taken(run: Run, directory: str, _: Any) -> None:
+        if said["error"]:
+            raise ValueError("no luck")
+        shutil.copytree(cell_directory(studied, run), directory)
+
+    @contextmanager
+    def made(where: str, jobs: int) -> Iterator[Executor]:
+        assert where == "processes"
+        yield Inline(taken)
+
+    monkeypatch.setattr(pool, "executor", made)
+    arguments = ["study", str(file), "--seeds", "1", "2", "--data-root", root, "--out", str(out)]
+    assert cli.main(arguments) == 0
+    assert shown == [out]
+    assert {(c["condition"], c["seed"]) for c in read_findings(out)["cells"]} == {
+        (c, s) for c in ("control", "linear@2", NULL) for s in (1, 2)
+    }
+    said["error"] = True
+    arguments[3:5] = ["--l1", "0", "0.5", "--seeds", "1", "2"][2:4]
+    assert cli.main([*arguments[:2], "--seeds", "1", "2", "3", *arguments[5:]]) == 1
+    assert sum(c["measures"] is None for c in read_findings(out)["cells"]) == 3
+    capsys.readouterr()
+    for bad, told in (
+        (["study", str(tmp_path / "none.yaml")], "file: got .*none.yaml .*expected a YAML file"),
+        (["study", str(file), "--sheet", "7", "--out", str(tmp_path / "n")], "sheet: got '7', expected units such as"),
+        (["study", str(file), *arguments[5:], "--seeds", "9"], "out: got .*, which holds .*, expected a new directory"),
+    ):
+        assert cli.main(bad) == 2
+        line = capsys.readouterr().err
+        assert re.match(f"locality-prior: error: {told}", line), line
+        assert line.count("\n") == 1
+
+
+def test_settings_are_all_that_a_condition_is_told_by() -> None:
+    run = Run("mnist", "sqrt", Recipe(l1=0.5, epochs=2), 1, (4, 5), shuffled=True)
+    assert settings(run) == {
+        "cost": "sqrt",
+        "shuffled": True,
+        "data": "mnist",
+        "optimizer": "sgd",
+        "weight_decay": 0.01,
+        "l1": 0.5,
+        "sheet": "4x5",
+        "epochs": 2,
+    }
+    assert {f.name for f in dataclasses.fields(Axes)} - {"seeds", "scale", "preset"} == settings(run).keys()
