@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from locality_prior.experiments.config import PROGRESS, Run
@@ -18,6 +19,7 @@ def die(run: Run, directory: str, data_root: str | None) -> None:
     """End the whole process under cost sqrt; say of any other run that it has been here."""
     begin(directory)
     if run.cost == "sqrt":
+        time.sleep(1)  # long enough to be seen under way
         os._exit(3)
     with open(Path(directory, "been"), "a") as file:
         file.write("x")
