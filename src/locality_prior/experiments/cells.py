@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import Counter
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from locality_prior._files import write_text
 from locality_prior.experiments import data as datasets
 from locality_prior.experiments import pool
-from locality_prior.experiments.config import ANALYSIS, PROGRESS, Run, read_run
+from locality_prior.experiments.config import PROGRESS, Run, claim_run, read_run
 from locality_prior.experiments.finish import whole
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.measure import MEASURES, analyse_run
+from locality_prior.experiments.measure import analyse_run, read_measures
 from locality_prior.experiments.study import Study, cell_directory, claim_study
 from locality_prior.experiments.train import job
 
 Key = tuple[str, int]  # condition, seed
-
-#: How often a cell may be under way when its process is ended from outside: once may be another cell's doing.
-STRIKES = 2
 
 
 def run_study(
@@ -56,34 +53,41 @@ def run_study(
     where = {key: cell_directory(directory.absolute(), run) for key, run in runs.items()}
     left = [key for key, run in runs.items() if not finished(run, where[key])]
     errors: dict[Key, str] = {}
-    strikes: Counter[Key] = Counter()
     with _Shown(console or Console(stderr=True), len(runs), len(runs) - len(left)) as shown:
-        while left:
-            for key in left:
+        turns = [left] if left else []
+        while turns:
+            now = turns.pop(0)
+            for key in now:
                 (where[key] / PROGRESS).unlink(missing_ok=True)  # of a run that was killed
-            with pool.processes(len(left)) if executor is None else contextlib.nullcontext(executor) as made:
+            with pool.processes(len(now)) if executor is None else contextlib.nullcontext(executor) as made:
                 futures = {}
-                for key in left:
+                for key in now:
                     root = roots[runs[key].data]
                     submitted = made.submit(cell, runs[key], str(where[key]), None if root is None else str(root))
                     futures[submitted] = key
                 try:
-                    begun = _watch(futures, where, {key: runs[key].recipe.epochs for key in left}, errors, shown)
+                    _watch(futures, where, runs, errors, shown)
                 finally:
                     for future in futures:
                         future.cancel()
-            left = [key for future, key in futures.items() if isinstance(future.exception(), BrokenExecutor)]
-            if left and executor is not None:
+            broken = [key for future, key in futures.items() if isinstance(_error(future), BrokenExecutor)]
+            if broken and executor is not None:
                 raise BrokenExecutor  # which is the caller's to mend
-            strikes.update(set(left) & begun or left)
-            for key in [key for key in left if strikes[key] >= STRIKES]:
-                shown.failed(key, errors.setdefault(key, "its process was ended from outside, twice"))
-                left.remove(key)
+            if len(now) == 1:
+                for key in broken:
+                    shown.failed(key, errors.setdefault(key, "its process was ended from outside"))
+                continue
+            # a cell whose process dies takes others with it: those under way are tried one by one, to know which it is
+            begun = [key for key in broken if (where[key] / PROGRESS).exists()] or broken
+            rest = [key for key in broken if key not in begun]
+            turns += [[key] for key in begun] + ([rest] if rest else [])
     return errors
 
 
 def cell(run: Run, directory: str, data_root: str | None) -> None:
     """Train ``run``, and measure it, as an executor's job."""
+    claim_run(Path(directory), run)
+    write_text(Path(directory, PROGRESS), json.dumps({"epochs": 0}))  # it is under way
     job(run, directory, data_root, Machine())
     if not finished(run, Path(directory)):
         analyse_run(Path(directory))
@@ -92,39 +96,44 @@ def cell(run: Run, directory: str, data_root: str | None) -> None:
 def finished(run: Run, directory: Path) -> bool:
     """Whether ``directory`` holds ``run``, trained and measured by all of today's measures."""
     try:
-        measured = json.loads((directory / ANALYSIS).read_text(encoding="utf-8"))
-        return set(MEASURES) <= measured.keys() and read_run(directory) == run and whole(directory)
-    except (OSError, ValueError, AttributeError):
+        return bool(read_measures(directory)) and read_run(directory) == run and whole(directory)
+    except (OSError, ValueError):
         return False
 
 
 def _watch(
     futures: dict[Future[None], Key],
     where: dict[Key, Path],
-    epochs: dict[Key, int],
+    runs: dict[Key, Run],
     errors: dict[Key, str],
     shown: _Shown,
-) -> set[Key]:
-    """Show how the cells are until all have ended, and keep what the failed ones said; those that had begun."""
-    begun: set[Key] = set()
+) -> None:
+    """Show how the cells are until all have ended, and keep what the failed ones said."""
     told: set[Key] = set()
     for standings in pool.follow(futures, where):
         for future, key in futures.items():
             if not standings[key].ended or key in told:
                 continue
             told.add(key)
-            error = future.exception()
+            error = _error(future)
             if error is None:
                 shown.done(key)
             elif not isinstance(error, BrokenExecutor):
                 # a path is this directory's, and a comparison is to be the same in any other
-                said = str(error) or type(error).__name__
-                errors[key] = " ".join(said.replace(str(where[key]), where[key].name).split())
+                said = str(error).replace(str(where[key]), where[key].name)
+                errors[key] = " ".join(said.split()) or type(error).__name__
                 shown.failed(key, errors[key])
-        running = {key: s.epochs / epochs[key] for key, s in standings.items() if s.epochs is not None and not s.ended}
-        begun |= running.keys()
-        shown.running(running)
-    return begun
+        shown.running(
+            {k: s.epochs / runs[k].recipe.epochs for k, s in standings.items() if s.epochs is not None and not s.ended}
+        )
+
+
+def _error(future: Future[None]) -> BaseException | None:
+    """What a job that has ended raised, or that it was cancelled."""
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
 
 
 class _Shown:

@@ -14,8 +14,8 @@ import numpy as np
 from locality_prior import analysis
 from locality_prior._check import wrong
 from locality_prior.experiments.cells import Key, finished
-from locality_prior.experiments.config import ANALYSIS, plain
-from locality_prior.experiments.measure import SIDES, Floats, flat, read, write_numbers
+from locality_prior.experiments.config import plain
+from locality_prior.experiments.measure import NAMES, SIDES, Floats, read, read_measures, write_numbers
 from locality_prior.experiments.study import FINDINGS, Hypothesis, Study, cell_directory, cell_name, read_study
 
 #: The measure that each image has of its own, so that it can be tested over images too.
@@ -23,6 +23,23 @@ PER_IMAGE = "spatial_variance"
 
 #: The least effect of which it is told how many seeds it needs: a hundredth would need some 80,000.
 SMALLEST = 0.01
+
+#: What every row of the findings has.
+_KEYS = {
+    "cells": {"condition", "seed", "run", "config", "measures"},
+    "comparisons": {
+        "condition",
+        "control",
+        "measure",
+        "n",
+        "mean_difference",
+        "ci",
+        "p",
+        "p_permutation",
+        "per_image_p",
+    },
+    "hypotheses": {"says", "condition", "control", "measure", "verdict"},
+}
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
@@ -34,7 +51,7 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
 
     Args:
         directory: of a study.
-        errors: what cells that failed said, by (condition, seed).
+        errors: what cells that failed said, by (condition, seed); None: what was kept of that.
 
     Raises:
         ValueError: there is no study, or none of its cells is finished.
@@ -45,12 +62,13 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     there = {key: path for key, path in there.items() if finished(runs[key], path)}
     if not there:
         raise wrong("directory", str(directory), "a study with a finished cell")
-    measures = {key: flat(json.loads((path / ANALYSIS).read_text(encoding="utf-8"))) for key, path in there.items()}
+    measures = {key: read_measures(path) for key, path in there.items()}
+    said = _said(directory) if errors is None else {cell_name(runs[key]): error for key, error in errors.items()}
     cells = []
     for key, run in runs.items():
         told = {k: v for k, v in plain(run).items() if k != "seed"}
         cell = {"condition": key[0], "seed": key[1], "run": cell_name(run), "config": told}
-        failed = {"error": (errors or {}).get(key, "not run")}
+        failed = {"error": said.get(cell_name(run), "not run")}
         cells.append(cell | ({"measures": measures[key]} if key in measures else {"measures": None} | failed))
 
     @lru_cache(maxsize=2)
@@ -59,8 +77,9 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
         return {side: kept.variance(side) for side in SIDES}
 
     comparisons = []
+    all_seeds = study.seeds()
     for pair in study.pairs():
-        seeds = [seed for seed in study.seeds()[pair[0]] if all((name, seed) in measures for name in pair)]
+        seeds = [seed for seed in all_seeds[pair[0]] if all((name, seed) in measures for name in pair)]
         images = {
             f"{PER_IMAGE}.{side}": [
                 {"seed": seed, **_over_images(*(variances((name, seed))[side] for name in pair))} for seed in seeds
@@ -74,6 +93,14 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     return found
 
 
+def _said(directory: Path) -> dict[str, str]:
+    """What cells that failed said when the study in ``directory`` was last run, by their directories' names."""
+    try:
+        return {cell["run"]: cell["error"] for cell in read_findings(directory)["cells"] if "error" in cell}
+    except ValueError:
+        return {}
+
+
 def _compared(
     pair: tuple[str, str],
     seeds: list[int],
@@ -82,7 +109,7 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """One pair of conditions by every measure, with Holm's correction over them."""
     rows = []
-    for measure in next(iter(measures.values())):
+    for measure in NAMES:
         row = {"condition": pair[0], "control": pair[1], "measure": measure, **_tested(pair, seeds, measures, measure)}
         per_image = images.get(measure)
         # the document's test is of one pair of networks: the first
@@ -117,8 +144,6 @@ def _judged(study: Study, hypothesis: Hypothesis, measures: dict[Key, dict[str, 
     """A hypothesis and what the networks say of it."""
     pair = study.compared(hypothesis)
     seeds = [seed for seed in study.seeds()[pair[0]] if all((name, seed) in measures for name in pair)]
-    if hypothesis.measure not in (names := next(iter(measures.values()))):
-        raise wrong("hypotheses", f"measure {hypothesis.measure}", f"one of {', '.join(names)}")
     tests = _tested(pair, seeds, measures, hypothesis.measure)
     told = {k: v for k, v in dataclasses.asdict(hypothesis).items() if k in ("says", "measure", "expected", "margin")}
     shown = {k: tests[k] for k in ("n", "means", "mean_difference", "ci", "p", "seeds_needed")}
@@ -145,8 +170,9 @@ def read_findings(directory: Path) -> dict[str, Any]:
     path = directory / FINDINGS
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(found[key], list) for key in ("cells", "comparisons", "hypotheses")):
-            raise ValueError("no cells or comparisons")
+        for part, needed in _KEYS.items():
+            if not all(needed <= row.keys() for row in found[part]):
+                raise ValueError(f"{part} without {', '.join(sorted(needed))}")
     except FileNotFoundError:
         raise wrong("directory", f"{directory} without {path.name}", "an analysed study") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -39,25 +39,27 @@ METRICS_KEPT = {"epoch", "accuracy", "test_loss", "mean_wire_length"}
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
 #: The most units of which a graph is made: to find its communities takes a second at a thousand units.
 GRAPH = 1024
-#: What is compared between networks; of those that have them, the input's and the output's, or each order of cutting.
-MEASURES = (
-    "accuracy",
-    "loss",
-    "spatial_variance",
-    "response_correlation",
-    "morans_i",
-    "smoothness",
-    "patches",
-    "patch_size",
-    "nestedness",
-    "effective_dimension",
-    "mean_wire_length",
-    "total_wire_length",
-    "modularity",
-    "small_worldness",
-    "pruned_wires",
-    "pruned_length",
-)
+#: What is compared between networks, and of what: the two sides, the orders of cutting wires, or the whole.
+MEASURES: dict[str, tuple[str, ...]] = {
+    "accuracy": (),
+    "loss": (),
+    "spatial_variance": SIDES,
+    "response_correlation": SIDES,
+    "morans_i": SIDES,
+    "smoothness": SIDES,
+    "patches": SIDES,
+    "patch_size": SIDES,
+    "nestedness": SIDES,
+    "effective_dimension": SIDES,
+    "mean_wire_length": (),
+    "total_wire_length": (),
+    "modularity": (),
+    "small_worldness": (),
+    "pruned_wires": get_args(By),
+    "pruned_length": get_args(By),
+}
+#: The same by one name each, as ``morans_i.output``.
+NAMES = tuple(".".join(filter(None, (name, part))) for name, parts in MEASURES.items() for part in parts or ("",))
 #: What of a cut is kept, and the points of accuracy that the cut reported in the tables may cost.
 CUT = ("share", "wire_length", "accuracy")
 DROP = 0.5
@@ -189,8 +191,12 @@ def _numbers(kept: Measured) -> dict[str, Any]:
         "nestedness": {side: nested[side].score for side in SIDES},
         "effective_dimension": {side: analysis.effective_dimension(kept.activations[side]) for side in SIDES},
         # the fewest wires, and their length, at half a point of accuracy: shares of all, by what is cut first
-        "pruned_wires": {by: _fewest(curve)[0] for by, curve in kept.pruning.items()},
-        "pruned_length": {by: _fewest(curve)[1] for by, curve in kept.pruning.items()},
+        # (a null's wires have other lengths than the sheet's, so that only cutting by weight says the same of it)
+        "pruned_wires": {
+            by: None if kept.run.shuffled and by != "weight" else _fewest(curve)[0]
+            for by, curve in kept.pruning.items()
+        },
+        "pruned_length": {by: None if kept.run.shuffled else _fewest(curve)[1] for by, curve in kept.pruning.items()},
     }
 
 
@@ -232,12 +238,22 @@ def mean_defined(values: Any) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def flat(numbers: dict[str, Any]) -> dict[str, float | None]:
-    """A run's measures by one name each, as ``morans_i.output``, in the order of :data:`MEASURES`."""
-    found: dict[str, float | None] = {}
-    for name in MEASURES:
-        value = numbers[name]
-        found |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+def read_measures(directory: Path) -> dict[str, float | None]:
+    """The measures of the analysed run in ``directory``, by :data:`NAMES`.
+
+    Raises:
+        OSError: it is not analysed.
+        ValueError: by other measures than today's, or not readable.
+    """
+    path = directory / ANALYSIS
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: kept[name.partition(".")[0]] for name in NAMES}
+        found = {name: value[part] if (part := name.partition(".")[2]) else value for name, value in found.items()}
+        if not all(v is None or (isinstance(v, (int, float)) and math.isfinite(v)) for v in found.values()):
+            raise ValueError("no numbers")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise wrong("directory", f"{path} ({error})", "an analysis by today's measures") from None
     return found
 
 

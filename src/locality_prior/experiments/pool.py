@@ -112,5 +112,5 @@ def _epochs(directory: Path) -> float | None:
     """Epochs that a run under way says it has done."""
     try:
         return float(json.loads((directory / PROGRESS).read_text())["epochs"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

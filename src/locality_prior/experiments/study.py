@@ -28,6 +28,7 @@ from locality_prior.experiments.config import (
     standard,
     vacant,
 )
+from locality_prior.experiments.measure import NAMES
 
 #: What a study's directory holds, beside its runs.
 STUDY, FINDINGS = "study.yaml", "study.json"
@@ -92,6 +93,8 @@ class Axes:
         found = []
         words = [*dict.fromkeys(costs.word(costs.scaled(costs.parse(c), s)) for c in self.cost for s in self.scale)]
         nulls = [*dict.fromkeys(costs.word(costs.scaled(costs.parse(c), s)) for c in self.shuffled for s in self.scale)]
+        if "flat" in nulls:
+            raise wrong("shuffled", "flat", "costs that depend on distance")
         wires = [("flat", False), *((w, False) for w in words if w != "flat"), *((w, True) for w in nulls)]
         for data, optimizer in itertools.product(self.data, self.optimizer):
             known("data", data, get_args(DataName))
@@ -135,6 +138,7 @@ class Hypothesis:
 
     def __post_init__(self) -> None:
         known("expected", self.expected, get_args(Expected))
+        known("measure", self.measure, NAMES)
         for given in (self.condition, self.control or {}):
             if not isinstance(given, Mapping) or not given.keys() <= set(SETTINGS):
                 raise wrong("hypotheses", given, f"settings by name, of {', '.join(SETTINGS)}")
@@ -213,16 +217,32 @@ class Study:
         first = settings(self.axes.conditions()[0])
 
         def name(told: Mapping[str, Any]) -> str:
-            wanted = first | dict(told)
+            wanted = first | _settled(told)
             for name, run in conditions.items():
                 if settings(run) == wanted:
                     return name
             raise wrong("hypotheses", dict(told), f"settings of one of: {'; '.join(conditions)}")
 
-        condition = name(hypothesis.condition)
-        if hypothesis.control is not None:
-            return condition, name(hypothesis.control)
-        return condition, name({**hypothesis.condition, "cost": "flat", "shuffled": False})
+        own = {**hypothesis.condition, "cost": "flat", "shuffled": False}
+        pair = name(hypothesis.condition), name(own if hypothesis.control is None else hypothesis.control)
+        if pair[0] == pair[1]:
+            raise wrong("hypotheses", f"{pair[0]} compared with itself", "a condition and another")
+        return pair
+
+
+def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a person has written, as :func:`settings` writes them."""
+    given = dict(told)
+    for key in given.keys() & {"weight_decay", "l1"}:
+        try:  # YAML takes 1e-4 for a word
+            given[key] = float(given[key])
+        except (TypeError, ValueError):
+            raise wrong(key, repr(given[key]), "a number") from None
+    if "cost" in given:
+        given["cost"] = costs.word(costs.parse(str(given["cost"])))
+    if isinstance(given.get("sheet"), (list, tuple)):
+        given["sheet"] = "x".join(map(str, given["sheet"]))
+    return given
 
 
 def settings(run: Run) -> dict[str, Any]:

@@ -110,8 +110,9 @@ class Distances(Measured):
 class Shuffled(Distances):
     """Another geometry's distances with each target unit's row in an order of its own: the null of a map.
 
-    Every unit keeps the lengths of its wires, and so its total signal, but no two units share a neighbourhood: what a
-    layer has under this geometry is shrinkage, what it has beyond that under the real one is locality.
+    Every target unit keeps the lengths of its wires, and so its total signal, but no two share a neighbourhood: what a
+    layer has under the real geometry and not under this one is locality. (A source unit's signals are others: by chance
+    it is near to more targets, or fewer.)
 
     Args:
         target: places of the target units.

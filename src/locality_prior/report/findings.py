@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def write(directory: Path) -> Path:
         first=comparisons[: FIRST + 1],
         rest=[comparisons[0], *comparisons[FIRST + 1 :]] if len(comparisons) > FIRST + 1 else None,
         cells=cells(found),
+        networks=sum(cell["measures"] is not None for cell in found["cells"]),
         failed=[c for c in found["cells"] if c["measures"] is None],
         images=images(found),
         command=shlex.join(["locality-prior", "study", STUDY, "--out", "DIR"]),
@@ -228,7 +230,7 @@ def _trade(found: dict[str, Any]) -> Picture:
     points = {}
     for condition, seeds in _by_condition(found).items():
         done = [m for m in seeds.values() if m is not None]
-        points[title(condition)] = tuple(
+        points[_label(condition)] = tuple(
             np.array([_float(m[key]) for m in done]) for key in ("mean_wire_length", "accuracy")
         )
     plots.scatter(points, ax, x=NAMED["mean_wire_length"], y=NAMED["accuracy"])
@@ -250,9 +252,15 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
         null = table.keys() and "shuffled" in one["control"]
         pairs[one["condition"] + (", less its null" if null else "")] = one["condition"], one["control"]
     rows = [*table, *(row for row in pairs if row not in table)][:ROWS]
-    drawn = {row: title(row) for row in rows}
+    drawn = {row: _label(row) for row in rows}
+    lines = max(label.count("\n") for label in drawn.values())
     figure, axes = new_figure(
-        9.6, (0.75 + 0.27 * len(rows)) * len(names) + 0.3, 2, len(names), squeeze=False, width_ratios=(1, 1.15)
+        9.6,
+        (0.75 + (0.27 + 0.15 * lines) * len(rows)) * len(names) + 0.3,
+        2,
+        len(names),
+        squeeze=False,
+        width_ratios=(1, 1.15),
     )
     for (left, right), measure in zip(axes, names, strict=True):
         tests = {(c["condition"], c["control"]): c for c in found["comparisons"] if c["measure"] == measure}
@@ -282,7 +290,13 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
         )
         right.set_yticklabels([])
     named = NAMED[base][0].upper() + NAMED[base][1:]
-    return Picture(base, "measures", figure, f"{named}: every network, and every comparison.")
+    some = f" (the first {ROWS} rows of {len(table) + len(pairs)}; study.json has all)" if len(rows) == ROWS else ""
+    return Picture(base, "measures", figure, f"{named}: every network, and every comparison{some}.")
+
+
+def _label(condition: str) -> str:
+    """A condition's title, in lines that fit beside a picture."""
+    return textwrap.fill(title(condition), 30)
 
 
 def _float(value: float | None) -> float:
@@ -299,7 +313,7 @@ def _maps_of(study: Study, runs: dict[tuple[str, int], Path]) -> Iterator[Pictur
             if key[0] != condition:
                 continue
             for where, curve in _curves(read(path), path).items():
-                curves.setdefault(where, {}).setdefault(title(condition), []).append(curve)
+                curves.setdefault(where, {}).setdefault(_label(condition), []).append(curve)
     if seed is not None:
         for side in SIDES:
             yield _class_maps({n: read(runs[n, seed]) for n in names}, side, seed)
@@ -393,7 +407,7 @@ def _two(what: str, section: str, bands: dict[str, Any], x: str, y: str, level: 
 
 def _class_maps(kept: dict[str, Measured], side: str, seed: int) -> Picture:
     one = next(iter(kept.values()))
-    maps = {title(condition): run.class_maps(side)[one.shown] for condition, run in kept.items()}
+    maps = {_label(condition): run.class_maps(side)[one.shown] for condition, run in kept.items()}
     axes: Any = plots.class_maps(maps, one.sheet(side), classes=one.shown)
     drawn: Figure = axes[0, 0].figure
     plt.close(drawn)  # it is this page's, not pyplot's to show
