@@ -87,10 +87,12 @@ def run_study(
 def cell(run: Run, directory: str, data_root: str | None) -> None:
     """Train ``run``, and measure it, as an executor's job."""
     claim_run(Path(directory), run)
-    write_text(Path(directory, PROGRESS), json.dumps({"epochs": 0}))  # it is under way
+    under_way = Path(directory, PROGRESS)
+    write_text(under_way, json.dumps({"epochs": 0}))
     job(run, directory, data_root, Machine())
     if not finished(run, Path(directory)):
         analyse_run(Path(directory))
+    under_way.unlink(missing_ok=True)
 
 
 def finished(run: Run, directory: Path) -> bool:
