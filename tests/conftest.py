@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ torch.set_num_threads(1)
 
 LONGEST = (
     "test_cli",
+    "test_study",
+    "test_study_cli",
     "test_imagenet",
     "test_experiments",
     "test_localize",
@@ -27,3 +31,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Pages with pictures that are drawn up and neither laid out nor rendered, which takes long."""
+    from matplotlib.figure import Figure
+
+    drawn: dict[str, object] = {}
+
+    def save(figure: Figure, path: Path, **_: object) -> None:
+        drawn[path.name.removeprefix(".partial-")] = figure
+        path.write_bytes(b"a picture")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+    return drawn

@@ -581,6 +581,7 @@ def test_two_processes_are_one(two: Path, root: Path, tmp_path: Path, monkeypatc
                 assert_close(float(a[key]), float(b[key]), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_process_of_two_leaves_what_can_be_resumed(script: str, two: Path, tmp_path: Path) -> None:
     """Here the first process starts the second; whichever is killed, the command goes on to the same bits."""
     out = tmp_path / "out"

@@ -37,6 +37,10 @@ meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIE
 costs = pytest.mark.parametrize(("cost", "price"), BOUNDED.values(), ids=BOUNDED)
 rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
+#: bfloat16 is for windows alone
+WAYS = [(torch.bfloat16, "windowed")] + [
+    (dtype, backend) for dtype in (torch.float64, torch.float32) for backend in ("windowed", "wires", "wires in torch")
+]
 
 
 @pytest.fixture
@@ -77,11 +81,17 @@ def pair(backend: str, dtype: torch.dtype = torch.float64) -> tuple[lp.LocalityL
     return sparse, dense
 
 
+@pytest.mark.parametrize("backend", ["wires", "wires in torch"], indirect=True)
+def test_wires_are_not_for_bfloat16(backend: str) -> None:
+    layer = small(backend, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"backend: got 'wires' in torch\.bfloat16"):
+        layer(torch.randn(2, layer.in_features, dtype=torch.bfloat16))
+
+
 @meetings
 @costs
 @rescaled
-@dtypes
-@backends
+@pytest.mark.parametrize(("dtype", "backend"), WAYS, ids=[f"{str(d)[6:]} {b}" for d, b in WAYS], indirect=["backend"])
 def test_contract(
     meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool, dtype: torch.dtype, backend: str
 ) -> None:
@@ -96,10 +106,6 @@ def test_contract(
     agree(pattern.scatter(layer.prior), p)
     x = torch.randn(2, layer.in_features, dtype=dtype, requires_grad=True)
     g = torch.randn(2, layer.out_features, dtype=dtype)
-    if backend == "wires" and dtype == torch.bfloat16:
-        with pytest.raises(ValueError, match=r"backend: got 'wires' in torch\.bfloat16"):
-            layer(x)
-        return
     w, b = pattern.scatter(layer.weight).tolist(), layer.bias.tolist()
     y = layer(x)
     y.backward(g)

@@ -100,20 +100,6 @@ def mine(studied: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(studied, tmp_path / "mine"))
 
 
-@pytest.fixture
-def sketched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Pages with pictures that are drawn up and neither laid out nor rendered, which takes long."""
-    drawn: dict[str, Figure] = {}
-
-    def save(figure: Figure, path: Path, **_: Any) -> None:
-        drawn[path.name.removeprefix(".partial-")] = figure
-        path.write_bytes(b"a picture")
-
-    monkeypatch.setattr(Figure, "savefig", save)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
-    return drawn
-
-
 # The grid
 
 

@@ -81,6 +81,7 @@ def test_a_study_from_a_file(root: str, tmp_path: Path) -> None:
     assert (tmp_path / "again" / name).read_bytes() == (out / "runs" / cell / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_to_the_same_findings(root: str, straight: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for k, blow in enumerate((signal.SIGINT, signal.SIGKILL), 1):
@@ -126,6 +127,7 @@ find(Path(out))
 """
 
 
+@pytest.mark.slow
 def test_a_study_on_a_cluster(root: str, straight: bytes, tmp_path: Path) -> None:
     """A scheduler of ``distributed`` and two workers, each a process of this machine."""
     with socket.socket() as found:
