@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_mnist
 
 from locality_prior import cli
 from locality_prior.experiments import RECIPES, Reproduction
@@ -24,11 +23,6 @@ from locality_prior.experiments.reproduction import CONDITIONS
 from locality_prior.experiments.reproduction import reproduce as run_reproduction
 
 COMMAND = [sys.executable, "-m", "locality_prior.cli"]
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_mnist(tmp_path_factory.mktemp("data")))
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

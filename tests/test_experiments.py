@@ -35,11 +35,6 @@ REAL = Path(os.environ.get("LOCALITY_PRIOR_DATA", Path(__file__).parents[2] / "s
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_mnist(tmp_path_factory.mktemp("data")))
-
-
-@pytest.fixture(scope="session")
 def studied(tmp_path_factory: pytest.TempPathFactory, root: str) -> Path:
     """A finished, analysed study of two seeds and three conditions."""
     directory = tmp_path_factory.mktemp("study") / "out"

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from tiny import TEST, write_mnist
+from tiny import TEST
 
 import locality_prior as lp
 from locality_prior import analysis, cli, cost, plots, report
@@ -77,11 +77,6 @@ def of(**values: Any) -> Study:
 
 def silent() -> Console:
     return Console(quiet=True)
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_mnist(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture(scope="session")

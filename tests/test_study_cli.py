@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import write_mnist
 
 from locality_prior.experiments.cells import run_study
 from locality_prior.experiments.findings import find
@@ -23,11 +22,6 @@ from locality_prior.experiments.study import study_from
 COMMAND = [sys.executable, "-m", "locality_prior.cli", "study"]
 FLAGS = ["--data", "mnist", "--seeds", "1", "2", "--cost", "flat", "linear@2", "--epochs", "12"]
 STUDY = {"data": ["mnist"], "seeds": [1, 2], "cost": ["flat", "linear@2"], "epochs": 12}
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_mnist(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture(scope="session")

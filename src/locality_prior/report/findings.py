@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
 
 from locality_prior import analysis, plots
@@ -21,6 +19,7 @@ from locality_prior.experiments.findings import read_findings
 from locality_prior.experiments.measure import LEVELS, MEASURES, SIDES, Floats, Measured, effective_weights, read
 from locality_prior.experiments.models import trained
 from locality_prior.experiments.study import STUDY, Study, cell_directory, read_study, settings
+from locality_prior.report.maps import class_maps
 from locality_prior.report.page import Picture, legend_beside, new_figure, one_legend, write_page
 from locality_prior.report.tables import CUT_FIRST, Rows, number, title
 
@@ -316,7 +315,7 @@ def _maps_of(study: Study, runs: dict[tuple[str, int], Path]) -> Iterator[Pictur
                 curves.setdefault(where, {}).setdefault(_label(condition), []).append(curve)
     if seed is not None:
         for side in SIDES:
-            yield _class_maps({n: read(runs[n, seed]) for n in names}, side, seed)
+            yield class_maps({_label(n): read(runs[n, seed]) for n in names}, side)
     bands = {
         where: {c: _band(many, where.startswith("correlation")) for c, many in by.items()}
         for where, by in curves.items()
@@ -403,18 +402,3 @@ def _two(what: str, section: str, bands: dict[str, Any], x: str, y: str, level: 
     axes[1].set_ylabel("")
     one_legend(figure, axes)
     return Picture(what, section, figure, caption)
-
-
-def _class_maps(kept: dict[str, Measured], side: str, seed: int) -> Picture:
-    one = next(iter(kept.values()))
-    maps = {_label(condition): run.class_maps(side)[one.shown] for condition, run in kept.items()}
-    axes: Any = plots.class_maps(maps, one.sheet(side), classes=one.shown)
-    drawn: Figure = axes[0, 0].figure
-    plt.close(drawn)  # it is this page's, not pyplot's to show
-    return Picture(
-        f"maps_{side}",
-        "maps",
-        drawn,
-        f"Class-average activations of the layer's {side} over {len(one.labels):,} test images, networks of seed "
-        f"{seed}, on one colour scale.",
-    )

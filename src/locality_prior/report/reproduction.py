@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +17,7 @@ from locality_prior.experiments.measure import SIDES, Measured, mean_defined
 from locality_prior.experiments.reproduction import Reproduction, read_reproduction
 from locality_prior.experiments.summary import read_all, read_summary
 from locality_prior.report import tables
+from locality_prior.report.maps import class_maps, some
 from locality_prior.report.page import Picture, new_figure, one_legend, write_page
 from locality_prior.report.priors import priors, signals, wiring
 from locality_prior.report.tables import CUT_FIRST, title
@@ -60,41 +60,14 @@ def of_study(study: Reproduction, kept: Runs) -> Iterator[Picture]:
     yield wiring(cost)
     yield signals(cost)
     yield priors(cost)
-    yield from _maps(study, kept)
+    shown = {title(name): kept[name, study.seeds[0]] for name in study.conditions}
+    yield from (class_maps(shown, side) for side in SIDES)
     yield _variance(study, kept)
     yield _correlation(study, kept)
     yield _training(study, kept)
     yield _pruning(study, kept)
     if len(study.seeds) > 1:
         yield _seeds(study, kept)
-
-
-def _maps(study: Reproduction, kept: Runs) -> Iterator[Picture]:
-    seed = study.seeds[0]
-    control = kept["control", seed]
-    for side in SIDES:
-        maps = {title(name): kept[name, seed].class_maps(side)[control.shown] for name in study.conditions}
-        axes: Any = plots.class_maps(maps, control.sheet(side), classes=control.shown)
-        drawn = axes[0, 0].figure
-        plt.close(drawn)  # it is this page's, not pyplot's to show
-        yield Picture(
-            f"maps_{side}",
-            "maps",
-            drawn,
-            f"Class-average activations of the layer's {side} over {_images(control)}, networks of seed "
-            f"{seed}, on one colour scale{_some(control)}.",
-        )
-
-
-def _images(run: Measured) -> str:
-    first = "the first " if run.run.alexnet is None else ""  # photographs are taken from all over the test set
-    return f"{first}{len(run.labels):,} test images"
-
-
-def _some(run: Measured) -> str:
-    there, each = np.unique(run.labels, return_counts=True)
-    some = f"; {len(run.shown)} of {len(there)} classes, {each.min()} images or more each"
-    return "" if len(run.shown) == len(there) else some
 
 
 def _variance(study: Reproduction, kept: Runs) -> Picture:
@@ -115,7 +88,7 @@ def _variance(study: Reproduction, kept: Runs) -> Picture:
         "variance",
         "variance",
         figure,
-        f"Spatial variance by class, networks of seed {seed}: mean over images with its 95 % interval{_some(control)}. "
+        f"Spatial variance by class, networks of seed {seed}: mean over images with its 95 % interval{some(control)}. "
         "The interval is over images of one network; another pair of networks may differ by more.",
     )
 
