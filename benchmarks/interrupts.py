@@ -59,7 +59,7 @@ def main() -> int:
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             # a job in the background may have been started deaf to interrupts
             process = subprocess.Popen(command(broken), preexec_fn=hear, **quiet)
-            moment = rng.uniform(0.05, 0.6) * took  # what is done is not done again, so each start has less to do
+            moment = rng.uniform(0.1, 0.35) * took  # what is done is not done again, so each start has less to do
             how = options.signal or rng.choice(["INT", "KILL", "TERM"])
             try:
                 process.wait(moment)

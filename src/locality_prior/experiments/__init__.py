@@ -7,3 +7,4 @@ from locality_prior.experiments.config import RECIPES as RECIPES
 from locality_prior.experiments.config import Recipe as Recipe
 from locality_prior.experiments.config import Run as Run
 from locality_prior.experiments.reproduction import Reproduction as Reproduction
+from locality_prior.experiments.study import Study as Study

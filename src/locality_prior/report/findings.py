@@ -261,6 +261,8 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
         squeeze=False,
         width_ratios=(1, 1.15),
     )
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0, 0, 0.985, 1))  # the notes end at its edge
     for (left, right), measure in zip(axes, names, strict=True):
         tests = {(c["condition"], c["control"]): c for c in found["comparisons"] if c["measure"] == measure}
 
@@ -397,8 +399,18 @@ def _two(what: str, section: str, bands: dict[str, Any], x: str, y: str, level: 
     for ax, side in zip(axes, SIDES, strict=True):
         plots.banded(bands[f"{what}.{side}"], ax, x=x, y=y, level=level)
         ax.set_title(f"layer's {side}")
-        ax.autoscale(axis="y")  # the legend is to be above
-        ax.yaxis.set_major_locator(AutoLocator())
     axes[1].set_ylabel("")
     one_legend(figure, axes)
+    # without the headroom of the panels' own legends
+    edges = [
+        y + sign * np.nan_to_num(half)
+        for side in SIDES
+        for _, y, half in bands[f"{what}.{side}"].values()
+        for sign in (-1, 1)
+    ]
+    defined = [v for edge in edges for v in edge if np.isfinite(v)]
+    if defined and max(defined) > min(defined):
+        room = 0.05 * (max(defined) - min(defined))
+        axes[0].set_ylim(min(defined) - room, max(defined) + room)
+        axes[0].yaxis.set_major_locator(AutoLocator())
     return Picture(what, section, figure, caption)
