@@ -112,6 +112,7 @@ def _watch(
 ) -> None:
     """Show how the cells are until all have ended, and keep what the failed ones said."""
     told: set[Key] = set()
+    shares: dict[Key, float] = {}  # of each that has begun: one that is trained is still to be measured
     for standings in pool.follow(futures, where):
         for future, key in futures.items():
             if not standings[key].ended or key in told:
@@ -125,9 +126,8 @@ def _watch(
                 said = str(error).replace(str(where[key]), where[key].name)
                 errors[key] = " ".join(said.split()) or type(error).__name__
                 shown.failed(key, errors[key])
-        shown.running(
-            {k: s.epochs / runs[k].recipe.epochs for k, s in standings.items() if s.epochs is not None and not s.ended}
-        )
+        shares |= {k: s.epochs / runs[k].recipe.epochs for k, s in standings.items() if s.epochs is not None}
+        shown.running({k: share for k, share in shares.items() if not standings[k].ended})
 
 
 def _error(future: Future[None]) -> BaseException | None:
