@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from locality_prior import cli
-from locality_prior.experiments import RECIPES, Reproduction
-from locality_prior.experiments.reproduction import CONDITIONS
-from locality_prior.experiments.reproduction import reproduce as run_reproduction
+from locality_prior.experiments import RECIPES
+from locality_prior.studies import Reproduction
+from locality_prior.studies.reproduction import CONDITIONS
+from locality_prior.studies.reproduction import reproduce as run_reproduction
 
 COMMAND = [sys.executable, "-m", "locality_prior.cli"]
 

@@ -22,12 +22,13 @@ from torch import nn
 
 import locality_prior as lp
 from locality_prior import report
-from locality_prior.experiments import RECIPES, Recipe, Reproduction, Run, config, data, measure, models, reproduction
+from locality_prior.experiments import RECIPES, Recipe, Run, config, data, measure, models
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.reproduction import reproduce as run_reproduction
-from locality_prior.experiments.summary import summarise
 from locality_prior.experiments.train import train
 from locality_prior.report import priors, tables
+from locality_prior.studies import Reproduction, reproduction
+from locality_prior.studies.reproduction import reproduce as run_reproduction
+from locality_prior.studies.summary import summarise
 
 QUICK = Recipe(epochs=3, lr=0.05)
 CONDITIONS = {"control": "flat", "local": "linear"}

@@ -28,17 +28,18 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior import report
-from locality_prior.experiments import Recipe, Reproduction, Run, data, loop, models
+from locality_prior.experiments import Recipe, Run, data, loop, models
 from locality_prior.experiments import train as training
 from locality_prior.experiments.config import IMAGENET_RECIPES, PRESETS, AlexNet, standard
 from locality_prior.experiments.data import Shard
 from locality_prior.experiments.folders import Folders
 from locality_prior.experiments.machine import Machine
-from locality_prior.experiments.reproduction import CONDITIONS
-from locality_prior.experiments.reproduction import reproduce as run_reproduction
-from locality_prior.experiments.summary import summarise
 from locality_prior.experiments.train import train
 from locality_prior.report import tables
+from locality_prior.studies import Reproduction
+from locality_prior.studies.reproduction import CONDITIONS
+from locality_prior.studies.reproduction import reproduce as run_reproduction
+from locality_prior.studies.summary import summarise
 
 SIZE = AlexNet(crop=36, width=0.1)
 QUICK = Recipe("sgd", 0.01, 0.9, 1e-4, epochs=2, batch_size=8, drop_every=1)

@@ -30,6 +30,7 @@ ROOMS = [
     {"analysis"},
     {"plots"},
     {"experiments"},
+    {"studies"},
     {"report"},
     {"bench"},
     {"cli"},

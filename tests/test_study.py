@@ -32,11 +32,14 @@ from tiny import TEST
 
 import locality_prior as lp
 from locality_prior import analysis, cli, cost, plots, report
-from locality_prior.experiments import Recipe, Run, cells, models, pool
-from locality_prior.experiments.cells import finished, run_study
-from locality_prior.experiments.findings import find, read_findings, verdict
+from locality_prior.experiments import Recipe, Run, models
 from locality_prior.experiments.measure import MEASURES, NAMES, read_measures
-from locality_prior.experiments.study import (
+from locality_prior.report import findings as pages
+from locality_prior.report import tables
+from locality_prior.studies import cells, pool
+from locality_prior.studies.cells import finished, run_study
+from locality_prior.studies.findings import find, read_findings, verdict
+from locality_prior.studies.study import (
     Axes,
     Hypothesis,
     Study,
@@ -48,8 +51,6 @@ from locality_prior.experiments.study import (
     study_from,
     study_values,
 )
-from locality_prior.report import findings as pages
-from locality_prior.report import tables
 
 SEEDS = [1, 2, 3]
 NULL = "linear@2 shuffled"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from locality_prior.experiments.cells import run_study
-from locality_prior.experiments.findings import find
-from locality_prior.experiments.study import study_from
+from locality_prior.studies.cells import run_study
+from locality_prior.studies.findings import find
+from locality_prior.studies.study import study_from
 
 COMMAND = [sys.executable, "-m", "locality_prior.cli", "study"]
 FLAGS = ["--data", "mnist", "--seeds", "1", "2", "--cost", "flat", "linear@2", "--epochs", "12"]
@@ -103,10 +103,10 @@ def test_an_interrupted_study_goes_on_to_the_same_findings(root: str, straight: 
 CLUSTER = """
 import sys, time, yaml
 from pathlib import Path
-from locality_prior.experiments.cells import run_study
-from locality_prior.experiments.findings import find
-from locality_prior.experiments.pool import cluster
-from locality_prior.experiments.study import study_from
+from locality_prior.studies.cells import run_study
+from locality_prior.studies.findings import find
+from locality_prior.studies.pool import cluster
+from locality_prior.studies.study import study_from
 
 address, study, out, root = sys.argv[1:]
 for attempt in range(200):  # until the workers are there

@@ -37,7 +37,7 @@ from locality_prior.pruning import sparsify as sparsify
 __version__ = "0.1.0"
 
 #: Made available on first use, since they need more than torch and numpy.
-_LATER = ("analysis", "experiments", "plots", "report")
+_LATER = ("analysis", "experiments", "plots", "report", "studies")
 
 
 def __getattr__(name: str) -> ModuleType:

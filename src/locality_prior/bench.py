@@ -300,9 +300,9 @@ def _mnist_epoch(name: str, device: torch.device) -> Row:
 def _at_once(root: Path, folder: Path, repeats: int = 1) -> Iterator[float]:
     """Seconds of an epoch of both networks in two processes, which have been started before."""
     from locality_prior.experiments.config import Recipe, Run
-    from locality_prior.experiments.pool import processes
-    from locality_prior.experiments.reproduction import CONDITIONS
     from locality_prior.experiments.train import job
+    from locality_prior.studies.pool import processes
+    from locality_prior.studies.reproduction import CONDITIONS
 
     with processes(len(CONDITIONS)) as executor:
         for repeat in range(-1, repeats):  # the first, which imports what it needs, learns digits
@@ -331,7 +331,7 @@ def _one_after_the_other(root: Path) -> float:
 
     from locality_prior.experiments.config import Recipe
     from locality_prior.experiments.models import LeNet
-    from locality_prior.experiments.reproduction import CONDITIONS
+    from locality_prior.studies.reproduction import CONDITIONS
 
     recipe, sheet = Recipe(), Grid(7, 7)
     change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])

@@ -170,7 +170,7 @@ def _reproduce(options: Namespace) -> None:
 
     from locality_prior.experiments.config import standard
     from locality_prior.experiments.machine import first
-    from locality_prior.experiments.reproduction import CONDITIONS, Reproduction, reproduce
+    from locality_prior.studies.reproduction import CONDITIONS, Reproduction, reproduce
 
     recipe, sheet, alexnet = standard(options.experiment, options.recipe, options.preset)
     given = {"epochs": options.epochs, "batch_size": options.batch_size}
@@ -264,11 +264,11 @@ def _study(options: Namespace) -> int:
     from dataclasses import fields
     from threading import Thread
 
-    from locality_prior.experiments.cells import run_study
     from locality_prior.experiments.config import read_yaml
-    from locality_prior.experiments.findings import find
-    from locality_prior.experiments.pool import cluster
-    from locality_prior.experiments.study import Axes, study_from
+    from locality_prior.studies.cells import run_study
+    from locality_prior.studies.findings import find
+    from locality_prior.studies.pool import cluster
+    from locality_prior.studies.study import Axes, study_from
 
     values = {} if options.file is None else read_yaml(Path(options.file))
     if isinstance(values, dict):
@@ -285,8 +285,8 @@ def _study(options: Namespace) -> int:
 
 def _show_study(directory: Path) -> None:
     from locality_prior import report
-    from locality_prior.experiments.findings import read_findings
     from locality_prior.report import findings, tables
+    from locality_prior.studies.findings import read_findings
 
     page = report.write(directory)
     tables.show(*findings.tables(read_findings(directory)))
@@ -301,12 +301,12 @@ def _analyse(options: Namespace) -> None:
     """Measure a finished run (analysis.json), or compare the runs of a reproduction or a study."""
     import json
 
-    from locality_prior.experiments.findings import find
     from locality_prior.experiments.measure import analyse_run
-    from locality_prior.experiments.reproduction import REPRODUCTION, SUMMARY
-    from locality_prior.experiments.study import FINDINGS, STUDY
-    from locality_prior.experiments.summary import summarise
     from locality_prior.report import findings, tables
+    from locality_prior.studies.findings import find
+    from locality_prior.studies.reproduction import REPRODUCTION, SUMMARY
+    from locality_prior.studies.study import FINDINGS, STUDY
+    from locality_prior.studies.summary import summarise
 
     directory = Path(options.directory)
     if (directory / STUDY).exists():
@@ -338,8 +338,8 @@ def _import_report() -> None:
 
 def _summarise(directory: Path) -> None:
     from locality_prior import report
-    from locality_prior.experiments.summary import summarise
     from locality_prior.report import tables
+    from locality_prior.studies.summary import summarise
 
     summary = summarise(directory)
     page = report.write(directory)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from locality_prior.experiments.study import STUDY
 from locality_prior.report import findings, reproduction
+from locality_prior.studies.study import STUDY
 
 
 def write(directory: Path) -> Path:

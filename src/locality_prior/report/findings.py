@@ -15,13 +15,13 @@ from matplotlib.ticker import AutoLocator
 from locality_prior import analysis, plots
 from locality_prior._check import wrong
 from locality_prior.experiments.config import MODEL
-from locality_prior.experiments.findings import read_findings
 from locality_prior.experiments.measure import LEVELS, MEASURES, SIDES, Floats, Measured, effective_weights, read
 from locality_prior.experiments.models import trained
-from locality_prior.experiments.study import STUDY, Study, cell_directory, read_study, settings
 from locality_prior.report.maps import class_maps
 from locality_prior.report.page import Picture, legend_beside, new_figure, one_legend, write_page
 from locality_prior.report.tables import CUT_FIRST, Rows, number, title
+from locality_prior.studies.findings import read_findings
+from locality_prior.studies.study import STUDY, Study, cell_directory, read_study, settings
 
 #: Measures as a reader sees them, with their units.
 NAMED = {

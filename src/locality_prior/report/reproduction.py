@@ -14,13 +14,13 @@ from locality_prior import analysis, plots
 from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior.experiments.measure import SIDES, Measured, mean_defined
-from locality_prior.experiments.reproduction import Reproduction, read_reproduction
-from locality_prior.experiments.summary import read_all, read_summary
 from locality_prior.report import tables
 from locality_prior.report.maps import class_maps, some
 from locality_prior.report.page import Picture, new_figure, one_legend, write_page
 from locality_prior.report.priors import priors, signals, wiring
 from locality_prior.report.tables import CUT_FIRST, title
+from locality_prior.studies.reproduction import Reproduction, read_reproduction
+from locality_prior.studies.summary import read_all, read_summary
 
 Runs = dict[tuple[str, int], Measured]
 

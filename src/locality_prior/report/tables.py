@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from locality_prior.experiments.config import CONTROL, PRESETS, Preset, standard
-from locality_prior.experiments.reproduction import Reproduction
+from locality_prior.studies.reproduction import Reproduction
 
 Rows = list[list[str]]
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from locality_prior import analysis
 from locality_prior._check import wrong
-from locality_prior.experiments.cells import Key, finished
 from locality_prior.experiments.config import plain
 from locality_prior.experiments.measure import NAMES, SIDES, Floats, read, read_measures, write_numbers
-from locality_prior.experiments.study import FINDINGS, Hypothesis, Study, cell_directory, cell_name, read_study
+from locality_prior.studies.cells import Key, finished
+from locality_prior.studies.study import FINDINGS, Hypothesis, Study, cell_directory, cell_name, read_study
 
 #: The measure that each image has of its own, so that it can be tested over images too.
 PER_IMAGE = "spatial_variance"

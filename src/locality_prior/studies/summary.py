@@ -13,7 +13,7 @@ from locality_prior._check import wrong
 from locality_prior.analysis import PairedTest
 from locality_prior.experiments.config import CONTROL
 from locality_prior.experiments.measure import SIDES, Measured, analyse, mean_defined, read, write_numbers
-from locality_prior.experiments.reproduction import LOCAL, SUMMARY, Reproduction, read_reproduction, run_directory
+from locality_prior.studies.reproduction import LOCAL, SUMMARY, Reproduction, read_reproduction, run_directory
 
 
 def summarise(directory: Path) -> dict[str, Any]:

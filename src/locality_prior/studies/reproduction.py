@@ -30,8 +30,8 @@ from locality_prior.experiments.config import (
     vacant,
 )
 from locality_prior.experiments.machine import Machine, fabric, first
-from locality_prior.experiments.pool import follow, processes
 from locality_prior.experiments.train import job, train
+from locality_prior.studies.pool import follow, processes
 
 #: What a reproduction's directory holds, beside its runs.
 REPRODUCTION, SUMMARY = "reproduction.yaml", "summary.json"

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from locality_prior._files import write_text
 from locality_prior.experiments import data as datasets
-from locality_prior.experiments import pool
 from locality_prior.experiments.config import PROGRESS, Run, claim_run, read_run
 from locality_prior.experiments.finish import whole
 from locality_prior.experiments.machine import Machine
 from locality_prior.experiments.measure import analyse_run, read_measures
-from locality_prior.experiments.study import Study, cell_directory, claim_study
 from locality_prior.experiments.train import job
+from locality_prior.studies import pool
+from locality_prior.studies.study import Study, cell_directory, claim_study
 
 Key = tuple[str, int]  # condition, seed
 
