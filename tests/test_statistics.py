@@ -111,3 +111,11 @@ def test_under_the_null_seeds_reject_at_their_level_and_images_far_above_it() ->
     assert 0.03 < over_seeds / studies < 0.075
     assert flips / studies < 0.075
     assert over_images / studies > 0.8
+
+
+def test_a_mean_difference_of_nothing_has_an_interval_too() -> None:
+    found = paired_comparison([1.0, 2, 3, 4], [2.0, 1, 4, 3])
+    assert (found.mean_difference, found.t, found.effect) == (0, 0, 0)
+    assert found.p == found.p_permutation == 1
+    half = stats.t.ppf(0.975, 3) * np.std([-1, 1, -1, 1], ddof=1) / 2
+    assert found.ci == pytest.approx((-half, half))

@@ -115,11 +115,11 @@ def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed:
         return PairedComparison(test.n, mean, None, None, None, None, p_permutation, None, None, test.dropped)
     from scipy import stats
 
-    half = float(stats.t.ppf(0.975, test.n - 1)) * test.mean_difference / test.t
+    half = float(stats.t.ppf(0.975, test.n - 1) * delta.std(ddof=1) / math.sqrt(test.n))
     return PairedComparison(
         test.n,
         test.mean_difference,
-        (test.mean_difference - abs(half), test.mean_difference + abs(half)),
+        (test.mean_difference - half, test.mean_difference + half),
         test.t,
         test.p,
         float(stats.wilcoxon(delta).pvalue),
