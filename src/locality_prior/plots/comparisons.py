@@ -16,12 +16,19 @@ from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_ab
 _ROW = 0.28  # inches
 
 
-def seeds_by_condition(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
-    """A row for each condition: its networks, its mean, and a line for each seed from condition to condition.
+def seeds_by_condition(
+    values: Mapping[str, Any],
+    ax: Axes | None = None,
+    *,
+    label: str,
+    intervals: Mapping[str, tuple[float, float] | None] | None = None,
+) -> Axes:
+    """A row for each condition: its networks, their mean and its interval, a line for each seed across conditions.
 
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; NaN where there is no network.
         label: what the numbers are, with their unit.
+        intervals: condition → (low, high) of the mean; None or absent where there is none.
 
     Raises:
         ValueError: numbers of seeds that differ.
@@ -32,9 +39,10 @@ def seeds_by_condition(values: Mapping[str, Any], ax: Axes | None = None, *, lab
     for seed in table.T:
         there = np.isfinite(seed)
         ax.plot(seed[there], y[there], "o-", color="0.55", ms=2.5, lw=0.6, alpha=0.8)
-    for k, (row, colour) in enumerate(zip(table, colours_of(values).values(), strict=True)):
+    for k, ((name, colour), row) in enumerate(zip(colours_of(values).items(), table, strict=True)):
         if np.isfinite(row).any():
             ax.plot(np.nanmean(row), k, "|", color=colour, ms=13, mew=3, zorder=3)
+        _bar(ax, (intervals or {}).get(name), k, colour)
     _rows(ax, list(values))
     return dress(ax, label)
 
@@ -64,9 +72,7 @@ def differences_by_condition(
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     for k, ((name, colour), row) in enumerate(zip(colours_of(differences).items(), table, strict=True)):
         ax.plot(row, np.full(len(row), k), "o", color="0.55", ms=2.5, alpha=0.8)
-        interval = intervals.get(name)
-        if interval is not None:
-            ax.plot(interval, [k, k], "-", color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
+        _bar(ax, intervals.get(name), k, colour)
         if np.isfinite(row).any():
             ax.plot(np.nanmean(row), k, "D", color=colour, ms=4.5, zorder=4)
     _rows(ax, list(differences))
@@ -107,6 +113,11 @@ def _table(name: str, values: Mapping[str, Any]) -> Floats:
     if len({len(a) for a in arrays}) > 1:
         raise wrong(name, f"{sorted({len(a) for a in arrays})} seeds", "as many for each condition")
     return np.stack(arrays)
+
+
+def _bar(ax: Axes, interval: tuple[float, float] | None, row: int, colour: str) -> None:
+    if interval is not None:
+        ax.plot(interval, [row, row], "-", color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
 
 
 def _rows(ax: Axes, names: list[str]) -> None:

@@ -271,7 +271,8 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
             return math.nan if measures is None else _float(measures[measure])
 
         values = {drawn[row]: np.array([value(row, seed) for seed in seeds]) for row in rows}
-        plots.seeds_by_condition(values, left, label=name(measure))
+        own = {row: _interval(numbers) for row, numbers in values.items()}
+        plots.seeds_by_condition(values, left, label=name(measure), intervals=own)
         differences: dict[str, Floats] = {}
         intervals, notes = {}, {}
         over_images = any("per_image" in test for test in tests.values())
@@ -293,6 +294,17 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
     named = NAMED[base][0].upper() + NAMED[base][1:]
     some = f" (the first {ROWS} rows of {len(table) + len(pairs)}; study.json has all)" if len(rows) == ROWS else ""
     return Picture(base, "measures", figure, f"{named}: every network, and every comparison{some}.")
+
+
+def _interval(values: Floats) -> tuple[float, float] | None:
+    """Student's 95 % interval of the mean of what is defined; None of fewer than two."""
+    from scipy import stats
+
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _label(condition: str) -> str:
