@@ -115,7 +115,11 @@ def hypotheses(found: dict[str, Any]) -> Rows:
         expected = f"within {one['margin']:g}" if one["expected"] == "alike" else one["expected"] + margin
         needed = one["seeds_needed"]
         more = f" with {one['n']} seeds" if one["verdict"] == "cannot be told" else ""
-        more += f" ({needed} for this effect)" if more and needed and needed > one["n"] else ""
+        more += (
+            f" ({needed} for this effect)"
+            if more and needed and one["expected"] != "alike" and needed > one["n"]
+            else ""
+        )
         rows.append(
             [
                 f"“{one['says']}” ({measure}: {expected})",
