@@ -453,7 +453,11 @@ def test_a_run_may_go_on_where_its_own_files_fill_the_disk(
     assert_same(tmp_path / "run", straight)
 
 
-def test_two_commands_do_not_write_to_one_directory(root: Path, tmp_path: Path) -> None:
+def test_two_commands_do_not_write_to_one_directory(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("locality_prior._files.PATIENCE", 0.2)
+
     def meanwhile(epoch: int, share: float) -> None:
         if (epoch, share) == (1, 1.0):
             with pytest.raises(ValueError, match=r"out: got .*, which another process is writing to"):

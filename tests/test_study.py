@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from tiny import TEST
 
 import locality_prior as lp
 from locality_prior import analysis, cli, cost, plots, report
+from locality_prior._files import alone_in
 from locality_prior.experiments import Recipe, Run, models
 from locality_prior.experiments.measure import MEASURES, NAMES, read_measures
 from locality_prior.report import findings as pages
@@ -714,6 +716,24 @@ def test_a_cell_that_fails_is_told_and_stops_no_other(mine: Path, root: str) -> 
 
     errors = run_study(of(seeds=1, cost="flat"), out, root, Inline(no_word), silent())
     assert "MemoryError" in errors["control", 1]
+
+
+def test_a_directory_is_waited_for(tmp_path: Path) -> None:
+    """What a killed command left at work goes soon: the same command, started at once, does not fail for it."""
+    order = []
+
+    def work(name: str, seconds: float) -> None:
+        with alone_in(tmp_path):
+            order.append(name)
+            time.sleep(seconds)
+            order.append(name)
+
+    with ThreadPoolExecutor(3) as executor:
+        for one in [executor.submit(work, name, 0.2) for name in "abc"]:
+            one.result()
+    assert order[::2] == order[1::2]
+    assert sorted(order) == list("aabbcc")
+    assert contents(tmp_path) == {}
 
 
 def broken(*_: Any) -> None:

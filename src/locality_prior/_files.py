@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from locality_prior._check import wrong
+
+#: Seconds to wait for another process to leave a directory.
+PATIENCE = 10.0
 
 
 def partial_name(path: Path) -> Path:
@@ -37,24 +41,33 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def alone_in(directory: Path) -> Iterator[None]:
     """A block in which no other process of this machine is in a block of the same directory.
 
+    It waits a while for one that is: what a killed command leaves behind soon sees that nobody waits for it.
+
     Raises:
-        ValueError: one is.
+        ValueError: one still is.
     """
     try:
         import fcntl
     except ImportError:  # a system without such locks
         yield
         return
-    path = partial_name(directory / "lock")
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends with the process, however that ends
-        except BlockingIOError:
-            raise wrong("out", f"{directory}, which another process is writing to", "one of its own") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    path, end = partial_name(directory / "lock"), time.monotonic() + PATIENCE
+    while True:
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends with the process, however that ends
+                mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise wrong("out", f"{directory}, which another process is writing to", "one of its own") from None
+                mine = False
+            if mine:  # and not of a file that the one before has just removed
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        time.sleep(0.1)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

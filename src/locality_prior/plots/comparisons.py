@@ -79,7 +79,7 @@ def differences_by_condition(
     places: Any = ("axes fraction", "data")
     for column, head in enumerate(heads):
         style: dict[str, Any] = {"fontsize": "small", "ha": "right", "va": "center", "annotation_clip": False}
-        x = 1.2 + 0.18 * column
+        x = 1.2 + 0.19 * column
         ax.annotate(head, (x, 1.02), xycoords="axes fraction", **(style | {"va": "bottom"}))
         for k, name in enumerate(differences):
             ax.annotate((notes or {}).get(name, [""] * len(heads))[column], (x, k), xycoords=places, **style)

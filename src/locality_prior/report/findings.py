@@ -143,7 +143,7 @@ def by_effect(found: dict[str, Any]) -> Rows:
                 name(one["measure"]),
                 _difference(one),
                 number(one["effect"], "+.2f"),
-                *(number(one[p], ".2g") for p in ("p", "p_holm", "p_permutation", "per_image_p")),
+                *(_p(one[p]) for p in ("p", "p_holm", "p_permutation", "per_image_p")),
                 str(one["n"]),
                 "–" if one["seeds_needed"] is None else str(one["seeds_needed"]),
             ]
@@ -182,6 +182,11 @@ def _difference(one: dict[str, Any]) -> str:
     """The mean difference and its interval."""
     ci, mean = one["ci"], number(one["mean_difference"], "+.3g")
     return mean if ci is None else f"{mean} [{number(ci[0], '+.3g')}, {number(ci[1], '+.3g')}]"
+
+
+def _p(value: float | None) -> str:
+    """A p-value as text; beyond what double precision could tell from 0 it says no more."""
+    return "< 1e−16" if value is not None and value < 1e-16 else number(value, ".2g")
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -290,7 +295,7 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
             )
             intervals[drawn[row]] = test["ci"] if test else None
             shown = [test["p"], test["p_permutation"], test["per_image_p"]] if test else [None] * 3
-            notes[drawn[row]] = [number(p, ".2g") if test else "" for p in shown[: len(heads)]]
+            notes[drawn[row]] = [_p(p) if test else "" for p in shown[: len(heads)]]
         plots.differences_by_condition(
             differences, intervals, right, label="less the control's", notes=notes, heads=heads
         )
@@ -311,9 +316,9 @@ def _interval(values: Floats) -> tuple[float, float] | None:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def _label(condition: str) -> str:
+def _label(condition: str, width: int = 30) -> str:
     """A condition's title, in lines that fit beside a picture."""
-    return textwrap.fill(title(condition), 30)
+    return textwrap.fill(title(condition), width)
 
 
 def _float(value: float | None) -> float:
@@ -333,7 +338,7 @@ def _maps_of(study: Study, runs: dict[tuple[str, int], Path]) -> Iterator[Pictur
                 curves.setdefault(where, {}).setdefault(_label(condition), []).append(curve)
     if seed is not None:
         for side in SIDES:
-            yield class_maps({_label(n): read(runs[n, seed]) for n in names}, side)
+            yield class_maps({_label(n, 16): read(runs[n, seed]) for n in names}, side)
     bands = {
         where: {c: _band(many, where.startswith("correlation")) for c, many in by.items()}
         for where, by in curves.items()
