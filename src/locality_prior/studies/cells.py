@@ -114,6 +114,8 @@ def _watch(
     told: set[Key] = set()
     shares: dict[Key, float] = {}  # of each that has begun: one that is trained is still to be measured
     for standings in pool.follow(futures, where):
+        shares |= {k: s.epochs / runs[k].recipe.epochs for k, s in standings.items() if s.epochs is not None}
+        shown.running({k: share for k, share in shares.items() if not standings[k].ended})
         for future, key in futures.items():
             if not standings[key].ended or key in told:
                 continue
@@ -126,8 +128,6 @@ def _watch(
                 said = str(error).replace(str(where[key]), where[key].name)
                 errors[key] = " ".join(said.split()) or type(error).__name__
                 shown.failed(key, errors[key])
-        shares |= {k: s.epochs / runs[k].recipe.epochs for k, s in standings.items() if s.epochs is not None}
-        shown.running({k: share for k, share in shares.items() if not standings[k].ended})
 
 
 def _error(future: Future[None]) -> BaseException | None:
