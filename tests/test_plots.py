@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 
 from locality_prior import plots
 from locality_prior.geometry import Distances, Graph, Grid, HexGrid, Line, Points, Sphere, default_sheet
+from locality_prior.plots._page import colours_of
 
 RNG = np.random.default_rng(0)
 COSTS = 1.0 + np.abs(np.subtract.outer(np.arange(7), np.arange(7)))  # linear, of seven units in a row
@@ -461,3 +462,9 @@ def test_conditions_are_a_dict(given):
         plots.paired_seeds(given, label="x")
     with pytest.raises(ValueError, match=f"^curves: {expected}"):
         plots.training(given, label="x")
+
+
+def test_a_kind_of_condition_has_one_colour() -> None:
+    colours = colours_of(["control", "linear", "sqrt", "control, weight decay 0.1", "linear, weight decay 0.1"])
+    assert colours["control"] == colours["control, weight decay 0.1"]
+    assert colours["linear"] == colours["linear, weight decay 0.1"] != colours["sqrt"]

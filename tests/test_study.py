@@ -199,8 +199,8 @@ def test_every_condition_has_its_own_control_and_every_cost_its_null() -> None:
     [
         (None, "study: got NoneType, expected settings by name"),
         ([1], "study: got list, expected settings by name"),
-        ({"costs": ["linear"]}, "study: got costs, expected of data, seeds, cost"),
-        ({3: 4}, "study: got 3, expected of data, seeds"),
+        ({"costs": ["linear"]}, "study: got costs, expected settings among data, seeds, cost"),
+        ({3: 4}, "study: got 3, expected settings among data, seeds"),
         ({"cost": []}, r"cost: got \[\], expected one or more different values"),
         ({"cost": ["linear", "linear"]}, "cost: got .*, expected one or more different values"),
         ({"weight_decay": ["1e-4", 0.0001]}, "weight_decay: got .*, expected one or more different values"),
@@ -227,8 +227,8 @@ def test_every_condition_has_its_own_control_and_every_cost_its_null() -> None:
         ({"epochs": [1, 2]}, r"epochs: got \[1, 2\], expected a whole number"),
         ({"also": {"cost": "linear"}}, "also: got {'cost': 'linear'}, expected a list"),
         ({"also": 3}, "also: got 3, expected a list"),
-        ({"also": [None]}, "study: got None, expected of data"),
-        ({"also": [{"also": []}]}, "study: got also, expected of data"),
+        ({"also": [None]}, "study: got None, expected settings among data"),
+        ({"also": [{"also": []}]}, "study: got also, expected settings among data"),
         ({"hypotheses": [{"says": "x"}]}, "hypotheses: got says, expected each with says, measure, expected, cond"),
     ],
 )
@@ -544,6 +544,12 @@ def test_a_hypothesis_about_no_measure_is_told(mine: Path, measure: str) -> None
     asked = {**VALUES, "hypotheses": [VALUES["hypotheses"][0] | {"measure": measure}]}
     with pytest.raises(ValueError, match=f"measure: got '{measure}', expected one of accuracy, loss, spat"):
         _found(mine, asked)
+
+
+def test_a_trained_cell_that_is_not_measured_is_measured(mine: Path, studied: Path) -> None:
+    (cell_directory(mine, read_study(mine).runs()[NULL, 2]) / "analysis.json").unlink()
+    find(mine)
+    assert (mine / "study.json").read_bytes() == (studied / "study.json").read_bytes()
 
 
 def test_findings_are_the_same_bytes_whenever_and_wherever(mine: Path, studied: Path, tmp_path: Path) -> None:
@@ -1096,6 +1102,11 @@ def test_findings_that_cannot_be_read_are_told(mine: Path, text: str) -> None:
     (mine / "study.json").unlink()
     with pytest.raises(ValueError, match=r"directory: got .* without study.json, expected an analysed study"):
         report.write(mine)
+
+
+def test_a_page_of_neither_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"directory: got .*, expected one that holds study.yaml or reproduction.yaml"):
+        report.write(tmp_path)
 
 
 # The command

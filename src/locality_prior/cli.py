@@ -310,8 +310,10 @@ def _analyse(options: Namespace) -> None:
 
     directory = Path(options.directory)
     if (directory / STUDY).exists():
-        tables.show(*findings.tables(find(directory)))
-        print(directory / FINDINGS)
+        found = find(directory)
+        tables.show(*findings.tables(found))
+        done = sum(cell["measures"] is not None for cell in found["cells"])
+        print(f"{directory / FINDINGS}: {done} of {len(found['cells'])} cells")
     elif (directory / REPRODUCTION).exists():
         summary = summarise(directory)
         tables.show(tables.results(summary), tables.tests(summary))

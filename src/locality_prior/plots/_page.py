@@ -72,6 +72,7 @@ def legend_above(ax: Axes, most: int = 3) -> Axes:
 
 
 def colours_of(conditions: Iterable[str]) -> dict[str, str]:
-    conditions = list(conditions)
-    others = [c for c in conditions if c not in _FIXED]
-    return {c: _FIXED.get(c) or _CYCLE[others.index(c) % len(_CYCLE)] for c in conditions}
+    """A colour for what each is called before a comma: what comes after it sets others of the kind apart."""
+    kinds = {c: c.partition(",")[0] for c in conditions}
+    others = [kind for kind in dict.fromkeys(kinds.values()) if kind not in _FIXED]
+    return {c: _FIXED.get(kind) or _CYCLE[others.index(kind) % len(_CYCLE)] for c, kind in kinds.items()}

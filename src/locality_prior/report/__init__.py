@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from locality_prior._check import wrong
 from locality_prior.report import findings, reproduction
+from locality_prior.studies.reproduction import REPRODUCTION
 from locality_prior.studies.study import STUDY
 
 
@@ -14,4 +16,6 @@ def write(directory: Path) -> Path:
     Raises:
         ValueError: there is none in ``directory``, or one that is not finished or not analysed.
     """
+    if not any((directory / name).exists() for name in (STUDY, REPRODUCTION)):
+        raise wrong("directory", str(directory), f"one that holds {STUDY} or {REPRODUCTION}")
     return findings.write(directory) if (directory / STUDY).exists() else reproduction.write(directory)

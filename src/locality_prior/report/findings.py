@@ -42,6 +42,8 @@ NAMED = {
     "pruned_wires": "wires needed (share)",
     "pruned_length": "wire length needed (share)",
 }
+#: What a wiring cost forces: their effects are the largest, and tell nothing of maps.
+FORCED = ("mean_wire_length", "total_wire_length")
 #: Rows of the sorted table that the terminal and the page show at once, and of a figure.
 SHOWN, FIRST, ROWS = 8, 20, 40
 
@@ -58,7 +60,6 @@ def write(directory: Path) -> Path:
     told = {(cell["condition"], cell["seed"]) for cell in found["cells"]}
     if told != study.runs().keys():
         raise wrong("directory", f"{directory} with findings of other runs than its study's", "one analysed since")
-    comparisons = by_effect(found)
     return write_page(
         directory,
         "findings.html",
@@ -66,8 +67,8 @@ def write(directory: Path) -> Path:
         data=sorted({run.data for run in study.conditions().values()}),
         conditions=conditions(found),
         hypotheses=hypotheses(found),
-        first=comparisons[: FIRST + 1],
-        rest=[comparisons[0], *comparisons[FIRST + 1 :]] if len(comparisons) > FIRST + 1 else None,
+        first=by_effect(found, FORCED)[: FIRST + 1],
+        every=by_effect(found),
         cells=cells(found),
         networks=sum(cell["measures"] is not None for cell in found["cells"]),
         failed=[c for c in found["cells"] if c["measures"] is None],
@@ -82,7 +83,7 @@ def write(directory: Path) -> Path:
 
 def tables(found: dict[str, Any]) -> list[Rows]:
     """What the terminal shows: conditions, hypotheses, and the largest effects."""
-    few = [[row[k] for k in (0, 1, 2, 4, 6)] for row in by_effect(found)[: SHOWN + 1]]
+    few = [[row[k] for k in (0, 1, 2, 4, 6)] for row in by_effect(found, FORCED)[: SHOWN + 1]]
     return [conditions(found), *([hypotheses(found)] if found["hypotheses"] else []), few]
 
 
@@ -132,11 +133,12 @@ def hypotheses(found: dict[str, Any]) -> Rows:
     return rows
 
 
-def by_effect(found: dict[str, Any]) -> Rows:
-    """A header and a row for each comparison, the largest effect first; those without an effect last."""
+def by_effect(found: dict[str, Any], without: tuple[str, ...] = ()) -> Rows:
+    """A header and a row for each comparison, the largest effect first and those without one last; of some measures."""
     rows = [["compared", "measure", "difference, 95 % interval", "d_z", "p: t-test", "Holm", "flips", "images", "n"]]
     rows[0].append("seeds needed")
-    for one in sorted(found["comparisons"], key=lambda c: -abs(c["effect"] or 0)):
+    kept = [one for one in found["comparisons"] if one["measure"] not in without]
+    for one in sorted(kept, key=lambda c: -abs(c["effect"] or 0)):
         rows.append(
             [
                 f"{title(one['condition'])} − {title(one['control'])}",
@@ -296,9 +298,7 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
             intervals[drawn[row]] = test["ci"] if test else None
             shown = [test["p"], test["p_permutation"], test["per_image_p"]] if test else [None] * 3
             notes[drawn[row]] = [_p(p) if test else "" for p in shown[: len(heads)]]
-        plots.differences_by_condition(
-            differences, intervals, right, label="less the control's", notes=notes, heads=heads
-        )
+        plots.differences_by_condition(differences, intervals, right, label="difference", notes=notes, heads=heads)
         right.set_yticklabels([])
     named = NAMED[base][0].upper() + NAMED[base][1:]
     some = f" (the first {ROWS} rows of {len(table) + len(pairs)}; study.json has all)" if len(rows) == ROWS else ""

@@ -98,7 +98,15 @@ def cell(run: Run, directory: str, data_root: str | None) -> None:
 def finished(run: Run, directory: Path) -> bool:
     """Whether ``directory`` holds ``run``, trained and measured by all of today's measures."""
     try:
-        return bool(read_measures(directory)) and read_run(directory) == run and whole(directory)
+        return bool(read_measures(directory)) and trained(run, directory)
+    except (OSError, ValueError):
+        return False
+
+
+def trained(run: Run, directory: Path) -> bool:
+    """Whether ``directory`` holds ``run``, trained to its end."""
+    try:
+        return read_run(directory) == run and whole(directory)
     except (OSError, ValueError):
         return False
 

@@ -14,8 +14,8 @@ import numpy as np
 from locality_prior import analysis
 from locality_prior._check import wrong
 from locality_prior.experiments.config import plain
-from locality_prior.experiments.measure import NAMES, SIDES, Floats, read, read_measures, write_numbers
-from locality_prior.studies.cells import Key, finished
+from locality_prior.experiments.measure import NAMES, SIDES, Floats, analyse_run, read, read_measures, write_numbers
+from locality_prior.studies.cells import Key, finished, trained
 from locality_prior.studies.study import FINDINGS, Hypothesis, Study, cell_directory, cell_name, read_study
 
 #: The measure that each image has of its own, so that it can be tested over images too.
@@ -59,6 +59,9 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     study = read_study(directory)
     runs = study.runs()
     there = {key: cell_directory(directory, run) for key, run in runs.items()}
+    for key, path in there.items():
+        if not finished(runs[key], path) and trained(runs[key], path):
+            analyse_run(path)
     there = {key: path for key, path in there.items() if finished(runs[key], path)}
     if not there:
         raise wrong("directory", str(directory), "a study with a finished cell")
@@ -147,6 +150,8 @@ def _judged(study: Study, hypothesis: Hypothesis, measures: dict[Key, dict[str, 
     tests = _tested(pair, seeds, measures, hypothesis.measure)
     told = {k: v for k, v in dataclasses.asdict(hypothesis).items() if k in ("says", "measure", "expected", "margin")}
     shown = {k: tests[k] for k in ("n", "means", "mean_difference", "ci", "p", "seeds_needed")}
+    if hypothesis.expected == "alike":
+        shown["seeds_needed"] = None  # which are to find a difference
     return told | {"condition": pair[0], "control": pair[1], **shown, "verdict": verdict(hypothesis, tests["ci"])}
 
 

@@ -270,7 +270,8 @@ def study_from(values: Any) -> Study:
         names = [field.name for field in dataclasses.fields(kind)]
         if not isinstance(given, dict) or not given.keys() <= set(names):
             said = ", ".join(map(str, given)) if isinstance(given, dict) else given
-            raise wrong("study", said, f"of {', '.join(names)}")
+            more = ["also", "hypotheses"] if given is main else []
+            raise wrong("study", said, f"settings among {', '.join(names + more)}")
         needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
         if not given.keys() >= set(needed):
             raise wrong("hypotheses", ", ".join(given), f"each with {', '.join(needed)}")
