@@ -123,7 +123,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory, root: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "blow",
+    [signal.SIGINT, *(pytest.param(blow, marks=pytest.mark.slow) for blow in (signal.SIGTERM, signal.SIGKILL))],
+)
 def test_a_killed_reproduce_goes_on_to_the_same_bits(
     blow: signal.Signals, straight: Path, root: str, tmp_path: Path, sketched: dict[str, object]
 ) -> None:

@@ -457,7 +457,7 @@ def test_the_summary_is_made_of_what_the_runs_left(studied: Path) -> None:
     assert length["linear@2"] < length["local"] < length["control"]
 
 
-def test_what_is_undefined_is_null(studied: Path, tmp_path: Path) -> None:
+def test_what_is_undefined_is_null(studied: Path, tmp_path: Path, sketched: dict[str, object]) -> None:
     shutil.copytree(studied, tmp_path / "out")
     run = reproduction.run_directory(tmp_path / "out", "local", 1)
     with np.load(run / "activations.npz") as kept:

@@ -487,7 +487,7 @@ def test_mixed_precision(precision: Any, root: Path, tmp_path: Path) -> None:
     assert float(rows(tmp_path)[-1]["train_loss"]) < 2
 
 
-def test_a_study_to_its_report(root: Path, tmp_path: Path) -> None:
+def test_a_study_to_its_report(root: Path, tmp_path: Path, sketched: dict[str, object]) -> None:
     """Of fc6, whose two sheets differ."""
     size = dataclasses.replace(SIZE, layer="fc6")
     study = Reproduction("imagenet", dataclasses.replace(QUICK, epochs=1), (1,), CONDITIONS, (4, 4), size)

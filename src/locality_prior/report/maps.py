@@ -19,6 +19,8 @@ def class_maps(kept: dict[str, Measured], side: str) -> Picture:
     axes: Any = plots.class_maps(maps, one.sheet(side), classes=one.shown)
     drawn = axes[0, 0].figure
     plt.close(drawn)  # it is a page's, not pyplot's to show
+    if drawn.get_layout_engine() is not None:
+        drawn.get_layout_engine().set(rect=(0.01, 0, 0.99, 1))  # off the edge
     return Picture(
         f"maps_{side}",
         "maps",
