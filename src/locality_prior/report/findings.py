@@ -15,7 +15,16 @@ from matplotlib.ticker import AutoLocator
 from locality_prior import analysis, plots
 from locality_prior._check import wrong
 from locality_prior.experiments.config import MODEL
-from locality_prior.experiments.measure import LEVELS, MEASURES, SIDES, Floats, Measured, effective_weights, read
+from locality_prior.experiments.measure import (
+    LEVELS,
+    MEASURES,
+    SIDES,
+    Floats,
+    Measured,
+    effective_weights,
+    mean_defined,
+    read,
+)
 from locality_prior.experiments.models import trained
 from locality_prior.report.maps import class_maps
 from locality_prior.report.page import Picture, legend_beside, new_figure, one_legend, write_page
@@ -46,8 +55,6 @@ NAMED = {
 FORCED = ("mean_wire_length", "total_wire_length")
 #: Rows of the sorted table that the terminal and the page show at once, and of a figure.
 SHOWN, FIRST, ROWS = 8, 20, 40
-
-Cells = dict[tuple[str, int], dict[str, float | None]]
 
 
 def write(directory: Path) -> Path:
@@ -102,7 +109,7 @@ def conditions(found: dict[str, Any]) -> Rows:
     rows[0].append("Moran's I out")
     for condition, seeds in _by_condition(found).items():
         done = [measures for measures in seeds.values() if measures is not None]
-        means = [_mean([m[key] for m in done]) for key in shown]
+        means = [mean_defined([m[key] for m in done]) for key in shown]
         rows.append([title(condition), str(len(done)), *(number(v, f) for v, f in zip(means, forms, strict=True))])
     return rows
 
@@ -116,11 +123,7 @@ def hypotheses(found: dict[str, Any]) -> Rows:
         expected = f"within {one['margin']:g}" if one["expected"] == "alike" else one["expected"] + margin
         needed = one["seeds_needed"]
         more = f" with {one['n']} seeds" if one["verdict"] == "cannot be told" else ""
-        more += (
-            f" ({needed} for this effect)"
-            if more and needed and one["expected"] != "alike" and needed > one["n"]
-            else ""
-        )
+        more += f" ({needed} for this effect)" if more and needed and needed > one["n"] else ""
         rows.append(
             [
                 f"“{one['says']}” ({measure}: {expected})",
@@ -191,11 +194,6 @@ def _p(value: float | None) -> str:
     return "< 1e−16" if value is not None and value < 1e-16 else number(value, ".2g")
 
 
-def _mean(values: list[float | None]) -> float | None:
-    defined = [v for v in values if v is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
 def _by_condition(found: dict[str, Any]) -> dict[str, dict[int, dict[str, float | None] | None]]:
     """Condition → seed → measures; None for a cell that failed."""
     table: dict[str, dict[int, dict[str, float | None] | None]] = {}
@@ -259,7 +257,7 @@ def _measure(base: str, names: list[str], found: dict[str, Any]) -> Picture:
     seeds = list(dict.fromkeys(cell["seed"] for cell in found["cells"]))
     pairs = {}  # row → (condition, control)
     for one in found["comparisons"]:
-        null = table.keys() and "shuffled" in one["control"]
+        null = "shuffled" in one["control"]
         pairs[one["condition"] + (", less its null" if null else "")] = one["condition"], one["control"]
     rows = [*table, *(row for row in pairs if row not in table)][:ROWS]
     drawn = {row: _label(row) for row in rows}
@@ -399,9 +397,8 @@ def _band(curves: list[tuple[Floats, Floats]], binned: bool) -> tuple[Floats, Fl
     """Mean of several networks' curves and half its 95 % interval, at every x (or bin around 0, 1, …) that one has."""
     from scipy import stats
 
-    bins = [
-        np.round(x, 0 if binned else 6) for x, _ in curves
-    ]  # where units are silent a network's bins differ a little
+    # where units are silent a network's bins differ a little
+    bins = [np.round(x, 0 if binned else 6) for x, _ in curves]
     xs = sorted({float(v) for x in bins for v in x})
     table, where = np.full((2, len(curves), len(xs)), np.nan)
     for k, (x, (at, y)) in enumerate(zip(bins, curves, strict=True)):

@@ -15,7 +15,7 @@ from locality_prior import analysis
 from locality_prior._check import wrong
 from locality_prior.experiments.config import plain
 from locality_prior.experiments.measure import NAMES, SIDES, Floats, analyse_run, read, read_measures, write_numbers
-from locality_prior.studies.cells import Key, finished, trained
+from locality_prior.studies.cells import Key, trained
 from locality_prior.studies.study import FINDINGS, Hypothesis, Study, cell_directory, cell_name, read_study
 
 #: The measure that each image has of its own, so that it can be tested over images too.
@@ -58,14 +58,10 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     """
     study = read_study(directory)
     runs = study.runs()
-    there = {key: cell_directory(directory, run) for key, run in runs.items()}
-    for key, path in there.items():
-        if not finished(runs[key], path) and trained(runs[key], path):
-            analyse_run(path)
-    there = {key: path for key, path in there.items() if finished(runs[key], path)}
+    there = {key: path for key, run in runs.items() if trained(run, path := cell_directory(directory, run))}
     if not there:
         raise wrong("directory", str(directory), "a study with a finished cell")
-    measures = {key: read_measures(path) for key, path in there.items()}
+    measures = {key: _measured(path) for key, path in there.items()}
     said = _said(directory) if errors is None else {cell_name(runs[key]): error for key, error in errors.items()}
     cells = []
     for key, run in runs.items():
@@ -80,9 +76,8 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
         return {side: kept.variance(side) for side in SIDES}
 
     comparisons = []
-    all_seeds = study.seeds()
     for pair in study.pairs():
-        seeds = [seed for seed in all_seeds[pair[0]] if all((name, seed) in measures for name in pair)]
+        seeds = _shared(pair, measures)
         images = {
             f"{PER_IMAGE}.{side}": [
                 {"seed": seed, **_over_images(*(variances((name, seed))[side] for name in pair))} for seed in seeds
@@ -96,12 +91,26 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     return found
 
 
+def _measured(directory: Path) -> dict[str, float | None]:
+    """The measures of a trained run; made where there are none, or others than today's."""
+    try:
+        return read_measures(directory)
+    except (OSError, ValueError):
+        analyse_run(directory)
+        return read_measures(directory)
+
+
 def _said(directory: Path) -> dict[str, str]:
     """What cells that failed said when the study in ``directory`` was last run, by their directories' names."""
     try:
         return {cell["run"]: cell["error"] for cell in read_findings(directory)["cells"] if "error" in cell}
     except ValueError:
         return {}
+
+
+def _shared(pair: tuple[str, str], measures: dict[Key, dict[str, float | None]]) -> list[int]:
+    """Seeds under which both conditions have a network, in the study's order."""
+    return [seed for name, seed in measures if name == pair[0] and (pair[1], seed) in measures]
 
 
 def _compared(
@@ -146,8 +155,7 @@ def _over_images(condition: Floats, control: Floats) -> dict[str, Any]:
 def _judged(study: Study, hypothesis: Hypothesis, measures: dict[Key, dict[str, float | None]]) -> dict[str, Any]:
     """A hypothesis and what the networks say of it."""
     pair = study.compared(hypothesis)
-    seeds = [seed for seed in study.seeds()[pair[0]] if all((name, seed) in measures for name in pair)]
-    tests = _tested(pair, seeds, measures, hypothesis.measure)
+    tests = _tested(pair, _shared(pair, measures), measures, hypothesis.measure)
     told = {k: v for k, v in dataclasses.asdict(hypothesis).items() if k in ("says", "measure", "expected", "margin")}
     shown = {k: tests[k] for k in ("n", "means", "mean_difference", "ci", "p", "seeds_needed")}
     if hypothesis.expected == "alike":
