@@ -15,7 +15,7 @@ HOME = Path(lp.__file__).parent
 
 #: A room imports only from the rooms above it. ``__init__`` opens the core's door, so what comes after may use it.
 ROOMS = [
-    {"_check", "_compiled", "_memory", "_timing"},
+    {"_check", "_compiled", "_lazy", "_memory", "_timing"},
     {"_files"},
     {"geometry"},
     {"cost"},
@@ -23,7 +23,8 @@ ROOMS = [
     {"functional"},
     {"sparse"},
     {"layers"},
-    {"localize"},
+    {"retrofit"},
+    {"placement"},
     {"objectives"},
     {"pruning"},
     {"__init__"},

@@ -1,42 +1,143 @@
-"""Checks of what a caller gives: one line that names the argument, what was given and what is expected."""
+"""Checks of what a caller gives: one line that names the argument, what was given and what is expected.
+
+Nothing here imports torch, so that the command line can answer quickly.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import sys
+from collections.abc import Iterable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: Distances within this relative rounding of a radius count as on it, and are kept.
 ROUNDING = 1e-9
+#: The longest description of a value that an error message holds, in characters.
+LONGEST = 160
 
 
-def wrong(name: str, given: object, expected: str) -> ValueError:
+class Told(Exception):
+    """An error whose message says everything that its reader needs: the command line shows no traceback of it."""
+
+
+class ArgumentError(Told, ValueError):
+    """A value that does not fit: "name: got X, expected Y"."""
+
+
+class ArgumentTypeError(Told, TypeError):
+    """A value of the wrong type: "name: got X, expected Y"."""
+
+
+class Problem(Told, RuntimeError):
+    """Work that cannot go on because of files, the machine or the numbers: a sentence on what happened and what to do."""
+
+
+def wrong(name: str, given: object, expected: str) -> ArgumentError:
     """The error for a value that does not fit; the caller raises it."""
-    return ValueError(f"{name}: got {given}, expected {expected}")
+    return ArgumentError(_message(name, given, expected))
+
+
+def wrong_type(name: str, given: object, expected: str) -> ArgumentTypeError:
+    """The error for a value of the wrong type; the caller raises it."""
+    return ArgumentTypeError(_message(name, given, expected))
+
+
+def _message(name: str, given: object, expected: str) -> str:
+    return f"{name}: got {short(given if isinstance(given, str) else shown(given))}, expected {expected}"
+
+
+def shown(value: object) -> str:
+    """A value in one short line: arrays and tensors by their shape, long collections by their length."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and dtype is not None and not isinstance(value, type):
+        if math.prod(shape) > 1:
+            return f"{type(value).__name__} of shape {tuple(shape)}"
+        return short(repr(value))
+    if isinstance(value, (list, tuple, set, frozenset, dict)) and len(value) > 12:
+        return f"{type(value).__name__} of {len(value):,} entries"
+    if isinstance(value, (str, bytes)) and len(value) > LONGEST:
+        return f"{short(repr(value[:LONGEST]))} ({len(value):,} characters)"
+    try:
+        return short(repr(value))
+    except Exception:  # a user's class whose repr fails
+        return f"a {type(value).__name__}"
+
+
+def short(text: str) -> str:
+    """``text`` on one line, cut after :data:`LONGEST` characters."""
+    line = " ".join(text[: 4 * LONGEST].split())
+    return line if len(line) <= LONGEST and len(text) <= 4 * LONGEST else f"{line[:LONGEST]}…"
+
+
+def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], expected: str) -> T:
+    """``value``, where it is one of ``kinds``."""
+    if not isinstance(value, kinds):
+        raise wrong_type(name, value, expected)
+    return value
+
+
+def boolean(name: str, value: Any) -> bool:
+    """``value`` as True or False; a number or a word is neither."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise wrong(name, value, "True or False")
+
+
+def choice(name: str, value: Any, choices: Iterable[T]) -> T:
+    """``value``, where it is one of ``choices``."""
+    known = list(choices)
+    for one in known:
+        if type(value) is type(one) and value == one:
+            return one
+    raise wrong(name, value, f"one of {', '.join(map(str, known))}")
+
+
+def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """``value`` as a finite float from ``least`` to ``most``."""
+    bounds = {
+        (True, True): "a finite number",
+        (False, True): f"a finite number of at least {least:g}",
+        (True, False): f"a finite number of at most {most:g}",
+        (False, False): f"a number from {least:g} to {most:g}",
+    }[math.isinf(least), math.isinf(most)]
+    found = _float(value)
+    if found is None or not math.isfinite(found) or not least <= found <= most:
+        raise wrong(name, value, bounds)
+    return found
 
 
 def positive(name: str, value: Any) -> float:
     """``value`` as a finite float above zero."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise wrong(name, repr(value), "a number above 0") from None
-    if isinstance(value, bool) or not math.isfinite(number) or number <= 0:
-        raise wrong(name, repr(value), "a finite number above 0")
-    return number
+    found = _float(value)
+    if found is None or not math.isfinite(found) or found <= 0:
+        raise wrong(name, value, "a finite number above 0")
+    return found
 
 
-def count(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as a whole number of at least ``least``."""
+def _float(value: Any) -> float | None:
+    """``value`` as a float; None where it is a word, a truth value or no single number."""
+    if isinstance(value, (bool, str, bytes, complex)) or type(value).__name__ == "bool_":
+        return None
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise wrong(name, repr(value), f"a whole number of at least {least}") from None
-    if isinstance(value, bool) or number < least:
-        raise wrong(name, repr(value), f"a whole number of at least {least}")
-    return number
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """``value`` as a whole number of at least ``least`` and at most ``most``."""
+    bounds = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
+    try:
+        found = operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise wrong(name, value, bounds) from None
+    if isinstance(value, bool) or found < least or (most is not None and found > most):
+        raise wrong(name, value, bounds)
+    return found
 
 
 def import_path(name: str, function: Any) -> str:

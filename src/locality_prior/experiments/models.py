@@ -16,7 +16,7 @@ from locality_prior.experiments import config
 from locality_prior.experiments.config import Run
 from locality_prior.geometry import Geometry, Grid, Shuffled
 from locality_prior.layers import LocalityLinear
-from locality_prior.localize import plan
+from locality_prior.retrofit import plan
 
 
 class Network(nn.Module):

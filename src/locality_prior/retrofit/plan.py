@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
 from locality_prior.layers import Locality
-from locality_prior.localize.proof import apart, outputs, tolerance
-from locality_prior.localize.targets import NORMS, Key, Places, matching, options_of, replacement, said
-from locality_prior.localize.weights import dropped, pairs, raw, wires
+from locality_prior.retrofit.proof import apart, outputs, tolerance
+from locality_prior.retrofit.targets import NORMS, Key, Places, matching, options_of, replacement, said
+from locality_prior.retrofit.weights import dropped, pairs, raw, wires
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -1,0 +1,1 @@
+"""Which of a model's modules lie on which geometry: their weights and activations, unit by unit."""
