@@ -24,8 +24,6 @@ from locality_prior.layers import LocalityRNN as LocalityRNN
 from locality_prior.layers import fold as fold
 from locality_prior.layers import load as load
 from locality_prior.layers import save as save
-from locality_prior.retrofit import localize as localize
-from locality_prior.retrofit import plan as plan
 from locality_prior.objectives import mean_wire_length as mean_wire_length
 from locality_prior.objectives import weight_l1 as weight_l1
 from locality_prior.objectives import wiring_cost as wiring_cost
@@ -33,5 +31,7 @@ from locality_prior.placement import Placement as Placement
 from locality_prior.placement import place as place
 from locality_prior.prior import Prior as Prior
 from locality_prior.pruning import sparsify as sparsify
+from locality_prior.retrofit import localize as localize
+from locality_prior.retrofit import plan as plan
 
 __version__: str

@@ -33,7 +33,7 @@ class ArgumentTypeError(Told, TypeError):
 
 
 class Problem(Told, RuntimeError):
-    """Work that cannot go on because of files, the machine or the numbers: a sentence on what happened and what to do."""
+    """Work that cannot go on for want of files, memory or sane numbers: a sentence says what happened and what to do."""
 
 
 def wrong(name: str, given: object, expected: str) -> ArgumentError:
