@@ -1,0 +1,193 @@
+"""Items in memory, and torch data sets, as tasks read them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from locality_prior._check import count, number, wrong, wrong_type
+from locality_prior.runs.task import draw
+
+#: Items in one batch of evaluation, over all processes.
+EVALUATION = 1000
+
+
+class Read(NamedTuple):
+    """Items that were read together."""
+
+    inputs: Any
+    labels: Tensor
+    broken: tuple[str, ...] = ()
+
+
+class Items(Protocol):
+    """Items that are read by their numbers."""
+
+    #: How many are evaluated together.
+    at_once: int
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each item."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, numbers: Tensor) -> Items:
+        """Some of the items."""
+
+    def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
+        """The items of each batch of numbers; what is random in one of them is drawn from ``seed(number)``."""
+
+
+class Arrays:
+    """Inputs (items, …) and labels (items,) in memory."""
+
+    at_once = EVALUATION
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+        #: whether the inputs are images of whole numbers from 0 to 255
+        self.pixels = inputs.dtype == torch.uint8
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, numbers: Tensor) -> Arrays:
+        return Arrays(self.inputs[numbers], self.labels[numbers])
+
+    def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
+        for batch in batches:
+            yield Read(self.inputs[batch], self.labels[batch])
+
+
+class DataSet:
+    """A torch data set whose items are pairs (input, label)."""
+
+    at_once = 256
+
+    def __init__(self, items: Any, numbers: Tensor | None = None, labels: Tensor | None = None) -> None:
+        self.items = items
+        self.numbers = torch.arange(len(items)) if numbers is None else numbers
+        self.labels = _labels_of(items) if labels is None else labels
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, numbers: Tensor) -> DataSet:
+        return DataSet(self.items, self.numbers[numbers], self.labels[numbers])
+
+    def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
+        keys = [[(seed(i), int(self.numbers[i])) for i in batch.tolist()] for batch in batches]
+        # a generator of its own: else the loader would draw from the one that dropout draws from
+        loader = DataLoader(_Seeded(self.items), batch_sampler=keys, generator=torch.Generator())
+        for (inputs, _), batch in zip(loader, batches, strict=True):
+            yield Read(inputs, self.labels[batch])
+
+
+class _Seeded(Dataset[Any]):
+    """The items of a data set by (seed, number): a random transform draws from the seed."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        seed, number = key
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self.items[number]
+
+
+def _labels_of(items: Any) -> Tensor:
+    """The label of each item: the data set's own ``targets``, else by reading all of them."""
+    targets = getattr(items, "targets", None)
+    if targets is None:
+        targets = [default_collate([items[k]])[1] for k in range(len(items))]
+    return _labels("train", targets, len(items))
+
+
+def parts(train: Any, test: Any, validation: Any) -> tuple[Items, Items, Items]:
+    """Items to train, to validate and to test."""
+    training, testing = _items("train", train), _items("test", test)
+    if isinstance(validation, (int, float, np.integer, np.floating)) and not isinstance(validation, bool):
+        held = held_out(training.labels, validation)
+        left = torch.ones(len(training), dtype=torch.bool)
+        left[held] = False
+        return training.take(left.nonzero()[:, 0]), training.take(held), testing
+    return training, _items("validation", validation), testing
+
+
+def held_out(labels: Tensor, share: float) -> Tensor:
+    """Numbers of items to validate by, class by class, always the same ones, in ascending order.
+
+    Args:
+        labels: of the training items.
+        share: how many to hold out: a share below 1, or a whole number from 1.
+    """
+    n = len(labels)
+    if float(share) < 1:
+        wanted = round(number("validation", share, least=0.0) * n)
+        wanted = max(wanted, 1) if share else 0
+    else:
+        wanted = count("validation", share)
+    if not 1 <= wanted <= n - 2:
+        raise wrong("validation", f"{share}, which is {wanted} of {n} items", "at least 1, and 2 left to train on")
+    generator = torch.Generator().manual_seed(draw(0, 3))
+    order = torch.randperm(n, generator=generator)
+    # the first of each class in this order, as many as its share of all
+    sorted_order = order[labels[order].argsort(stable=True)]
+    return sorted_order[torch.linspace(0, n - 1, wanted, dtype=torch.float64).round().long()].sort().values
+
+
+def _items(name: str, given: Any) -> Items:
+    """What a caller gives as items."""
+    expected = "a pair (inputs, labels), a torch data set of such pairs, or a folder"
+    if isinstance(given, (tuple, list)):
+        if len(given) != 2:
+            raise wrong(name, f"{len(given)} parts", expected)
+        inputs = _tensor(f"{name} inputs", given[0])
+        if inputs.dim() < 2:
+            raise wrong(f"{name} inputs", f"shape {tuple(inputs.shape)}", "shape (items, …) of at least two axes")
+        return Arrays(inputs, _labels(f"{name} labels", given[1], len(inputs)))
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, (str, dict)):
+        if not len(given):
+            raise wrong(name, "an empty data set", "one or more items")
+        return DataSet(given)
+    raise wrong_type(name, given, expected)
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    """Numbers as a tensor: floating ones as float32."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of arrays that cannot be written to
+            tensor = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
+    except (TypeError, ValueError):
+        raise wrong_type(name, values, "numbers") from None
+    if tensor.is_complex() or not len(tensor):
+        raise wrong(name, values, "one or more real numbers")
+    if tensor.is_floating_point():
+        if not tensor.isfinite().all():
+            raise wrong(name, "values that are not finite", "finite numbers")
+        tensor = tensor.float()
+    return tensor
+
+
+def _labels(name: str, values: Any, n: int) -> Tensor:
+    labels = _tensor(name, values)
+    whole = not labels.is_floating_point() or bool((labels == labels.round()).all())
+    if labels.dim() != 1 or not whole or labels.dtype == torch.bool:
+        raise wrong(name, values, "whole numbers from 0, of shape (items,)")
+    if len(labels) != n:
+        raise wrong(name, f"{len(labels):,} labels", f"{n:,}, one for each item")
+    labels = labels.long()
+    if int(labels.min()) < 0 or int(labels.max()) > 1_000_000:
+        raise wrong(name, f"labels from {int(labels.min())} to {int(labels.max())}", "whole numbers from 0")
+    return labels

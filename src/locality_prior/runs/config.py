@@ -1,0 +1,229 @@
+"""What a run is: frozen, plain, written into its directory, and canonical from the moment it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from locality_prior import cost as costs
+from locality_prior._check import boolean, choice, count, number, positive, short, wrong, wrong_type
+from locality_prior._files import write_text
+from locality_prior.runs import door, places
+from locality_prior.runs.files import CONFIG, read_config
+
+OptimizerName = Literal["sgd", "rmsprop", "adam", "adamw"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+#: A geometry's word, or the words of a source and a target.
+Words = tuple[str, ...]
+Named = tuple[tuple[str, Words], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the source document's table for MNIST, with SGD for its RMSProp.
+
+    Args:
+        optimizer: sgd, rmsprop, adam or adamw, as torch has them.
+        lr: learning rate.
+        momentum: of sgd and rmsprop.
+        weight_decay: the optimiser's own L2 on all parameters; of adamw, its decay.
+        epochs: passes over the training items, or as many as the task counts as one.
+        batch_size: items in a batch, over all devices.
+        l1: λ of λ‖W‖₁ of the layers that are made local, added to the loss.
+        drop_every: epochs after which the learning rate falls tenfold, again and again; 0: never.
+        precision: of the arithmetic.
+    """
+
+    optimizer: OptimizerName = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.5
+    weight_decay: float = 0.01
+    epochs: int = 10
+    batch_size: int = 64
+    l1: float = 0.0
+    drop_every: int = 0
+    precision: Precision = "32-true"
+
+    def __post_init__(self) -> None:
+        choice("optimizer", self.optimizer, get_args(OptimizerName))
+        choice("precision", self.precision, get_args(Precision))
+        checked = {
+            "lr": positive("lr", as_number(self.lr)),
+            "momentum": number("momentum", as_number(self.momentum), least=0.0),
+            "weight_decay": number("weight_decay", as_number(self.weight_decay), least=0.0),
+            "epochs": count("epochs", self.epochs, most=1_000_000),
+            "batch_size": count("batch_size", self.batch_size, least=2, most=1 << 20),  # BatchNorm cannot use one item
+            "l1": number("l1", as_number(self.l1), least=0.0),
+            "drop_every": count("drop_every", self.drop_every, least=0),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def as_number(value: Any) -> Any:
+    """``value``, where YAML took a number such as 1e-4 for a word."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value.strip()):
+        return float(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network: what it learns, what it is, what makes it local, how it is trained.
+
+    Args:
+        task: what it learns, by a word (see :mod:`locality_prior.runs.door`) or as a Python object.
+        model: the network, likewise.
+        cost: what a wire costs, in one word, ``name[:length[,p]][@radius]``; ``flat`` for the control.
+        shuffled: whether each row of P is in an order of its own, which the seed gives: the null of a map.
+        place: the sheets that are looked at, {module: geometry}; none: the model's own ``place``.
+        local: the layers that the cost is put into, {layer: geometry, or (source, target)}; none: the model's own
+            ``local``, else every placed layer that can be made local.
+        recipe: how it is trained.
+        seed: of its initial weights, the order of the data and dropout.
+    """
+
+    task: str
+    model: str
+    cost: str = "flat"
+    shuffled: bool = False
+    place: Named = ()
+    local: Named = ()
+    recipe: Recipe = Recipe()
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        seed = count("seed", self.seed, least=0, most=2**63 - 1)
+        cost = costs.word(cost_of("cost", self.cost))
+        if boolean("shuffled", self.shuffled) and cost == "flat":
+            raise wrong("shuffled", "True with the cost flat", "a cost that depends on distance")
+        if not isinstance(self.recipe, Recipe):
+            raise wrong_type("recipe", self.recipe, "a Recipe")
+        canonical = {
+            "task": door.canonical("task", self.task),
+            "model": door.canonical("model", self.model),
+            "cost": cost,
+            "place": named("place", self.place),
+            "local": named("local", self.local, pairs=True),
+            "seed": seed,
+        }
+        for name, value in canonical.items():
+            object.__setattr__(self, name, value)
+
+
+def cost_of(name: str, given: Any) -> costs.Cost:
+    """The cost that a word or a cost names."""
+    if isinstance(given, costs.Cost):
+        return given
+    if not isinstance(given, str):
+        raise wrong_type(name, given, "a cost's word, such as linear@3")
+    return costs.parse(given)
+
+
+def named(name: str, given: Any, pairs: bool = False) -> Named:
+    """Geometries by module, canonical: from a mapping, from pairs, or from words such as ``fc1=32x32``."""
+    expected = "geometries by module, such as {fc1: 32x32}"
+    if isinstance(given, Mapping):
+        items = list(given.items())
+    elif isinstance(given, (list, tuple)):
+        items = []
+        for one in given:
+            if isinstance(one, str):
+                key, equals, value = one.partition("=")
+                if not equals:
+                    raise wrong(name, repr(one), "module=geometry, such as fc1=32x32")
+                items.append((key, value))
+            elif isinstance(one, (list, tuple)) and len(one) == 2:
+                items.append((one[0], one[1]))
+            else:
+                raise wrong(name, one, expected)
+    else:
+        raise wrong_type(name, given, expected)
+    found: dict[str, Words] = {}
+    for key, value in items:
+        if not isinstance(key, str) or not key:
+            raise wrong(name, key, "the names of modules")
+        if key in found:
+            raise wrong(name, f"{key} twice", "each module once")
+        words = places.canonical(f"{name} {key}", value)
+        if len(words) > (2 if pairs else 1):
+            raise wrong(f"{name} {key}", ",".join(words), "one geometry" + (", or a source and a target" if pairs else ""))
+        found[key] = words
+    return tuple(found.items())
+
+
+def plain(value: Any) -> Any:
+    """A config as mappings, lists and scalars."""
+    if isinstance(value, Run):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        for key in ("place", "local"):
+            fields[key] = {name: ",".join(words) for name, words in fields[key]}
+        return {key: plain(v) for key, v in fields.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def run_from(values: Any) -> Run:
+    """The run that :func:`plain` values describe; every setting must be there.
+
+    Raises:
+        ValueError: a setting that is missing, unknown or does not fit.
+    """
+    return Run(**{**_fields("config", values, Run), "recipe": Recipe(**_fields("recipe", values.get("recipe"), Recipe))})
+
+
+def _fields(name: str, values: Any, kind: type[Any]) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(values, dict) or values.keys() != set(names):
+        given = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise wrong(name, short(given), f"the settings {', '.join(names)}")
+    return values
+
+
+def read_run(directory: Path) -> Run:
+    """The run in ``directory``."""
+    return run_from(read_config(directory))
+
+
+def write_run(directory: Path, run: Run) -> None:
+    """Write the config of ``run``; its end is marked, so that a truncated one is known."""
+    text = yaml.safe_dump(plain(run), sort_keys=False, allow_unicode=True, explicit_end=True)
+    write_text(directory / CONFIG, text)
+
+
+def difference(found: Any, wanted: Any) -> str:
+    """What differs between two configs, in words."""
+    a, b = (_flat(plain(v)) for v in (found, wanted))
+    return ", ".join(f"{k} = {a.get(k)} (asked: {b.get(k)})" for k in a | b if a.get(k) != b.get(k))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def run_name(run: Run) -> str:
+    """The name of a run's directory: the same in every study, and another for any other setting."""
+    from locality_prior._files import slug
+
+    told = {k: v for k, v in plain(run).items() if k not in ("recipe", "seed")}
+    usual = plain(Recipe())
+    told["recipe"] = {k: v for k, v in plain(run.recipe).items() if v != usual[k]}
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    kind = ("control" if run.cost == "flat" else run.cost) + ("-shuffled" if run.shuffled else "")
+    words = (door.label(run.task), door.label(run.model), kind)
+    return f"{'-'.join(slug(word.partition(' ')[0])[:24] for word in words)}-seed{run.seed}-{key}"

@@ -1,0 +1,165 @@
+"""Photographs in folders, one folder for each class."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from locality_prior._check import Problem, boolean, count, wrong
+from locality_prior._timing import cores
+from locality_prior.runs import arrays
+from locality_prior.runs.arrays import Read
+from locality_prior.runs.task import Classification
+
+#: What normalises photographs: the means and deviations of ImageNet's channels.
+MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+#: One photograph: (3, crop, crop) uint8, or the file that cannot be read.
+Item = Tensor | str
+
+
+def photographs(
+    train: str | os.PathLike[str],
+    test: str | os.PathLike[str] | None = None,
+    *,
+    validation: Any = 0.05,
+    crop: int = 64,
+    workers: int = 0,
+    skip_broken: bool = False,
+    name: str = "photographs",
+) -> Classification:
+    """A task of photographs in folders, one folder for each class.
+
+    A training photograph is cropped at a random place and size, and mirrored or not; one to validate or test with is
+    scaled to 256/224 of the crop and cut in the middle.
+
+    Args:
+        train: a folder of folders; or one that holds ``train`` and ``val``.
+        test: the test photographs, in folders of the same names; None: ``val`` in ``train``.
+        validation: the share of the training photographs to hold out, or how many of them.
+        crop: the side of what the network sees, in pixels.
+        workers: processes that read photographs, for each training process; 0: the training process itself.
+        skip_broken: whether files that cannot be read are left out and counted; else the first one is an error.
+        name: what the task is called on pages.
+
+    Raises:
+        ValueError: a folder that is missing, or that has other classes than the other.
+    """
+    crop = count("crop", crop, most=4096)
+    workers = count("workers", workers, least=0, most=max(cores(), 1))
+    skip_broken = boolean("skip_broken", skip_broken)
+    root = Path(train)
+    if test is None:
+        root = next((r for r in (root, root / "imagenet") if (r / "train").is_dir()), root)
+        train, test = root / "train", root / "val"
+    names = [_classes(Path(folder)) for folder in (train, test)]
+    odd = sorted(set(names[0]) ^ set(names[1]))
+    if odd:
+        raise wrong("train", f"{train} and {test} with {odd[0]!r} in one of them", "the same classes in both")
+    turned = v2.Compose([v2.RandomResizedCrop(crop, antialias=True), v2.RandomHorizontalFlip()])
+    middle = v2.Compose([v2.Resize(round(crop * 256 / 224), antialias=True), v2.CenterCrop(crop)])
+    training = Photographs(Path(train), turned, workers, skip_broken)
+    held = arrays.held_out(training.labels, validation)
+    left = torch.ones(len(training), dtype=torch.bool)
+    left[held] = False
+    return Classification(
+        names[0],
+        training.take(left.nonzero()[:, 0]),
+        training.take(held, middle),
+        Photographs(Path(test), middle, workers, skip_broken),
+        transform=normalised,
+        name=name,
+    )
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 images (n, 3, height, width) as float32 of ImageNet's means and deviations, channels last."""
+    return pixels.float().div_(255).sub_(MEAN).div_(STD).contiguous(memory_format=torch.channels_last)
+
+
+def _classes(folder: Path) -> list[str]:
+    try:
+        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except OSError:
+        found = []
+    if not found:
+        raise wrong("train", str(folder), "a folder that holds a folder of photographs for each class")
+    return found
+
+
+class Photographs:
+    """The photographs of a folder of folders."""
+
+    at_once = 256
+
+    def __init__(self, folder: Path, turn: Any, workers: int, skip_broken: bool) -> None:
+        try:
+            found = ImageFolder(folder)
+        except FileNotFoundError as error:  # a class without a photograph
+            given = f"{folder} ({' '.join(str(error).split())})"
+            raise wrong("train", given, "photographs of every class") from None
+        self.files = [path for path, _ in found.samples]
+        self.labels = torch.tensor(found.targets)
+        self.turn, self.workers, self.skip_broken = turn, workers, skip_broken
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, numbers: Tensor, turn: Any = None) -> Photographs:
+        """Some of the photographs, turned in another way where ``turn`` is given."""
+        part = object.__new__(Photographs)
+        part.files, part.labels = [self.files[i] for i in numbers.tolist()], self.labels[numbers]
+        part.turn, part.workers, part.skip_broken = turn or self.turn, self.workers, self.skip_broken
+        return part
+
+    def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
+        loader = DataLoader(
+            _Files(self.files, self.turn),
+            batch_sampler=[[(seed(i), i) for i in batch.tolist()] for batch in batches],
+            num_workers=self.workers,
+            collate_fn=list,
+            # a generator of its own: else the loader would draw from the one that dropout draws from
+            generator=torch.Generator(),
+            pin_memory=False,
+        )
+        for items, batch in zip(loader, batches, strict=True):
+            broken = tuple(item for item in items if isinstance(item, str))
+            if broken and not self.skip_broken:
+                raise Problem(f"{broken[0]} cannot be read; mend or remove it, or leave such files out (skip_broken)")
+            whole = torch.tensor([not isinstance(item, str) for item in items], dtype=torch.bool)
+            read = [item for item in items if not isinstance(item, str)]
+            pixels = torch.stack(read) if read else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+            yield Read(pixels, self.labels[batch][whole], broken)
+
+
+class _Files(Dataset[Item]):
+    """Files by (seed, number)."""
+
+    def __init__(self, files: list[str], turn: Any) -> None:
+        self.files, self.turn = files, turn
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        seed, number = key
+        path = self.files[number]
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # of odd but readable metadata
+                photograph = opened.convert("RGB")
+        except Exception as error:  # whatever a damaged file makes of a reader
+            return f"{path} ({' '.join(str(error).split())})"
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            pixels: Tensor = v2.functional.pil_to_tensor(self.turn(photograph))
+        return pixels
