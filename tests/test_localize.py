@@ -69,9 +69,14 @@ X = torch.randn(2, 3, 5, 5)
         ("blocks.0.fc1", ["blocks.0.fc1"]),
         ("fc1", ["blocks.0.fc1", "blocks.1.fc1"]),
         ("1.fc2", ["blocks.1.fc2"]),
-        ("blocks.*", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
-        ("*.fc[12]", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
-        ("*", ["conv", "blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2", "rnn", "attention", "head"]),
+        ("blocks.**", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ("blocks.*.fc[12]", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ("blocks.?.fc[!1]", ["blocks.0.fc2", "blocks.1.fc2"]),
+        ("**.fc1", ["blocks.0.fc1", "blocks.1.fc1"]),
+        ("**.head", ["head"]),
+        ("**.fc[12]", ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ("*", ["conv", "rnn", "attention", "head"]),
+        ("**", ["conv", "blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2", "rnn", "attention", "head"]),
         (nn.Linear, ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2", "head"]),
         (nn.Conv2d, ["conv"]),
         (nn.GRU, ["rnn"]),
@@ -86,11 +91,24 @@ def test_what_a_key_means(key: Any, found: list[str]) -> None:
     assert_close(net(X), before)
 
 
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        ({nn.Linear: None, "head": False}, ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"]),
+        ({"blocks.0": False, "**.fc1": None}, ["blocks.1.fc1"]),
+        ({"**": None, nn.Linear: False, nn.RNNBase: False}, ["conv", "attention"]),
+        ({"**": None, Block: False}, ["conv", "rnn", "attention", "head"]),
+    ],
+)
+def test_false_leaves_out_a_module_and_all_inside_it(targets: Any, found: list[str]) -> None:
+    assert changed(quietly(Net(), targets)) == found
+
+
 def test_the_function_stays_and_comes_back() -> None:
     """Localized, folded, localized again and folded again: one function, and weights to rounding."""
     net = Net().eval()
     plain, before = copy.deepcopy(net), net(X)
-    assert quietly(net, {"*": None}, cost=lp.cost.Gaussian(3.0), rescale=True, example=X) is net
+    assert quietly(net, {"**": None}, cost=lp.cost.Gaussian(3.0), rescale=True, example=X) is net
     assert_close(net(X), before)
     for _ in range(2):
         folded = lp.fold(net)
@@ -98,7 +116,7 @@ def test_the_function_stays_and_comes_back() -> None:
         assert all("locality" not in type(m).__module__ for m in folded.modules() if not isinstance(m, (Net, Block)))
         assert_close(folded(X), before)
         assert_close(dict(folded.state_dict()), dict(plain.state_dict()))
-        net = quietly(copy.deepcopy(folded), {"*": None}, cost=lp.cost.Quadratic())
+        net = quietly(copy.deepcopy(folded), {"**": None}, cost=lp.cost.Quadratic())
 
 
 def test_raw_weights_are_v_over_p() -> None:
@@ -263,17 +281,35 @@ def parametrised() -> nn.Module:
 
 
 REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
-    (Net, {"fc9": None}, {}, "targets: got 'fc9', which matches no layer, expected one of conv, blocks"),
-    (Net, {"head": None, "blocks.*.fc9": None}, {}, "targets: got 'blocks.*.fc9', which matches no layer"),
+    (Net, {"fc9": None}, {}, "targets: got 'fc9', which matches no module, expected one of conv, blocks"),
+    (Net, {"head": None, "blocks.*.fc9": None}, {}, "targets: got 'blocks.*.fc9', which matches no module"),
     (Net, {"head": None, "act": None}, {}, "targets: got 'act', a ReLU, expected a layer of type Linear, Conv2d"),
     (Net, {"blocks": None}, {}, "targets: got 'blocks', a ModuleList"),
-    (Net, {nn.ReLU: None}, {}, "targets: got ReLU, expected one of Linear, Conv2d"),
-    (Net, {nn.LSTM: None}, {}, "targets: got LSTM, which matches no layer"),
-    (Net, {"head": None, "attention.out_proj": None}, {}, "a part of an attention that is read, not called"),
-    (Net, {"head": None, nn.Linear: None}, {}, "targets: got head by both 'head' and Linear, expected one"),
+    (
+        Net,
+        {"blocks.*": None},
+        {},
+        "targets: got 'blocks.*', which matches only modules of type Block, expected a layer",
+    ),
+    (Net, {"[z-a]": None}, {}, "targets: got the pattern '[z-a]', expected wildcards"),
+    (Net, {"head": None, "*": False}, {}, "targets: got 'head', all of which other keys leave out"),
+    (Net, {nn.ReLU: None}, {}, "targets: got ReLU, expected a layer of type Linear, Conv2d"),
+    (Net, {nn.LSTM: None}, {}, "targets: got LSTM, which matches no module"),
+    (
+        Net,
+        {"head": None, "attention.out_proj": None},
+        {},
+        "a part of an attention module, which reads its weight and never calls it",
+    ),
+    (
+        Net,
+        {"head": None, nn.Linear: None},
+        {},
+        "targets: got 'head' and Linear, which both name head, expected one key for each",
+    ),
     (Net, {"head": lp.Grid(2, 2)}, {}, "targets: head: target: got Grid(2, 2) of 4 units, expected 5 units"),
-    (Net, {"rnn": (lp.Line(4), lp.Line(4))}, {}, "for rnn, expected a geometry, or a mapping"),
-    (Net, {"head": "sheet"}, {}, "targets: got 'sheet' for head, expected a geometry, or a pair"),
+    (Net, {"rnn": (lp.Line(4), lp.Line(4))}, {}, "for rnn, expected a geometry, a mapping of arguments"),
+    (Net, {"head": "sheet"}, {}, "targets: got 'sheet' for head, expected a geometry, a pair"),
     (
         Net,
         {"head": {"places": lp.Grid(2, 2)}},
@@ -286,12 +322,12 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
     (Net, {3: None}, {}, "targets: got the key 3, expected a module's name or type"),
     (Net, {"head": None}, {"cost": "linear"}, "cost: got 'linear', expected a cost"),
     (tied, {"head": None}, {}, "targets: got head, whose weight is that of embedding too, expected weights of its own"),
-    (hooked, {"0": None}, {}, "targets: got 0 with hooks"),
-    (parametrised, {"0": None}, {}, "targets: got 0, whose weights a parametrisation makes"),
+    (hooked, {"0": None}, {}, "targets: got 0, whose hooks would be lost"),
+    (parametrised, {"0": None}, {}, "targets: got 0, whose weights a parametrization computes"),
     (lambda: nn.Sequential(Own(9, 9)), {"0": None}, {}, "targets: got '0', a Own, expected a layer of type"),
     (lambda: nn.Sequential(nn.LazyLinear(9)), {"0": None}, {}, "targets: got '0', a LazyLinear"),
     (lambda: nn.Sequential(lp.LocalityLinear(9, 9)), {"0": None}, {}, "targets: got '0', a LocalityLinear"),
-    (lambda: nn.Sequential(nn.LSTM(4, 9, proj_size=4)), {"0": None}, {}, "targets: got 0 with a projection"),
+    (lambda: nn.Sequential(nn.LSTM(4, 9, proj_size=4)), {"0": None}, {}, "targets: got 0 with proj_size=4"),
     (Reader, {"outer": None, "inner": None}, {"example": torch.randn(2, 9)}, "model: got another output after"),
     (
         Reader,
@@ -451,7 +487,7 @@ def test_what_a_layer_carries_is_not_lost() -> None:
     buffered = nn.Sequential(nn.Linear(9, 9))
     buffered[0].register_buffer("scale", torch.ones(1))
     for net, name in ((nn.Sequential(Scaled()), "g"), (buffered, "scale")):
-        with pytest.raises(ValueError, match=f"targets: got 0 with {name}, which would be lost"):
+        with pytest.raises(ValueError, match=f"targets: got 0, whose {name} would be lost"):
             quietly(net, {"0": None})
     patched = nn.Sequential(nn.Linear(9, 9))
     patched[0].forward = lambda x: x  # type: ignore[method-assign]
@@ -518,7 +554,7 @@ def resnet18() -> tuple[nn.Module, Any, dict[Any, Any]]:
     for module in net.modules():  # trained statistics, so that depth does not flatten differences
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.5, 2)
-    return net, torch.randn(2, 3, 32, 32), {"layer3.*": None, "fc": lp.Grid(25, 40)}
+    return net, torch.randn(2, 3, 32, 32), {"layer3.**": None, "fc": lp.Grid(25, 40)}
 
 
 def vit_b_16() -> tuple[nn.Module, Any, dict[Any, Any]]:
@@ -542,7 +578,7 @@ def bert() -> tuple[nn.Module, Any, dict[Any, Any]]:
     return (
         transformers.BertModel(config),
         inputs,
-        {"query": lp.Grid(4, 4), "value": lp.Grid(4, 4), "encoder.*.dense": None},
+        {"query": lp.Grid(4, 4), "value": lp.Grid(4, 4), "encoder.**.dense": None},
     )
 
 
@@ -552,7 +588,7 @@ def test_a_network_there_and_back(make: Callable[[], tuple[nn.Module, Any, dict[
     net, x, targets = make()
     net.eval()
     if "vit" in make.__name__:
-        targets = {f"*{key}": value for key, value in targets.items()}
+        targets = {f"**.{key}": value for key, value in targets.items()}
     plain = copy.deepcopy(net)
 
     def outputs(model: nn.Module) -> Tensor:

@@ -1,1 +1,349 @@
 """Which of a model's modules lie on which geometry: their weights and activations, unit by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from locality_prior._check import Problem, boolean, short, shown, wrong
+from locality_prior.geometry import Geometry
+from locality_prior.layers import Locality, LocalityLinear
+from locality_prior.layers.base import DENSE
+from locality_prior.retrofit.targets import Key, chosen
+
+T = TypeVar("T")
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+_SPATIAL = (nn.modules.conv._ConvNd, *_NORMS)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One module on a geometry.
+
+    Attributes:
+        name: the module's name in the model.
+        module: the module itself.
+        geometry: the places of its units.
+        axis: the axis of the module's output along which the units go; None where the output's shape decides.
+    """
+
+    name: str
+    module: nn.Module
+    geometry: Geometry
+    axis: int | None
+
+
+class Recording:
+    """What :meth:`Placement.record` has seen: ``seen[name]`` is (samples, units), or (items, units)."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._parts: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        parts = _of(self._parts, name)
+        if not parts:
+            raise Problem(
+                f"{name} was not called within the record() block, so there are no activations of it. "
+                "Run the model inside the block, and place a module that the model calls."
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+
+class Placement:
+    """Modules of a model on geometries, made by :func:`place`. Iterating over it gives the modules' names."""
+
+    def __init__(self, model: nn.Module, modules: list[Placed]) -> None:
+        self.model = model
+        self._placed = {one.name: one for one in modules}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the placed modules, in the order of the keys and, within a key, of the model."""
+        return tuple(self._placed)
+
+    def __getitem__(self, name: str) -> Placed:
+        return _of(self._placed, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._placed)
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._placed
+
+    def __repr__(self) -> str:
+        return f"Placement({', '.join(f'{p.name}: {p.geometry!r}' for p in self._placed.values())})"
+
+    def weights(self, name: str, layer: int = -1) -> Tensor:
+        """Incoming effective weights of a module's units, (units, incoming); differentiable.
+
+        Row i holds everything that is multiplied on its way into unit i:
+
+        - ``Linear``, and Conv1D of the ``transformers`` library: the weight, (out, in).
+        - convolutions: a unit is an output channel; its kernel is flattened, (out, in · kernel).
+        - ``RNN``, ``GRU``, ``LSTM``: a unit is a hidden unit; its rows of W_ih and W_hh for every gate stand side by
+          side. A bidirectional network has the forward direction's units first.
+        - ``MultiheadAttention``: the output projection's weight, since its outputs are the units that :meth:`record`
+          sees.
+        - the locality layers: V = P∘W of the same weights, 0 where there is no wire.
+
+        Args:
+            name: name of a placed module.
+            layer: which layer of a recurrent network; the last one by default, whose units :meth:`record` sees.
+
+        Raises:
+            ValueError: the module has no weights into its units (a ReLU has none).
+        """
+        placed = self[name]
+        weights = _incoming(name, placed.module, layer)
+        if len(weights) != len(placed.geometry):
+            given = f"{name}, whose weights belong to {len(weights)} units and its geometry to {len(placed.geometry)}"
+            raise wrong("name", given, "a module placed by its channels, not by the places of its feature map")
+        return weights
+
+    @contextmanager
+    def record(self, items: bool = False) -> Iterator[Recording]:
+        """Record the units' activations for the length of a ``with`` block.
+
+        Inside and after the block, ``seen[name]`` is (samples, units): every image, token and position of a feature map
+        is a sample. The rows of several calls follow one another in the order of the calls. Gradients flow through
+        what is recorded, as everywhere, unless under ``torch.no_grad``. The modules' hooks are removed at the end of
+        the block, after an exception too.
+
+        >>> import torch
+        >>> from locality_prior import Grid, place
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU())
+        >>> placed = place(net, {"1": Grid(3, 3)})
+        >>> with placed.record() as seen:
+        ...     y = net(torch.randn(5, 4))
+        >>> seen["1"].shape
+        torch.Size([5, 9])
+
+        Args:
+            items: whether to give one row for each item of the batch, (items, units): the mean over tokens or
+                positions. The batch goes along axis 0; along axis 1 in recurrent networks and attention without
+                ``batch_first``.
+
+        Raises:
+            ValueError: while the model runs, an output of which no axis fits the geometry.
+        """
+        items = boolean("items", items)
+        seen = Recording(self.names)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        hooks = []
+        try:
+            # torch's encoder layers have a path in evaluation mode that calls none of their modules
+            torch.backends.mha.set_fastpath_enabled(False)
+            for placed in self._placed.values():
+                hooks.append(placed.module.register_forward_hook(_hook(placed, seen._parts[placed.name], items)))
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+            torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def place(model: nn.Module, targets: Mapping[Key, Geometry | bool]) -> Placement:
+    """Say which modules of a model lie on which geometry. Nothing in the model is changed.
+
+    >>> from locality_prior import Grid, place
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 16))
+    >>> placed = place(net, {nn.Linear: Grid(4, 4), "1": Grid(2, 8)})
+    >>> placed.names
+    ('0', '2', '1')
+    >>> placed["2"].geometry, placed.weights("0").shape
+    (Grid(4, 4), torch.Size([16, 9]))
+
+    Args:
+        model: any model. Any module in it can be placed.
+        targets: geometries by module. A key is a module's name, the end of one or several names, a pattern or a type,
+            as in :func:`~locality_prior.localize`; each module that it names is placed on the geometry. The value
+            ``False`` leaves out the modules that its key names, and everything inside them.
+
+    The units of a module go along one axis of its output: the last one for ``Linear``, recurrent networks, attention,
+    ``LayerNorm`` and embeddings, and axis 1 for convolutions, ``BatchNorm`` and ``GroupNorm``. For any other module the
+    output decides, by the first of these that has as many entries as the geometry has units: axis 1 of a feature map
+    (n, channels, h, w); the last axis; the only other axis that does; all axes but the first, flattened. By the last
+    rule a feature map of 256 channels of 6×6 lies on ``Grid(6, 6).with_channels(256)``. Where a module gives a tuple or
+    a mapping, its first tensor is the output.
+
+    Raises:
+        ValueError, TypeError: a key that names nothing, a module placed twice, or a geometry that does not have as
+            many units as the module.
+    """
+    placed = []
+    for target in chosen(model, targets, replaceable=False):
+        name, geometry = target.names[0], target.value
+        if not isinstance(geometry, Geometry):
+            raise wrong("targets", f"{shown(geometry)} for {name}", "a geometry, such as Grid(7, 7), or False")
+        placed.append(Placed(name, target.module, geometry, _axis(name, target.module, geometry)))
+    return Placement(model, placed)
+
+
+def _of(known: dict[str, T], name: Any) -> T:
+    if not isinstance(name, str) or name not in known:
+        raise wrong("name", shown(name), f"one of {short(', '.join(known))}")
+    return known[name]
+
+
+def _units(module: nn.Module) -> int | None:
+    """How many units a module has; None where only its output can tell."""
+    if isinstance(module, nn.RNNBase):
+        return (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape[-1] if len(module.normalized_shape) == 1 else None
+    if _is_conv1d(module):
+        return int(module.nf)  # type: ignore[arg-type]
+    for kind, attribute in (
+        ((nn.Linear, LocalityLinear), "out_features"),
+        (nn.modules.conv._ConvNd, "out_channels"),
+        (nn.MultiheadAttention, "embed_dim"),
+        (nn.modules.batchnorm._NormBase, "num_features"),
+        (nn.GroupNorm, "num_channels"),
+        (nn.Embedding, "embedding_dim"),
+    ):
+        if isinstance(module, kind):
+            return int(getattr(module, attribute))
+    return None
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the Conv1D of ``transformers``: a linear layer whose weight is (in, out)."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
+    """The axis of the units; None where the output decides. An error where the geometry has other units."""
+    units, places = _units(module), len(geometry)
+    if units is None:
+        return None
+    spatial = isinstance(module, _SPATIAL)
+    if units == places:
+        return 1 if spatial else -1
+    if spatial and places % units == 0:
+        return None  # a feature map, each of whose places is a unit
+    kind = type(module).__name__
+    given = f"{geometry!r} of {places} units for {name}, a {kind} of {units} units"
+    raise wrong("targets", given, f"a geometry of {units} units")
+
+
+def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Module, Any, Any], None]:
+    def see(module: nn.Module, args: Any, output: Any) -> None:
+        parts.append(_rows(placed, output, items))
+
+    return see
+
+
+def _rows(placed: Placed, output: Any, items: bool) -> Tensor:
+    """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow."""
+    n = len(placed.geometry)
+    batch = 1 if getattr(placed.module, "batch_first", True) is False else 0
+    packed = _first(output, PackedSequence)
+    if packed is not None:
+        if not items:
+            steps: Tensor = packed.data
+            return steps.clone()
+        padded, lengths = pad_packed_sequence(packed, batch_first=True)
+        return padded.sum(1) / lengths.to(padded.device)[:, None]
+    found = _first(output, Tensor)
+    if found is None:
+        raise wrong(
+            "targets", f"{placed.name}, whose output is a {type(output).__name__}", "a module that gives a tensor"
+        )
+    axis = _along(placed, found)
+    if axis is None:
+        return found.flatten(1).clone()
+    if not items:
+        return found.movedim(axis, -1).clone(memory_format=torch.contiguous_format).reshape(-1, n)
+    along = axis % found.dim()
+    alone = isinstance(placed.module, (nn.RNNBase, nn.MultiheadAttention)) and found.dim() == 2  # one sequence
+    if alone or found.dim() == 1:
+        return found.reshape(-1, n).mean(0, keepdim=True)
+    others = [k for k in range(found.dim()) if k not in (batch, along)]
+    mean = found.mean(others) if others else found.clone()
+    return mean if batch < along else mean.T
+
+
+def _along(placed: Placed, output: Tensor) -> int | None:
+    """The axis of ``output`` along which the units go; None: all axes but the first, flattened."""
+    n, shape, axis = len(placed.geometry), tuple(output.shape), placed.axis
+    if axis is not None and -len(shape) <= axis < len(shape) and shape[axis] == n:
+        return axis
+    if axis is None:
+        if len(shape) == 4 and shape[1] == n:
+            return 1
+        if shape and shape[-1] == n:
+            return -1
+        fits = [k for k, size in enumerate(shape) if k > 0 and size == n]
+        if len(fits) == 1:
+            return fits[0]
+        if len(shape) > 1 and output[:1].numel() == n:
+            return None
+    given = f"{placed.geometry!r} of {n} units for {placed.name}, whose output has shape {shape}"
+    raise wrong("targets", given, "one axis of the output, or all but the first together, with as many entries")
+
+
+def _first(output: Any, kind: type[T]) -> T | None:
+    """The first ``kind`` in a module's output; None where there is none."""
+    if isinstance(output, kind):
+        return output
+    if isinstance(output, PackedSequence):
+        return None
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    return next((found for part in parts if (found := _first(part, kind)) is not None), None)
+
+
+def _incoming(name: str, module: nn.Module, layer: int) -> Tensor:
+    """Incoming effective weights by unit."""
+
+    def effective(parameter: str) -> Tensor:
+        weight: Tensor = module.effective(parameter) if isinstance(module, Locality) else getattr(module, parameter)  # type: ignore[operator]
+        return weight
+
+    if isinstance(module, nn.RNNBase):
+        layers, units = module.num_layers, module.hidden_size
+        if module.proj_size:
+            raise wrong("name", f"{name}, a {type(module).__name__} with a projection", "one with proj_size=0")
+        if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
+            raise wrong("layer", layer, f"a layer from {-layers} to {layers - 1}")
+        found = []
+        for direction in ("", "_reverse")[: 1 + module.bidirectional]:
+            both = [effective(f"weight_{kind}_l{layer % layers}{direction}") for kind in ("ih", "hh")]
+            found.append(torch.cat([w.reshape(-1, units, w.shape[1]).transpose(0, 1).flatten(1) for w in both], 1))
+        return torch.cat(found)
+    if isinstance(module, LocalityLinear):
+        if module.pattern is None:
+            return module.effective_weight
+        if module.in_features * module.out_features > DENSE:
+            size = f"{name} of {module.out_features} × {module.in_features} weights"
+            raise wrong("name", size, f"a sparse layer of at most {DENSE:,} pairs")
+        return module.pattern.scatter(module.effective_weight)
+    if isinstance(module, nn.MultiheadAttention):
+        return effective("out_proj.weight") if isinstance(module, Locality) else module.out_proj.weight
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return effective("weight").flatten(1)
+    if isinstance(module, nn.Linear):
+        return effective("weight")
+    if _is_conv1d(module):
+        return effective("weight").T
+    given = f"{name}, a {type(module).__name__}, which has no weights into its units"
+    raise wrong("name", given, "a linear, convolutional or recurrent layer or an attention module")

@@ -14,7 +14,7 @@ from locality_prior._check import wrong
 from locality_prior.cost import Cost
 from locality_prior.layers import Locality
 from locality_prior.retrofit.proof import apart, outputs, tolerance
-from locality_prior.retrofit.targets import NORMS, Key, Places, matching, options_of, replacement, said
+from locality_prior.retrofit.targets import NORMS, Key, Places, chosen, options_of, replacement
 from locality_prior.retrofit.weights import dropped, pairs, raw, wires
 
 M = TypeVar("M", bound=nn.Module)
@@ -158,10 +158,7 @@ def plan(
     Raises:
         ValueError, TypeError: as :func:`localize`.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module")
-    if not isinstance(targets, Mapping) or not targets:
-        raise wrong("targets", repr(targets), "a mapping of module names or types to geometries")
+    found = chosen(model, targets, replaceable=True)
     if cost is not None and not isinstance(cost, Cost):
         raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
     names: dict[int, list[str]] = {}
@@ -171,26 +168,20 @@ def plan(
     for module in model.modules():
         for parameter in module._parameters.values():
             owners.setdefault(id(parameter), set()).add(id(module))
-    chosen: dict[int, Key] = {}
     changes = []
-    for key, places in targets.items():
-        for module in matching(model, key):
-            if id(module) in chosen:
-                both = f"{said(chosen[id(module)])} and {said(key)}"
-                raise wrong("targets", f"{names[id(module)][0]} by both {both}", "one")
-            chosen[id(module)] = key
-            label = names[id(module)][0]
-            for part, parameter in module.named_parameters():
-                others = owners[id(parameter)] - {id(m) for m in module.modules()}
-                if others:
-                    other = names[next(iter(others))][0]
-                    raise wrong("targets", f"{label}, whose {part} is that of {other} too", "weights of its own")
-            options = options_of(label, module, places, {"cost": cost, "rescale": rescale, "norm": norm})
-            after = bool(options.pop("norm"))
-            layer = replacement(label, module, options)
-            if after and type(layer) not in NORMS:
-                raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
-            changes.append(Change(tuple(names[id(module)]), module, layer, after, dropped(layer, module)))
+    for target in found:
+        module, label = target.module, target.names[0]
+        for part, parameter in module.named_parameters():
+            others = owners[id(parameter)] - {id(m) for m in module.modules()}
+            if others:
+                other = names[next(iter(others))][0]
+                raise wrong("targets", f"{label}, whose {part} is that of {other} too", "weights of its own")
+        options = options_of(label, module, target.value, {"cost": cost, "rescale": rescale, "norm": norm})
+        after = bool(options.pop("norm"))
+        layer = replacement(label, module, options)
+        if after and type(layer) not in NORMS:
+            raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
+        changes.append(Change(target.names, module, layer, after, dropped(layer, module)))
     return Plan(model, tuple(changes))
 
 

@@ -1,14 +1,15 @@
-"""What a key means in a model, and the layer that comes in a layer's place."""
+"""Which modules a mapping of targets names, and the layer that replaces each."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from locality_prior._check import wrong
+from locality_prior._check import instance, short, shown, wrong, wrong_type
 from locality_prior.geometry import Geometry
 from locality_prior.layers import (
     Locality,
@@ -24,7 +25,7 @@ from locality_prior.layers.base import arguments
 Key = str | type[nn.Module]
 Places = Geometry | tuple[Geometry | None, Geometry | None] | Mapping[str, Any] | None
 
-#: What each torch layer becomes.
+#: The layer that replaces each of torch's.
 BECOMES: dict[type[nn.Module], type[Locality]] = {
     nn.Linear: LocalityLinear,
     nn.Conv2d: LocalityConv2d,
@@ -33,46 +34,128 @@ BECOMES: dict[type[nn.Module], type[Locality]] = {
     nn.LSTM: LocalityLSTM,
     nn.MultiheadAttention: LocalityMultiheadAttention,
 }
-#: The BatchNorm that may follow.
+#: The BatchNorm that can follow each layer.
 NORMS: dict[type[Locality], type[nn.Module]] = {LocalityLinear: nn.BatchNorm1d, LocalityConv2d: nn.BatchNorm2d}
+
+#: The regular expression for each wildcard.
+WILDCARDS = {"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One module of a model that a key names: all the module's names in the model, and the key's value."""
+
+    names: tuple[str, ...]
+    module: nn.Module
+    value: Any
+
+
+def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
+    """The modules that ``targets`` names, each once, key by key and in the model's order.
+
+    A key is, in this order: the name of a module; the end of one or several names; a pattern, in which ``*`` stands
+    for any characters but a dot, ``**`` for any characters, ``?`` for one and ``[…]`` for one of a set; or a type.
+    The value ``False`` leaves out what its key names, and everything inside it, whatever other keys name.
+
+    Args:
+        replaceable: whether only layers that :func:`localize` can replace will do.
+
+    Raises:
+        ValueError, TypeError: a key that names nothing, a module that two keys name, or a module that will not do.
+    """
+    instance("model", model, nn.Module, "a torch.nn.Module")
+    expected = "a mapping of module names or types to geometries"
+    if not instance("targets", targets, Mapping, expected):
+        raise wrong("targets", targets, expected)
+    modules = {name: m for name, m in model.named_modules(remove_duplicate=False) if name}
+    names: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        names.setdefault(id(module), []).append(name)
+    left_out = {
+        id(part)
+        for key, value in targets.items()
+        if value is False
+        for module in _named(modules, key, None)
+        for part in module.modules()
+    }
+    takes = (lambda m: plain_kind(m) is not None) if replaceable else (lambda m: True)
+    keys: dict[int, Key] = {}
+    found = []
+    for key, value in targets.items():
+        if value is False:
+            continue
+        left = [m for m in _named(modules, key, takes if replaceable else None) if id(m) not in left_out]
+        if not left:
+            raise wrong("targets", f"{said(key)}, all of which other keys leave out", "a key that names something else")
+        for module in left:
+            if id(module) in keys:
+                both = f"{said(keys[id(module)])} and {said(key)}, which both name {names[id(module)][0]}"
+                raise wrong("targets", both, "one key for each module")
+            keys[id(module)] = key
+            found.append(Target(tuple(names[id(module)]), module, value))
+    return found
 
 
 def said(key: Key) -> str:
-    return repr(key) if isinstance(key, str) else key.__name__
+    """A key as messages show it."""
+    return short(repr(key)) if isinstance(key, str) else key.__name__
 
 
-def matching(model: nn.Module, key: Key) -> list[nn.Module]:
-    """The layers that ``key`` means, each once, in the model's order."""
-    modules = {name: m for name, m in model.named_modules(remove_duplicate=False) if name}
-    parts = {id(part) for m in modules.values() if isinstance(m, nn.MultiheadAttention) for part in m.children()}
-    if isinstance(key, type):
-        if key not in BECOMES:
-            raise wrong("targets", key.__name__, f"one of {', '.join(k.__name__ for k in BECOMES)}")
-        found = [m for m in modules.values() if isinstance(m, key) and _kind(m) and id(m) not in parts]
+def _named(modules: dict[str, nn.Module], key: Any, takes: Callable[[nn.Module], bool] | None) -> list[nn.Module]:
+    """The modules that ``key`` names and ``takes`` accepts (None: any), each once, in the model's order.
+
+    What an attention module holds (its output projection) is read and never called, so that it can be neither replaced
+    nor recorded: a pattern or a type passes over it.
+    """
+    layers = f"a layer of type {', '.join(k.__name__ for k in BECOMES)}"
+    inside = {id(p) for m in modules.values() if isinstance(m, nn.MultiheadAttention) for p in m.children()}
+    if isinstance(key, type) and issubclass(key, nn.Module):
+        if takes is not None and key not in BECOMES:
+            raise wrong("targets", key.__name__, layers)
+        matched = [m for m in modules.values() if isinstance(m, key)]
     elif not isinstance(key, str):
-        raise TypeError(f"targets: got the key {key!r}, expected a module's name or type")
+        raise wrong_type("targets", f"the key {shown(key)}", "a module's name or type, such as torch.nn.Linear")
+    elif named := [modules[key]] if key in modules else [m for name, m in modules.items() if name.endswith(f".{key}")]:
+        for module in named:
+            if id(module) in inside:
+                part = f"{said(key)}, a part of an attention module, which reads its weight and never calls it"
+                raise wrong("targets", part, "the attention module itself")
+            if takes is not None and not takes(module):
+                raise wrong("targets", f"{said(key)}, a {type(module).__name__}", layers)
+        matched = named
     else:
-        named = [modules[key]] if key in modules else [m for name, m in modules.items() if name.endswith(f".{key}")]
-        for m in named:
-            if id(m) in parts:
-                raise wrong(
-                    "targets", f"{key!r}, a part of an attention that is read, not called", "the attention itself"
-                )
-            if _kind(m) is None:
-                kinds = ", ".join(k.__name__ for k in BECOMES)
-                raise wrong("targets", f"{key!r}, a {type(m).__name__}", f"a layer of type {kinds}")
-        matched = [m for name, m in modules.items() if fnmatch.fnmatchcase(name, key)]
-        found = named or [m for m in matched if _kind(m) and id(m) not in parts]
+        pattern = _pattern(key)
+        matched = [m for name, m in modules.items() if pattern.fullmatch(name)]
+    if not matched:
+        known = ", ".join(list(modules)[:8]) + (" …" if len(modules) > 8 else "")
+        raise wrong("targets", f"{said(key)}, which matches no module", f"one of {known}" if known else "a whole model")
+    found = [m for m in matched if id(m) not in inside and (takes is None or takes(m))]
     if not found:
-        near = ", ".join(list(modules)[:8])
-        raise wrong(
-            "targets", f"{said(key)}, which matches no layer", f"one of {near}{' …' if len(modules) > 8 else ''}"
-        )
+        kinds = ", ".join(sorted({type(m).__name__ for m in matched}))
+        raise wrong("targets", f"{said(key)}, which matches only modules of type {kinds}", layers)
     return list({id(m): m for m in found}.values())
 
 
-def _kind(module: nn.Module) -> type[nn.Module] | None:
-    """The torch layer that ``module`` computes as; None for what we cannot replace."""
+def _pattern(key: str) -> re.Pattern[str]:
+    """The regular expression for a pattern of names."""
+
+    def parts() -> Iterator[str]:
+        for part in re.split(r"(\*\*\.|\*\*|\*|\?|\[!?[^\]]+\])", key):
+            if part in WILDCARDS:
+                yield WILDCARDS[part]
+            elif part.startswith("[") and part.endswith("]"):
+                yield part.replace("[!", "[^", 1).replace("\\", r"\\")
+            else:
+                yield re.escape(part)
+
+    try:
+        return re.compile("".join(parts()))
+    except re.error:
+        raise wrong("targets", f"the pattern {said(key)}", "wildcards *, **, ? and [abc]") from None
+
+
+def plain_kind(module: nn.Module) -> type[nn.Module] | None:
+    """The torch layer that ``module`` computes as; None where we cannot replace it."""
     if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
     return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
@@ -82,37 +165,37 @@ def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(plain, name, None) for name in ("forward", "_conv_forward"))
 
 
-def options_of(label: str, module: nn.Module, places: Places, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a replacing layer, and ``norm``."""
-    alone = not isinstance(module, (nn.Linear, nn.Conv2d))
+def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of the replacing layer, and ``norm``."""
+    one_sheet = not isinstance(module, (nn.Linear, nn.Conv2d))
     if isinstance(places, Mapping):
-        kind = BECOMES[_kind(module) or nn.Linear]
+        kind = BECOMES[plain_kind(module) or nn.Linear]
         known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
-        odd = sorted(map(str, places.keys() - known))
+        odd = sorted(shown(key) for key in places.keys() - known)
         if odd:
-            raise wrong("targets", f"{odd[0]!r} for {label}", f"arguments among {', '.join(sorted(known))}")
+            raise wrong("targets", f"{odd[0]} for {label}", f"arguments among {', '.join(sorted(known))}")
         return {**defaults, **places}
     if places is None or isinstance(places, Geometry):
-        return defaults | {"units" if alone else "target": places}
-    if not alone and isinstance(places, tuple) and len(places) == 2:
+        return defaults | {"units" if one_sheet else "target": places}
+    if not one_sheet and isinstance(places, tuple) and len(places) == 2:
         return defaults | {"source": places[0], "target": places[1]}
-    expected = "a geometry" if alone else "a geometry, or a pair (source, target)"
-    raise wrong("targets", f"{places!r} for {label}", f"{expected}, or a mapping of arguments")
+    expected = "a geometry" if one_sheet else "a geometry, a pair (source, target)"
+    raise wrong("targets", f"{shown(places)} for {label}", f"{expected}, a mapping of arguments, None or False")
 
 
 def replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Locality:
-    """The layer that is to replace ``module``, on the meta device: checked, and not yet in memory."""
-    kind = _kind(module)
+    """The layer that replaces ``module``, checked, on the meta device: it takes no memory yet."""
+    kind = plain_kind(module)
     assert kind is not None
     ours = BECOMES[kind]
     for name, parameter in module.named_parameters():
         if "parametrizations" in name or not isinstance(parameter, nn.Parameter):
-            raise wrong("targets", f"{label}, whose weights a parametrisation makes", "weights of its own")
+            raise wrong("targets", f"{label}, whose weights a parametrization computes", "weights of its own")
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(m, hook, None) for m in module.modules() for hook in hooks):
-        raise wrong("targets", f"{label} with hooks, which would be lost", "hooks put there afterwards")
+        raise wrong("targets", f"{label}, whose hooks would be lost", "a layer without hooks: register them afterwards")
     if isinstance(module, nn.RNNBase) and module.proj_size:
-        raise wrong("targets", f"{label} with a projection", "proj_size=0")
+        raise wrong("targets", f"{label} with proj_size={module.proj_size}", "proj_size=0")
     plain, weight = arguments(module, ours.ARGUMENTS), next(module.parameters())
     try:
         layer = ours(**{**plain, **options}, device="meta", dtype=weight.dtype)
@@ -120,5 +203,5 @@ def replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Local
         raise type(error)(f"targets: {label}: {error}") from None
     extra = sorted(module.state_dict().keys() - layer.state_dict().keys())
     if extra:
-        raise wrong("targets", f"{label} with {extra[0]}, which would be lost", f"what a {kind.__name__} holds alone")
+        raise wrong("targets", f"{label}, whose {extra[0]} would be lost", f"only what a {kind.__name__} holds")
     return layer
