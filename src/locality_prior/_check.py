@@ -67,10 +67,10 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def short(text: str) -> str:
-    """``text`` on one line, cut after :data:`LONGEST` characters."""
-    line = " ".join(text[: 4 * LONGEST].split())
-    return line if len(line) <= LONGEST and len(text) <= 4 * LONGEST else f"{line[:LONGEST]}…"
+def short(text: str, longest: int = LONGEST) -> str:
+    """``text`` on one line, cut after ``longest`` characters."""
+    line = " ".join(text[: 4 * longest].split())
+    return line if len(line) <= longest and len(text) <= 4 * longest else f"{line[:longest]}…"
 
 
 def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], expected: str) -> T:

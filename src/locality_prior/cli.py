@@ -1,153 +1,312 @@
-"""The command line: ``locality-prior reproduce | train | study | analyse | report | prior | bench``."""
+"""The command line: ``locality-prior reproduce | study | train | analyse | report | prior | bench``.
+
+Every setting is spelled as in a study's YAML and in Python; only hyphens stand for underscores. Nothing that takes long
+to import is imported before it is needed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from locality_prior._check import wrong
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
-
-    from locality_prior.experiments.machine import Machine
+from locality_prior._check import Told, short, wrong
 
 PROGRAM = "locality-prior"
+DEBUG = "LOCALITY_PRIOR_DEBUG"
+
+DATA_ROOT = "a folder that the task reads, where it has a parameter data_root (default: what LOCALITY_PRIOR_DATA names)"
+WORDS = """\
+A task or a model is a word: [MODULE or FILE.py:]NAME[:key=value,...]. Without a module, NAME is one of the catalog:
+tasks digits, mnist and photographs; models lenet, alexnet and sheets. A cost is name[:length[,p]][@radius], as in flat,
+linear, exponential:2 or linear@3, which ends at distance 3. A geometry is 32x32, 49 (a line), torus:32x32, hex:20x24 or
+sphere:500; two with a comma between them are a source and a target."""
+
+#: Flags of a recipe: name → (type, help).
+RECIPE: dict[str, tuple[Any, str]] = {
+    "optimizer": (str, "sgd, rmsprop, adam or adamw"),
+    "lr": (str, "learning rate"),
+    "momentum": (str, "of sgd and rmsprop"),
+    "weight_decay": (str, "L2 on all parameters; of adamw, its decay"),
+    "epochs": (int, "epochs of each network"),
+    "batch_size": (int, "items in a batch, over all devices"),
+    "l1": (str, "λ of λ‖W‖₁ of the layers that are made local, added to the loss"),
+    "drop_every": (int, "epochs after which lr falls tenfold, again and again; 0: never"),
+    "precision": (str, "32-true, 16-mixed or bf16-mixed"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit status: 0, 1 where cells failed, 2 for bad input (one line), 130 when interrupted."""
+    """Run a command.
+
+    Returns:
+        The exit status: 0; 1 where networks failed or something unforeseen happened; 2 for what the caller can mend (one
+        line says what); 130 when interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given or os.environ.get(DEBUG, "") not in ("", "0")
     try:
-        return _main(arguments)
+        return _main([word for word in given if word != "--debug"])
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; the same command goes on, from the last state kept", file=sys.stderr)
-        return 130
+        return _end("interrupted; the same command goes on from the last state kept", 130)
     except BrokenExecutor:
-        said = "a network's process was ended from outside; the same command goes on from its last state"
-        print(f"{PROGRAM}: error: {said}", file=sys.stderr)
+        return _end("a process was ended from outside; the same command goes on from the last state kept", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has left
         return 1
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("locality_prior"):
+    except Exception as error:
+        if debug:
             raise
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Say an error in one line."""
+    if isinstance(error, Told):
+        return _end(f"error: {error}", 2)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "locality_prior").startswith("locality_prior"):
         hint = "pip install 'locality-prior[experiments]'"
-        print(f"{PROGRAM}: error: the commands need {error.name}: {hint}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        said = f"{error.filename}: {error.strerror}, expected a file or directory to use"
-        print(f"{PROGRAM}: error: {_one_line(error) if error.filename is None else said}", file=sys.stderr)
-        return 2
-    except (ValueError, TypeError, RuntimeError) as error:
-        print(f"{PROGRAM}: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return _end(f"error: this command needs {error.name}, which is not installed: {hint}", 2)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _end(f"error: {error.filename}: {error.strerror}", 2)
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return _end("error: the machine's memory is not enough for this; try smaller sheets or batches", 2)
+    return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
 
 
-def _main(arguments: list[str] | None) -> int:
+def _end(message: str, status: int) -> int:
+    print(f"{PROGRAM}: {short(message, 600)}", file=sys.stderr)
+    return status
+
+
+def _main(arguments: list[str]) -> int:
     import signal
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)  # a polite kill is an interrupt
-    parser, commands = _parser()
-    options = parser.parse_args(arguments)
-    return commands[options.command](options[options.command]) or 0
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int | None] = options.run
+    return run(options) or 0
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{PROGRAM}: error: {short(message, 600)} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
 
 
-def _parser() -> tuple[ArgumentParser, dict[str, Callable[[Namespace], int | None]]]:
-    from jsonargparse import ArgumentParser
-
-    class Parser(ArgumentParser):  # type: ignore[misc]
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            print(f"{PROGRAM}: error: {_one_line(message)} (see {PROGRAM} --help)", file=sys.stderr)
-            sys.exit(2)
-
-    parser = Parser(
+def _parser() -> _Parser:
+    parser = _Parser(
         prog=PROGRAM,
-        description="Spatially embedded neural networks: train a control and a local network, and look at the map.",
+        description="Spatially embedded neural networks: train them beside their controls, measure them, see the map.",
+        epilog=f"--debug, or {DEBUG}=1, shows the traceback of an error.",
+        allow_abbrev=False,
     )
-    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    made: dict[str, Callable[[Namespace], int | None]] = {}
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, define, run in (
         ("reproduce", _define_reproduce, _reproduce),
-        ("train", _define_train, _train),
         ("study", _define_study, _study),
+        ("train", _define_train, _train),
         ("analyse", _define_analyse, _analyse),
         ("report", _define_report, _report),
         ("prior", _define_prior, _prior),
         ("bench", _define_bench, _bench),
     ):
-        sub = Parser(description=run.__doc__)
-        define(sub)
-        commands.add_subcommand(name, sub, help=(run.__doc__ or "").split(".")[0])
-        made[name] = run
-    return parser, made
+        said = (run.__doc__ or "").strip()
+        command = commands.add_parser(
+            name,
+            help=said.splitlines()[0],
+            description=said,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=WORDS if name in ("reproduce", "study", "train") else None,
+            allow_abbrev=False,
+        )
+        define(command)
+        command.set_defaults(run=run)
+    return parser
 
 
-DATA_ROOT = "folder that holds MNIST/raw, or train and val of ImageNet (default: LOCALITY_PRIOR_DATA; MNIST: download)"
+# One study
 
 
-def _define_reproduce(parser: Any) -> None:
-    from locality_prior.experiments.config import PRESETS, RECIPES
+def _define_reproduce(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="digits, mnist, imagenet or imagenet-small: a study file of the catalog")
+    _define_axes(parser)
 
+
+def _reproduce(options: argparse.Namespace) -> int:
+    """Run a built-in study: the source document's networks, beside their controls, and the page."""
+    from locality_prior import catalog
+
+    if options.name not in catalog.studies():
+        raise wrong("name", repr(options.name), f"one of {', '.join(catalog.studies())}")
+    return _run_study(catalog.STUDIES / f"{options.name}.yaml", options)
+
+
+def _define_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "experiment", choices=["digits", "mnist", "imagenet"], help="data set; digits needs no file and no network"
+        "file", nargs="?", help="YAML of the settings below by name; also: further ones; hypotheses (see docs/studies.md)"
     )
-    parser.add_argument(
-        "--recipe",
-        choices=list(RECIPES),
-        default="sgd",
-        help="optimiser: sgd gives the source document's numbers, rmsprop is what its table says",
-    )
-    parser.add_argument(
-        "--preset",
-        choices=list(PRESETS),
-        default="full",
-        help="imagenet: AlexNet as it is, or one on 64x64 crops that two cores train in half an hour",
-    )
-    parser.add_argument(
-        "--layer",
-        choices=["fc6", "fc7"],
-        default="fc7",
-        help="imagenet: which layer is local, fc7 (4096 to 4096) or fc6 (9216 to 4096)",
-    )
-    parser.add_argument("--epochs", type=int, help="epochs of each network (default: the recipe's)")
-    parser.add_argument("--batch-size", type=int, help="images in a batch, over all devices (default: the recipe's)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="a pair of networks for each")
-    parser.add_argument("--l1", type=float, default=0.0, help="λ of λ‖W‖₁ of the layer, added to the loss")
-    parser.add_argument(
-        "--precision", choices=["32-true", "16-mixed", "bf16-mixed"], default="32-true", help="of the arithmetic"
-    )
-    parser.add_argument(
-        "--also",
-        nargs="+",
-        default=[],
-        metavar="COST",
-        help="further conditions, each a cost as name[:length][@radius]: linear@2 ends wires at distance 2",
-    )
+    _define_axes(parser)
+
+
+def _study(options: argparse.Namespace) -> int:
+    """Train every combination of settings under every seed, compare them and write the page.
+
+    A study that was interrupted goes on where it was. Running a study file runs the code that it names.
+    """
+    return _run_study(None if options.file is None else Path(options.file), options)
+
+
+def _define_axes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is combined (each takes several values; default: the file's)")
+    group.add_argument("--task", nargs="+", metavar="TASK", help="what is learned")
+    group.add_argument("--model", nargs="+", metavar="MODEL", help="networks")
+    group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a network of each condition for each")
+    group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always among them")
+    group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs of which the shuffled null is trained too")
+    group.add_argument("--scale", nargs="+", metavar="X", help="what the costs' lengths are multiplied by")
+    for name, (kind, said) in RECIPE.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
+    _define_sheets(parser)
     parser.add_argument("--data-root", help=DATA_ROOT)
-    parser.add_argument("--out", help="directory for runs, summary.json and report.html (default: results/NAME-RECIPE)")
+    parser.add_argument(
+        "--executor", default="processes", help="processes of this machine, or dask://host:port of a scheduler"
+    )
+    parser.add_argument("--out", help="directory for the runs, study.json and report.html (default: results/NAME)")
     _define_machine(parser)
 
 
-def _define_machine(parser: Any) -> None:
+def _define_sheets(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where units sit (default: what the model says)")
+    group.add_argument(
+        "--place", nargs="+", metavar="MODULE=GEOMETRY", help="sheets to look at, such as fc1=32x32 fc2=32x32"
+    )
+    group.add_argument(
+        "--local",
+        nargs="+",
+        metavar="LAYER=GEOMETRY",
+        help="layers that the cost is put into (default: the placed ones that can be)",
+    )
+
+
+def _run_study(file: Path | None, options: argparse.Namespace) -> int:
+    from dataclasses import fields
+    from threading import Thread
+
+    from locality_prior._files import read_yaml
+    from locality_prior._processes import cluster
+
+    values = {} if file is None else read_yaml(file)
+    if not isinstance(values, dict):
+        raise wrong("file", str(file), "settings by name")
+
+    from locality_prior.studies.cells import run_study
+    from locality_prior.studies.findings import find
+    from locality_prior.studies.study import Axes, study_from
+
+    flags = {f.name: getattr(options, f.name) for f in fields(Axes) if getattr(options, f.name) is not None}
+    # what a flag says holds for all of the study
+    also = [{k: v for k, v in one.items() if k not in flags} for one in values.get("also") or () if isinstance(one, dict)]
+    study = study_from({**values, **flags, **({"also": also} if values.get("also") else {})})
+    directory = Path(options.out or f"results/{'study' if file is None else file.stem}")
+    machine = _machine(options)
+    # what the page needs takes seconds to import: they pass while the networks start
+    Thread(target=_import_report, daemon=True).start()
+    with cluster(options.executor) as executor:
+        errors = run_study(study, directory, options.data_root, executor, machine=machine)
+    if _first():
+        find(directory, errors)
+        _show(directory)
+    return 1 if errors else 0
+
+
+def _first() -> bool:
+    from locality_prior.runs.machine import first
+
+    return first()
+
+
+def _import_report() -> None:
+    import locality_prior.report.page  # noqa: F401
+
+
+def _show(directory: Path) -> None:
+    from locality_prior import report
+    from locality_prior.report import tables
+    from locality_prior.studies.findings import read_findings
+
+    page = report.write(directory)
+    tables.show(*tables.tables(read_findings(directory)))
+    print(page)
+
+
+def _define_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", help="YAML of the settings below by name, such as any run's config.yaml")
+    group = parser.add_argument_group("the network (default: the config's)")
+    group.add_argument("--task", metavar="TASK", help="what it learns (digits)")
+    group.add_argument("--model", metavar="MODEL", help="the network (lenet)")
+    group.add_argument("--cost", metavar="COST", help="what its wires cost (flat)")
+    group.add_argument("--shuffled", action="store_true", default=None, help="shuffle each row of P: the null of a map")
+    group.add_argument("--seed", type=int, metavar="N", help="of its weights, the order of the data and dropout (1)")
+    for name, (kind, said) in RECIPE.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=said)
+    _define_sheets(parser)
+    parser.add_argument("--data-root", help=DATA_ROOT)
+    parser.add_argument("--out", required=True, help="the run's directory")
+    _define_machine(parser)
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train one network into a run directory, and measure it. A run that was interrupted goes on."""
+    import torch
+    from rich.progress import Progress
+
+    from locality_prior._files import read_yaml
+    from locality_prior.runs.config import Recipe, Run
+    from locality_prior.runs.files import read_analysis
+    from locality_prior.runs.training import condition_of, train
+
+    values = {} if options.config is None else read_yaml(Path(options.config))
+    recipe = values.pop("recipe", {}) if isinstance(values, dict) else None
+    names = ("task", "model", "cost", "shuffled", "place", "local", "seed")
+    if not isinstance(values, dict) or not isinstance(recipe, dict) or not values.keys() <= set(names):
+        raise wrong("config", str(options.config), f"the settings {', '.join(names)} and recipe")
+    if not recipe.keys() <= RECIPE.keys():
+        raise wrong("config", f"a recipe of {', '.join(map(str, recipe))}", f"settings among {', '.join(RECIPE)}")
+    values |= {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    recipe |= {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
+    run = Run(**{"task": "digits", "model": "lenet", **values, "recipe": Recipe(**recipe)})
+    machine = _machine(options)
+    if machine.alone:
+        torch.set_num_threads(1)  # quicker than two for small networks
+    with Progress(disable=not (sys.stderr.isatty() and _first())) as progress:
+        bar = progress.add_task(f"{condition_of(run)} · seed {run.seed}", total=run.recipe.epochs)
+
+        def tick(epoch: int, share: float) -> None:
+            progress.update(bar, completed=epoch - 1 + share)
+
+        writes = train(run, Path(options.out), options.data_root, machine, tick)
+    if writes:
+        told = {k: v for k, v in read_analysis(Path(options.out))["measures"].items() if "." not in k and v is not None}
+        print(f"{options.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+
+
+def _define_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where it is computed")
     group.add_argument("--accelerator", default="cpu", help="cpu, cuda, mps or auto")
     group.add_argument("--devices", default="1", help="how many on each node, or auto")
     group.add_argument("--nodes", type=int, default=1, help="how many nodes")
-    group.add_argument(
-        "--strategy",
-        choices=["auto", "ddp", "fsdp"],
-        default="auto",
-        help="over several devices: ddp (auto), or fsdp, which shards large sheets (GPUs)",
-    )
+    group.add_argument("--strategy", default="auto", help="over several devices: auto (ddp), ddp, or fsdp (GPUs)")
     group.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm over all devices (GPUs)")
     group.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
     group.add_argument("--workers", type=int, default=0, help="processes that read photographs, for each device")
@@ -155,221 +314,71 @@ def _define_machine(parser: Any) -> None:
     group.add_argument("--save-every", type=float, default=300.0, help="seconds between states kept within an epoch")
 
 
-def _machine(options: Namespace) -> Machine:
+def _machine(options: argparse.Namespace) -> Any:
     from dataclasses import fields
 
-    from locality_prior.experiments.machine import Machine
+    from locality_prior.runs.machine import Machine
 
-    return Machine(**{field.name: options[field.name] for field in fields(Machine)})
-
-
-def _reproduce(options: Namespace) -> None:
-    """Train control and local networks side by side, compare them and write the report. An interrupted one goes on."""
-    import dataclasses
-    from threading import Thread
-
-    from locality_prior.experiments.config import standard
-    from locality_prior.experiments.machine import first
-    from locality_prior.studies.reproduction import CONDITIONS, Reproduction, reproduce
-
-    recipe, sheet, alexnet = standard(options.experiment, options.recipe, options.preset)
-    given = {"epochs": options.epochs, "batch_size": options.batch_size}
-    recipe = dataclasses.replace(
-        recipe, l1=options.l1, precision=options.precision, **{k: v for k, v in given.items() if v is not None}
-    )
-    alexnet = alexnet and dataclasses.replace(alexnet, layer=options.layer)
-    conditions = CONDITIONS | {cost: cost for cost in options.also}
-    study = Reproduction(options.experiment, recipe, tuple(options.seeds), conditions, sheet, alexnet)
-    default = f"results/{options.experiment}-{options.recipe}"
-    directory = Path(default if options.out is None else options.out)
-    # what the page needs takes seconds to import: they pass while the networks start
-    Thread(target=_import_report, daemon=True).start()
-    reproduce(study, directory, options.data_root, machine=_machine(options))
-    if first():
-        _summarise(directory)
+    return Machine(**{field.name: getattr(options, field.name) for field in fields(Machine)})
 
 
-def _define_train(parser: Any) -> None:
-    from locality_prior.experiments.config import Run
-
-    parser.add_argument("--config", action="config", help="a YAML file of the options below: any run's config.yaml")
-    parser.add_class_arguments(Run)
-    parser.add_argument("--data-root", help=DATA_ROOT)
-    parser.add_argument("--out", required=True, help="the run's directory")
-    _define_machine(parser)
+# What is there already
 
 
-def _train(options: Namespace) -> None:
-    """Train one network into a run directory. An interrupted run goes on from its last state."""
-    import torch
-    from jsonargparse import Namespace
-    from rich.progress import Progress
-
-    from locality_prior.experiments.config import AlexNet, Recipe, Run
-    from locality_prior.experiments.machine import first
-    from locality_prior.experiments.measure import analyse_run
-    from locality_prior.experiments.train import train
-
-    recipe = Recipe(**vars(options.recipe)) if not isinstance(options.recipe, Recipe) else options.recipe
-    alexnet = AlexNet(**vars(options.alexnet)) if isinstance(options.alexnet, Namespace) else options.alexnet
-    run = Run(options.data, options.cost, recipe, options.seed, tuple(options.sheet), alexnet, options.shuffled)
-    machine = _machine(options)
-    if machine.alone:
-        torch.set_num_threads(1)  # quicker than two for networks of this size
-    with Progress(disable=not (sys.stderr.isatty() and first())) as progress:
-        bar = progress.add_task(f"{run.cost} · seed {run.seed}", total=run.recipe.epochs)
-
-        def tick(epoch: int, share: float) -> None:
-            progress.update(bar, completed=epoch - 1 + share)
-
-        writes = train(run, Path(options.out), options.data_root, machine, tick)
-    if writes:
-        numbers = analyse_run(Path(options.out))
-        print(f"{options.out}: accuracy {numbers['accuracy']:.2f} %, loss {numbers['loss']:.4f}")
+def _define_analyse(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", help="of a study, or a folder of run directories")
 
 
-def _define_study(parser: Any) -> None:
-    from locality_prior.experiments.config import PRESETS, RECIPES
-
-    parser.add_argument(
-        "file", nargs="?", help="YAML of the options below by name; also: further ones, and hypotheses (see studies/)"
-    )
-    group = parser.add_argument_group("what is combined (each takes several; default: the file's)")
-    group.add_argument("--data", nargs="+", choices=["digits", "mnist", "imagenet"], help="data sets (digits)")
-    group.add_argument("--seeds", type=int, nargs="+", help="a network of each condition for each (1 2 3)")
-    group.add_argument(
-        "--cost",
-        nargs="+",
-        help="costs as name[:length[,p]][@radius] (flat linear); flat is always among them",
-    )
-    group.add_argument("--shuffled", nargs="+", metavar="COST", help="costs of which the shuffled null is trained too")
-    group.add_argument("--scale", type=float, nargs="+", help="what the costs' lengths are multiplied by (1)")
-    group.add_argument("--optimizer", nargs="+", choices=list(RECIPES), help="recipes (sgd)")
-    group.add_argument("--weight-decay", type=float, nargs="+", help="L2 on all parameters (the recipe's)")
-    group.add_argument("--l1", type=float, nargs="+", help="λ of λ‖W‖₁ of the layer, added to the loss (0)")
-    group.add_argument("--sheet", nargs="+", help="units of the layer, such as 7x7 16x16 (the experiment's)")
-    parser.add_argument("--epochs", type=int, help="epochs of each network (the recipe's)")
-    parser.add_argument("--preset", choices=list(PRESETS), help="imagenet: the size of AlexNet (full)")
-    parser.add_argument("--data-root", help=DATA_ROOT)
-    parser.add_argument(
-        "--executor", default="processes", help="processes of this machine, or dask://host:port of a scheduler"
-    )
-    parser.add_argument(
-        "--out", help="directory for runs, study.json and report.html (default: results/NAME of the file)"
-    )
-
-
-def _study(options: Namespace) -> int:
-    """Train all combinations of settings under every seed, compare and report. An interrupted study goes on."""
-    from dataclasses import fields
-    from threading import Thread
-
-    from locality_prior.experiments.config import read_yaml
-    from locality_prior.studies.cells import run_study
+def _analyse(options: argparse.Namespace) -> None:
+    """Compare the networks of a study, or of a folder of recorded runs, and write study.json."""
+    from locality_prior.report import tables
+    from locality_prior.studies.files import FINDINGS
     from locality_prior.studies.findings import find
-    from locality_prior.studies.pool import cluster
-    from locality_prior.studies.study import Axes, study_from
-
-    values = {} if options.file is None else read_yaml(Path(options.file))
-    if isinstance(values, dict):
-        values |= {f.name: options[f.name] for f in fields(Axes) if options[f.name] is not None}
-    study = study_from(values)
-    directory = Path(options.out or f"results/{Path(options.file).stem if options.file else 'study'}")
-    Thread(target=_import_report, daemon=True).start()
-    with cluster(options.executor) as executor:
-        errors = run_study(study, directory, options.data_root, executor)
-    find(directory, errors)
-    _show_study(directory)
-    return 1 if errors else 0
-
-
-def _show_study(directory: Path) -> None:
-    from locality_prior import report
-    from locality_prior.report import findings, tables
-    from locality_prior.studies.findings import read_findings
-
-    page = report.write(directory)
-    tables.show(*findings.tables(read_findings(directory)))
-    print(page)
-
-
-def _define_analyse(parser: Any) -> None:
-    parser.add_argument("directory", help="of a run, a reproduction or a study")
-
-
-def _analyse(options: Namespace) -> None:
-    """Measure a finished run (analysis.json), or compare the runs of a reproduction or a study."""
-    import json
-
-    from locality_prior.experiments.measure import analyse_run
-    from locality_prior.report import findings, tables
-    from locality_prior.studies.findings import find
-    from locality_prior.studies.reproduction import REPRODUCTION, SUMMARY
-    from locality_prior.studies.study import FINDINGS, STUDY
-    from locality_prior.studies.summary import summarise
 
     directory = Path(options.directory)
-    if (directory / STUDY).exists():
-        found = find(directory)
-        tables.show(*findings.tables(found))
-        done = sum(cell["measures"] is not None for cell in found["cells"])
-        print(f"{directory / FINDINGS}: {done} of {len(found['cells'])} cells")
-    elif (directory / REPRODUCTION).exists():
-        summary = summarise(directory)
-        tables.show(tables.results(summary), tables.tests(summary))
-        print(directory / SUMMARY)
-    else:
-        print(json.dumps(analyse_run(directory), indent=2))
+    found = find(directory)
+    tables.show(*tables.tables(found))
+    done = sum(cell["measures"] is not None for cell in found["cells"])
+    print(f"{directory / FINDINGS}: {done} of {len(found['cells'])} networks")
 
 
-def _define_report(parser: Any) -> None:
-    parser.add_argument("directory", help="of a reproduction or a study: all that is read")
+def _define_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", help="of a study, or a folder of run directories")
 
 
-def _report(options: Namespace) -> None:
+def _report(options: argparse.Namespace) -> None:
     """Write report.html and figures/ from what a directory holds."""
     from locality_prior import report
+    from locality_prior.studies.files import FINDINGS
+    from locality_prior.studies.findings import find
 
-    print(report.write(Path(options.directory)))
-
-
-def _import_report() -> None:
-
-    import locality_prior.report  # noqa: F401
-
-
-def _summarise(directory: Path) -> None:
-    from locality_prior import report
-    from locality_prior.report import tables
-    from locality_prior.studies.summary import summarise
-
-    summary = summarise(directory)
-    page = report.write(directory)
-    tables.show(tables.results(summary), tables.tests(summary))
-    print(page)
+    directory = Path(options.directory)
+    if not (directory / FINDINGS).exists():
+        find(directory)
+    print(report.write(directory))
 
 
-def _define_prior(parser: Any) -> None:
-    parser.add_argument("sheets", nargs="+", metavar="SHEET", help="grids such as 7x7 64x64, or 7 for a line")
+def _define_prior(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sheets", nargs="+", metavar="SHEET", help="geometries such as 7x7, 64x64, or 7 for a line")
     parser.add_argument("--cost", default="linear", help="name[:length][@radius]")
     parser.add_argument("--out", default="prior.png", help="the picture: png, pdf or svg")
 
 
-def _prior(options: Namespace) -> None:
-    """Draw the signal that a sheet's centre and first unit receive, and tell how many wires there are."""
-    from locality_prior.report import priors
+def _prior(options: argparse.Namespace) -> None:
+    """Draw the signal that a sheet's centre and first unit receive, and say how many wires there are."""
+    from locality_prior.report.prior import draw_priors
 
-    for line in priors.draw_priors(options.sheets, options.cost, Path(options.out)):
+    for line in draw_priors(options.sheets, options.cost, Path(options.out)):
         print(line)
 
 
-def _define_bench(parser: Any) -> None:
+def _define_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="the rows to measure (default: all)")
     parser.add_argument("--device", default="cpu", help="where the layers compute: cpu, cuda …")
     parser.add_argument("--out", help="a JSON file for the figures")
 
 
-def _bench(options: Namespace) -> None:
+def _bench(options: argparse.Namespace) -> None:
     """Time the layer against what it replaces, in turns, in one run: ratios, above 1 where ours is quicker."""
     from rich.console import Console
 

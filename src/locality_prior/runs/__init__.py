@@ -1,5 +1,5 @@
-"""One run: config → data → models → train → measure, in a directory that says all of itself."""
+"""One run: a task, a model, what makes it local, a recipe and a seed → a directory that says everything about it."""
 
-from locality_prior.experiments.config import RECIPES as RECIPES
-from locality_prior.experiments.config import Recipe as Recipe
-from locality_prior.experiments.config import Run as Run
+from locality_prior._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Where and how a run is computed: devices, processes, compilation. What a run is does not depend on it."""
+"""Where a run is computed: devices, processes, compilation. What a run is does not depend on it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from locality_prior._check import wrong
-from locality_prior.experiments.config import Precision
-from locality_prior.experiments.data import Shard
+from locality_prior._check import boolean, choice, count, number, wrong
+from locality_prior._timing import cores
+from locality_prior.runs.config import Precision
+from locality_prior.runs.task import Shard
 from locality_prior.layers import LocalityLinear
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Accelerator = Literal["cpu", "cuda", "mps", "auto"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 
 #: How long processes wait for the one that makes a finished run's files.
@@ -26,17 +28,34 @@ PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run is computed. Within ``fabric run`` its flags decide on the first four."""
+    """Where a run is computed. Under ``fabric run`` that command's own flags decide on the first four."""
 
-    accelerator: str = "cpu"  # cpu, cuda, mps or auto
+    accelerator: Accelerator = "cpu"
     devices: str = "1"  # how many on each node, or auto
     nodes: int = 1
-    strategy: Strategy = "auto"  # auto: ddp where there is more than one device; fsdp shards large sheets
-    sync_batchnorm: bool = False  # over all devices (GPUs)
-    compile: bool = False  # the network, with torch.compile
+    strategy: Strategy = "auto"  # auto: ddp over several devices; fsdp shards large sheets (GPUs)
+    sync_batchnorm: bool = False  # BatchNorm over all devices (GPUs)
+    compile: bool = False  # compile the network with torch.compile
     workers: int = 0  # processes that read photographs, for each device; 0: the training process itself
     skip_broken: bool = False  # leave out files that cannot be read, and count them
     save_every: float = 300.0  # seconds between two states kept within an epoch
+
+    def __post_init__(self) -> None:
+        choice("accelerator", self.accelerator, get_args(Accelerator))
+        choice("strategy", self.strategy, get_args(Strategy))
+        for name in ("sync_batchnorm", "compile", "skip_broken"):
+            boolean(name, getattr(self, name))
+        most = cores() if self.accelerator == "cpu" else None
+        devices = str(self.devices)
+        if devices != "auto":
+            if not devices.isdecimal():
+                raise wrong("devices", self.devices, "how many on each node, or auto")
+            what = "devices" if most is None else "devices (on a CPU, no more processes than its cores)"
+            count(what, int(devices[:9]), most=most if most is not None else 4096)
+        object.__setattr__(self, "devices", devices)
+        count("nodes", self.nodes, most=65_536)
+        count("workers", self.workers, least=0, most=cores())
+        number("save_every", self.save_every, least=0.0)
 
     @property
     def alone(self) -> bool:
@@ -66,9 +85,9 @@ def fabric(machine: Machine, precision: Precision) -> Fabric:
                 precision=precision,
             )
             made.launch()
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, ImportError) as error:
         given = f"{machine.accelerator!r}, {machine.devices} devices, {machine.strategy} ({error})"
-        raise wrong("accelerator", given, "what this machine has, such as cpu") from None
+        raise wrong("accelerator", given, "one that this machine has, such as cpu") from None
     _check(made, precision)
     return made
 

@@ -1,4 +1,5 @@
-"""Many runs, over a pool of processes or a cluster: a reproduction → its summary, or a study → cells → findings."""
+"""Many runs, over processes or a cluster: conditions × seeds → runs → findings."""
 
-from locality_prior.studies.reproduction import Reproduction as Reproduction
-from locality_prior.studies.study import Study as Study
+from locality_prior._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

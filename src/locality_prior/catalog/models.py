@@ -1,0 +1,177 @@
+"""The built-in networks: plain torch, with the sheets that are looked at and the layers that may be made local."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from locality_prior._check import boolean, choice, count, positive, wrong
+from locality_prior.geometry import Geometry, Grid
+from locality_prior.runs import places
+from locality_prior.runs.task import Shard, Task
+
+
+class Sheets(nn.Sequential):
+    """A plain sequence of modules that says which of them are sheets.
+
+    Attributes:
+        place: the sheets that are looked at, {module: geometry}.
+        local: the layers that a wiring cost is put into, {layer: (source, target)}.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        place: Mapping[str, Geometry],
+        local: Mapping[str, tuple[Geometry, Geometry]],
+    ) -> None:
+        super().__init__(OrderedDict(modules))
+        self.place, self.local = dict(place), dict(local)
+
+
+def lenet(sheet: Any = "7x7", classes: int = 10) -> Sheets:
+    """LeNet with one more fully connected layer and BatchNorm before the last, as the source document trains it.
+
+    conv 10@5×5, max-pool 2, ReLU, conv 20@5×5, Dropout2d, max-pool 2, ReLU, dropout, linear 320 → K, ReLU (*input*),
+    dropout, linear K → K (the layer that may be local), BatchNorm, ReLU (*output*), linear K → 10.
+
+    Args:
+        sheet: places of the K units before and after the layer.
+        classes: how many logits.
+    """
+    at = _sheet("sheet", sheet)
+    units = len(at)
+    modules = {
+        "conv1": nn.Conv2d(1, 10, 5),
+        "pool1": nn.MaxPool2d(2),
+        "relu1": nn.ReLU(),
+        "conv2": nn.Conv2d(10, 20, 5),
+        "dropout2d": nn.Dropout2d(),
+        "pool2": nn.MaxPool2d(2),
+        "relu2": nn.ReLU(),
+        "flatten": nn.Flatten(),
+        "dropout1": nn.Dropout(),
+        "fc1": nn.Linear(320, units),
+        "input": nn.ReLU(),
+        "dropout2": nn.Dropout(),
+        "locality": nn.Linear(units, units),
+        "norm": nn.BatchNorm1d(units),
+        "output": nn.ReLU(),
+        "fc2": nn.Linear(units, count("classes", classes)),
+    }
+    return Sheets(modules, {"input": at, "output": at}, {"locality": (at, at)})
+
+
+def alexnet(
+    task: Task | None = None,
+    classes: int | None = None,
+    layer: str = "fc7",
+    sheet: Any = "64x64",
+    width: float = 1.0,
+    stride: int = 4,
+) -> Sheets:
+    """torchvision's AlexNet in which one fully connected layer may be local, with BatchNorm after it.
+
+    Args:
+        task: what it learns, by whose classes the logits are counted.
+        classes: how many logits, where there is no task.
+        layer: ``fc7``, from sheet to sheet (torchvision's ``classifier.4``, which the source document's authors call
+            FC6), or ``fc6``, from the 6×6 places of the last convolution's channels to the sheet (``classifier.1``).
+        sheet: places of the units of the two hidden layers.
+        width: of the convolutions, as a share of 64, 192, 384, 256 and 256 channels.
+        stride: of the first convolution.
+    """
+    at = _sheet("sheet", sheet)
+    choice("layer", layer, ("fc6", "fc7"))
+    width, stride = positive("width", width), count("stride", stride, most=16)
+    logits = count("classes", len(task.classes or ()) if classes is None and task is not None else classes)
+    channels = [max(1, round(n * width)) for n in (64, 192, 384, 256, 256)]
+    units = len(at)
+    modules: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(3, channels[0], 11, stride, 2),
+        "relu1": nn.ReLU(),
+        "pool1": nn.MaxPool2d(3, 2),
+        "conv2": nn.Conv2d(channels[0], channels[1], 5, padding=2),
+        "relu2": nn.ReLU(),
+        "pool2": nn.MaxPool2d(3, 2),
+        "conv3": nn.Conv2d(channels[1], channels[2], 3, padding=1),
+        "relu3": nn.ReLU(),
+        "conv4": nn.Conv2d(channels[2], channels[3], 3, padding=1),
+        "relu4": nn.ReLU(),
+        "conv5": nn.Conv2d(channels[3], channels[4], 3, padding=1),
+        "relu5": nn.ReLU(),
+        "pool5": nn.MaxPool2d(3, 2),
+        "average": nn.AdaptiveAvgPool2d((6, 6)),
+        "flatten": nn.Flatten(),
+    }
+    features = Grid(6, 6).with_channels(channels[4])
+    first: dict[str, nn.Module] = {"fc6": nn.Linear(len(features), units)}
+    second: dict[str, nn.Module] = {"fc7": nn.Linear(units, units)}
+    if layer == "fc6":
+        modules |= {"input": nn.Identity(), "dropout1": nn.Dropout(), **first, "norm": nn.BatchNorm1d(units)}
+        modules |= {"output": nn.ReLU(), "dropout2": nn.Dropout(), **second, "relu7": nn.ReLU()}
+        ends: tuple[Geometry, Geometry] = (features, at)
+    else:
+        modules |= {"dropout1": nn.Dropout(), **first, "input": nn.ReLU(), "dropout2": nn.Dropout()}
+        modules |= {**second, "norm": nn.BatchNorm1d(units), "output": nn.ReLU()}
+        ends = (at, at)
+    modules["fc8"] = nn.Linear(units, logits)
+    return Sheets(modules, {"input": ends[0], "output": at}, {layer: ends})
+
+
+def sheets(
+    task: Task | None = None,
+    sizes: Sequence[Any] = ("32x32", "32x32", "32x32"),
+    retina: bool = True,
+    classes: int | None = None,
+) -> Sheets:
+    """A stack of sheets: from one to the next a linear layer that may be local, BatchNorm and ReLU; then the classes.
+
+    Args:
+        task: what it learns: an item's shape is that of its input, its classes are counted.
+        sizes: places of the units of each sheet, from the first to the last.
+        retina: whether the input lies on a sheet of its own, an image's pixels in rows and columns, so that the first
+            layer may be local too; else that layer is an ordinary dense one.
+        classes: how many logits, where there is no task.
+    """
+    if task is None:
+        raise wrong("task", None, "the task that the network learns")
+    if not isinstance(sizes, (list, tuple)) or not sizes or len(sizes) > 100:
+        raise wrong("sizes", sizes, "the sizes of one sheet or more, such as [32x32, 32x32]")
+    shape = tuple(next(iter(task.test(Shard()))).inputs.shape[1:])
+    channels, rows, cols = shape if len(shape) == 3 else (1, 1, 0)
+    pixels = int(torch.Size(shape).numel())
+    source: Geometry | None = None
+    if boolean("retina", retina):
+        if len(shape) != 3:
+            raise wrong("retina", f"True for items of shape {shape}", "images (channels, rows, columns), or False")
+        source = Grid(rows, cols) if channels == 1 else Grid(rows, cols).with_channels(channels)
+    modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+    place: dict[str, Geometry] = {}
+    local: dict[str, tuple[Geometry, Geometry]] = {}
+    before, width = source, pixels
+    for k, size in enumerate(sizes, 1):
+        at = _sheet("sizes", size)
+        name = f"sheet{k}"
+        modules |= {f"to_{name}": nn.Linear(width, len(at)), f"norm{k}": nn.BatchNorm1d(len(at)), name: nn.ReLU()}
+        place[name] = at
+        if before is not None:
+            local[f"to_{name}"] = (before, at)
+        before, width = at, len(at)
+    logits = count("classes", len(task.classes or ()) if classes is None else classes)
+    modules["head"] = nn.Linear(width, logits)
+    return Sheets(modules, place, local)
+
+
+def _sheet(name: str, given: Any) -> Geometry:
+    """A geometry, or the one that a word names."""
+    if isinstance(given, Geometry):
+        return given
+    words = places.canonical(name, given)
+    if len(words) != 1:
+        raise wrong(name, given, "one geometry")
+    return places.parse(name, words[0])

@@ -1,0 +1,11 @@
+from locality_prior.runs.arrays import Items as Items
+from locality_prior.runs.config import Recipe as Recipe
+from locality_prior.runs.config import Run as Run
+from locality_prior.runs.machine import Machine as Machine
+from locality_prior.runs.recording import record as record
+from locality_prior.runs.task import Batch as Batch
+from locality_prior.runs.task import Classification as Classification
+from locality_prior.runs.task import Score as Score
+from locality_prior.runs.task import Shard as Shard
+from locality_prior.runs.task import Task as Task
+from locality_prior.runs.training import train as train

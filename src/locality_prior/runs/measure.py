@@ -1,0 +1,217 @@
+"""A trained network → its numbers: measured once, at the end of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from locality_prior import analysis
+from locality_prior._check import ROUNDING
+from locality_prior._files import replacing, write_json
+from locality_prior.geometry import Geometry
+from locality_prior.runs import files
+from locality_prior.runs.network import Layer
+from locality_prior.runs.task import Score, Task, spread
+
+Floats = npt.NDArray[np.float64]
+
+#: The most classes of which maps are measured and shown; where there are more, from all over them.
+SHOWN = 10
+#: d′ above which a unit belongs to a class's patch, and the levels at which patches are compared.
+PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
+#: The most units of which a graph is made: finding its communities takes a second at a thousand units.
+GRAPH = 1024
+#: What is measured of each sheet and of each layer that can be made local.
+OF_SHEETS = (
+    "spatial_variance",
+    "response_correlation",
+    "morans_i",
+    "patches",
+    "patch_size",
+    "nestedness",
+    "effective_dimension",
+)
+OF_LAYERS = ("mean_wire_length", "total_wire_length", "modularity", "small_worldness")
+
+
+def measure(
+    directory: Path,
+    *,
+    condition: str,
+    seed: int,
+    shuffled: bool,
+    task: Task,
+    scores: Mapping[str, float],
+    sheets: Mapping[str, Geometry],
+    activations: Mapping[str, npt.NDArray[np.float32]],
+    labels: Any,
+    layers: Mapping[str, tuple[Layer, Floats]],
+    cuts: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Measure a network and keep the numbers in ``analysis.json`` and ``measures.npz``.
+
+    Args:
+        directory: the run's.
+        condition: what made the network local, in words.
+        seed: of the network.
+        shuffled: whether its wires have other lengths than the sheet's.
+        task: what it learned.
+        scores: the task's scores, and the loss, over its test items.
+        sheets: the geometry of each sheet.
+        activations: responses of each sheet's units, (items, units).
+        labels: the items' classes, (items,), or None.
+        layers: each layer that can be made local, with its weights Σ|V|, (out, in).
+        cuts: what cutting wires came to, as rows of pruning.csv.
+    """
+    measures: dict[str, float | None] = dict(scores)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    described: dict[str, Any] = {}
+    shown = None
+    if labels is not None:
+        there = np.unique(labels)
+        shown = there[spread(len(there), SHOWN).numpy()].astype(np.int64)
+        arrays["classes"] = shown
+    for name, geometry in sheets.items():
+        numbers, made, described[name] = _sheet(geometry, activations[name].astype(np.float64), labels, shown)
+        measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
+        arrays |= {f"sheet/{name}/{key}": values for key, values in made.items()}
+    of_layers = {}
+    for name, (layer, weights) in layers.items():
+        numbers, made = _layer(layer, weights)
+        measures |= {f"{base}.{name}": numbers[base] for base in OF_LAYERS}
+        arrays |= {f"wires/{name}/{key}": values for key, values in made.items()}
+        of_layers[name] = {"target": repr(layer.target), "source": repr(layer.source), "pairs": int(weights.size)}
+    measures |= _cuts(cuts, task, shuffled)
+    numbers = {
+        "condition": condition,
+        "seed": seed,
+        "items": len(next(iter(activations.values()))),
+        "task": {
+            "name": task.name,
+            "classes": None if task.classes is None else list(task.classes),
+            "scores": [{"name": s.name, "unit": s.unit, "better": s.better} for s in scores_of(task)],
+        },
+        "sheets": described,
+        "layers": of_layers,
+        "measures": {key: _defined(value) for key, value in measures.items()},
+    }
+    with replacing(directory / files.MEASURES) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **{k: _small(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+    # last: while it is there, all of it is
+    write_json(directory / files.ANALYSIS, numbers | {"files": files.checksums(directory)})
+    return numbers
+
+
+def scores_of(task: Task) -> list[Score]:
+    """The task's scores, and the loss."""
+    return [*task.scores, Score("loss", "", "down")]
+
+
+def _sheet(
+    geometry: Geometry, responses: Floats, labels: Any, shown: npt.NDArray[np.int64] | None
+) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """A sheet's numbers, its arrays, and what it is."""
+    from locality_prior.plots import Places
+
+    held = geometry.distances() if len(geometry) <= 8192 else None  # made once, for as long as it is held
+    variance = np.asarray(analysis.spatial_variance(responses, geometry))
+    curve = analysis.response_correlation(responses, geometry)
+    numbers: dict[str, float | None] = {
+        "spatial_variance": mean_defined(variance),
+        "response_correlation": curve.score,
+        "effective_dimension": analysis.effective_dimension(responses),
+    }
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "variance": variance,
+        "curve": np.stack([curve.distance, curve.correlation, curve.pairs.astype(np.float64)]),
+    }
+    if shown is not None:
+        means = analysis.class_means(responses, labels)[shown]
+        tuning = analysis.selectivity(responses, labels).d_prime[shown]
+        # a unit that never responds is selective for nothing
+        tuning = np.where(np.ptp(responses, axis=0) == 0, 0.0, tuning)
+        sizes = [_sizes(analysis.patches(one, geometry, PATCH)) for one in tuning]
+        numbers |= {
+            "morans_i": mean_defined(np.asarray(analysis.morans_i(means, geometry, permutations=1).i, dtype=np.float64)),
+            "patches": mean_defined([len(s) for s in sizes]),
+            "patch_size": mean_defined([float(np.mean(s)) for s in sizes if len(s)]),
+            "nestedness": analysis.nested_patches(tuning, geometry, LEVELS).score,
+        }
+        arrays |= {"class_means": means, "selectivity": tuning}
+    try:
+        places = Places.of(geometry)
+        arrays["xy"] = places.xy
+        drawn = places.config()
+    except (ValueError, TypeError):  # a graph, say: there is nothing to draw
+        drawn = None
+    del held
+    described = {
+        "units": len(geometry),
+        "geometry": repr(geometry),
+        "places": drawn,
+        "silent": int(curve.silent),
+        "undefined": int(np.isnan(variance).sum()),
+    }
+    return numbers, arrays, described
+
+
+def _sizes(patch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.bincount(patch[patch >= 0])
+
+
+def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]]]:
+    """A layer's numbers and arrays, on the sheets where the units are, whatever its wires' own lengths."""
+    lengths = analysis.wire_lengths(weights, layer.target, layer.source)
+    square = weights.shape[0] == weights.shape[1] <= GRAPH
+    numbers = {
+        "mean_wire_length": lengths.mean,
+        "total_wire_length": lengths.total,
+        # of the graph of the strongest tenth of the pairs, against random graphs of as many edges
+        "modularity": analysis.modularity(weights).excess if square else None,
+        "small_worldness": analysis.small_worldness(weights).sigma if square else None,
+    }
+    arrays = {"length": lengths.distance, "strength": lengths.share, "count": lengths.pairs / lengths.pairs.sum()}
+    return numbers, arrays
+
+
+def _cuts(cuts: list[dict[str, Any]], task: Task, shuffled: bool) -> dict[str, float | None]:
+    """The fewest wires, and their length, with which the main score holds: chosen by validation items.
+
+    The wires of a shuffled network have other lengths than the sheet's: of those only cutting by weight says the same.
+    """
+    found: dict[str, float | None] = {}
+    for by in dict.fromkeys(row["by"] for row in cuts):
+        wires, length = _fewest([row for row in cuts if row["by"] == by], task)
+        found[f"pruned_wires.{by}"] = None if shuffled and by != "weight" else wires
+        found[f"pruned_length.{by}"] = None if shuffled else length
+    return found
+
+
+def _fewest(curve: list[dict[str, Any]], task: Task) -> tuple[float | None, float | None]:
+    score = scores_of(task)[0]
+    sign = 1.0 if score.better == "up" else -1.0
+    kept = np.array([sign * row["validation"] for row in curve])
+    if not len(kept) or not math.isfinite(kept[0]):
+        return None, None
+    k = int(np.flatnonzero(kept >= kept[0] - score.tolerance - ROUNDING)[-1])
+    whole = curve[0]["wire_length"]
+    return float(curve[k]["share"]), float(curve[k]["wire_length"] / whole) if whole else None
+
+
+def mean_defined(values: Any) -> float | None:
+    """The mean of the values that are neither None nor NaN; None where none is."""
+    defined = [v for v in values if v is not None and not math.isnan(v)]
+    return float(np.mean(defined)) if defined else None
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _small(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.astype(np.float32) if values.dtype == np.float64 else values

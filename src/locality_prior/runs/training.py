@@ -1,0 +1,275 @@
+"""One run: every epoch is kept, and training goes on where it was stopped, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from locality_prior._check import Problem, wrong
+from locality_prior._files import alone_in, sweep
+from locality_prior._processes import write_progress
+from locality_prior.runs import door, files, finish
+from locality_prior.runs import machine as machines
+from locality_prior.runs.config import Recipe, Run, difference, read_run, run_from, write_run
+from locality_prior.runs.loop import Loop, Tick, diverged
+from locality_prior.runs.machine import Machine
+from locality_prior.runs.network import Network, network
+from locality_prior.runs.task import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+#: Copies of a network's parameters in its state, the optimiser's included.
+COPIES = {"sgd": 2, "rmsprop": 3, "adam": 3, "adamw": 3}
+#: Epochs from which a run writes TensorBoard's files too.
+LONG = 20
+
+
+def train(
+    run: Run,
+    directory: Path,
+    data_root: str | None = None,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    tick: Tick | None = None,
+    label: str | None = None,
+) -> bool:
+    """Train ``run`` in ``directory`` from wherever it stands there, and measure it.
+
+    After each epoch, and every few minutes within one, ``state.pt`` is replaced in one step: a stop at any moment loses
+    no more than that, and a resumed run ends in the same weights. Whatever is random comes from the seed, the epoch and
+    an item's number. What is missing or damaged beside a good state is made again from it.
+
+    Args:
+        run: the network.
+        directory: where it lives; created.
+        data_root: a folder that the task gets where it has a parameter ``data_root``.
+        machine: where it is computed.
+        tick: called with the epoch under way and the share of it that is done.
+        label: the condition's name in a study; None: made of its cost.
+
+    Returns:
+        Whether this is the process that writes: of several, one does.
+
+    Raises:
+        ValueError: settings or data that do not fit.
+        Problem: a directory of another run or at work elsewhere, a state that cannot be read, a loss that diverges.
+        OSError: a directory that cannot be written to, or a disk with too little room.
+    """
+    check(directory, run)
+    if finished(run, directory):
+        return machines.first()
+    recipe = run.recipe
+    task = door.call("task", run.task, Task, **_offered(data_root, machine))
+    net = network(run, task)
+    _check_room(directory, net.model, recipe)
+    fabric = machines.fabric(machine, recipe.precision)
+    if not task.steps(recipe.batch_size, fabric.world_size):
+        given = f"{recipe.batch_size} over {fabric.world_size} devices, with {task.sizes[0]} items"
+        raise wrong("batch_size", given, "at least two items for each device")
+    if machines.sharded(fabric) and recipe.l1:
+        raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(alone_in(directory))
+            check(directory, run)  # again: another process may have been quicker
+            sweep(directory)
+            if not (directory / files.CONFIG).exists():
+                write_run(directory, run)
+        fabric.barrier()
+        state = _read_state(directory / files.STATE, run)
+        if state and list(state["sizes"]) != list(task.sizes):
+            had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
+            raise Problem(f"{directory} was begun with {had} items and the task now has {has}: give it the same data")
+        _go_on(run, directory, state, task, net, fabric, machine, tick, label or condition_of(run))
+    return bool(fabric.is_global_zero)
+
+
+def condition_of(run: Run) -> str:
+    """What made a run's network local, in words."""
+    return ("control" if run.cost == "flat" else run.cost) + (" shuffled" if run.shuffled else "")
+
+
+def _offered(data_root: str | None, machine: Machine) -> dict[str, Any]:
+    """What a task gets from the command line, where it has parameters of these names."""
+    return {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
+
+
+def finished(run: Run, directory: Path) -> bool:
+    """Whether ``directory`` holds ``run``, trained and measured, with no file changed since."""
+    try:
+        return read_run(directory) == run and bool(files.read_analysis(directory))
+    except (OSError, ValueError, Problem):
+        return False
+
+
+def check(directory: Path, run: Run) -> None:
+    """Raise where ``directory`` cannot be, or already is not, the home of ``run``; nothing is written."""
+    for parent in (directory, *directory.parents):
+        if parent.exists() and not parent.is_dir():
+            raise wrong("out", str(directory), f"a directory ({parent} is a file)")
+    if (directory / files.CONFIG).exists():
+        found = read_run(directory)
+        if found != run:
+            raise Problem(
+                f"{directory} holds another run: {difference(found, run)}. "
+                "Choose a new directory, or give the same settings."
+            )
+        return
+    strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith(".partial-"))
+    if strangers:
+        raise Problem(f"{directory} holds {strangers[0]} but no {files.CONFIG}. Choose a new or empty directory.")
+
+
+def _go_on(
+    run: Run,
+    directory: Path,
+    state: dict[str, Any] | None,
+    task: Task,
+    net: Network,
+    fabric: Fabric,
+    machine: Machine,
+    tick: Tick | None,
+    label: str,
+) -> None:
+    """Train from ``state`` to the end, and measure."""
+    recipe = run.recipe
+    if machine.sync_batchnorm and fabric.world_size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(net.model)  # type: ignore[no-untyped-call]  # its parts, in place
+    history: list[dict[str, float]] = []
+    if state:
+        history = state["history"]
+        with _readable(directory / files.STATE):
+            net.model.load_state_dict(state["model"])
+    called: Any = torch.compile(net.model) if machine.compile else net.model
+    model, optimizer = fabric.setup(called, _optimizer(net.model, recipe))
+    if state:
+        with _readable(directory / files.STATE):
+            if machines.sharded(fabric):
+                fabric.load(directory / files.STATE, {"optimizer": optimizer, "model": model}, strict=False)
+            else:
+                optimizer.load_state_dict(state["optimizer"])
+
+    part = state.get("part") if state else None
+    loop = Loop(fabric, net, model, optimizer, task, run, directory, machine.save_every, tick, history, part)
+    with _logger(fabric, directory, run) as log:
+        for epoch in range(len(history) + 1, recipe.epochs + 1):
+            loop.epoch(epoch)
+            loop.save()
+            if fabric.is_global_zero:
+                finish.write_table(directory / files.METRICS, history)
+                log(history[-1])
+
+    if fabric.is_global_zero:
+        # from the state on disk, so that a run that is finished again gives the same files
+        ended = _read_state(directory / files.STATE, run)
+        assert ended is not None
+        net.model.load_state_dict(ended["model"])
+        finish.finish(
+            fabric,
+            net,
+            task,
+            directory,
+            condition=label,
+            seed=run.seed,
+            shuffled=run.shuffled,
+            history=ended["history"],
+        )
+
+
+def job(
+    run: Run,
+    directory: str,
+    data_root: str | None,
+    label: str | None = None,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+) -> None:
+    """:func:`train` as a job of a process of its own: one thread, and its progress in a file in the run's directory."""
+    torch.set_num_threads(1)
+    told = 0.0
+
+    def tick(epoch: int, share: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > 0.25:
+            told = time.monotonic()
+            write_progress(Path(directory, files.PROGRESS), epoch - 1 + share)
+
+    train(run, Path(directory), data_root, machine, tick, label)
+
+
+def _check_room(directory: Path, net: nn.Module, recipe: Recipe) -> None:
+    """Raise where a run's files, and a second state beside the first, would not fit on the disk."""
+    size = sum(p.numel() * p.element_size() for p in net.parameters())
+    held = [directory / files.STATE, directory / files.MODEL]
+    there = sum(path.stat().st_size for path in held if path.exists())
+    home = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    need, free = (2 * COPIES[recipe.optimizer] + 1) * size - there, shutil.disk_usage(home).free
+    if free < need:
+        raise Problem(f"{directory} has {free / 2**20:,.0f} MiB free, and this run needs {need / 2**20:,.0f} MiB")
+
+
+def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    with _readable(path):
+        with warnings.catch_warnings(action="ignore"):  # of what may be a foreign file: the error is enough
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as file:  # whose checksums torch does not look at
+            damaged = file.testzip()
+        if damaged is not None:
+            raise ValueError(damaged)
+        found, history = state["config"], state["history"]
+        ok = state["epoch"] == len(history) <= run.recipe.epochs and {"model", "optimizer", "sizes"} <= state.keys()
+        ok = ok and all(one["epoch"] == k for k, one in enumerate(history, 1))
+        ok = ok and run_from(found) == run
+    if not ok:
+        raise Problem(f"{path} is the state of another run. Choose another directory, or delete it to start again.")
+    part = state.get("part")
+    if part is not None and "diverged" in part:
+        raise diverged(run, part["diverged"], state["epoch"] + 1, part["step"], path.parent)
+    return state
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A block whose errors say that the state at ``path`` is damaged."""
+    try:
+        yield
+    except Exception as error:  # whatever a damaged file makes of a reader
+        raise Problem(f"{path} is damaged ({type(error).__name__}). Delete it to train this run from the start.") from None
+
+
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(net.parameters(), momentum=recipe.momentum, **common)
+        case "rmsprop":
+            return torch.optim.RMSprop(net.parameters(), momentum=recipe.momentum, **common)
+        case "adam":
+            return torch.optim.Adam(net.parameters(), **common)
+        case "adamw":
+            return torch.optim.AdamW(net.parameters(), **common)
+
+
+@contextmanager
+def _logger(fabric: Fabric, directory: Path, run: Run) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What an epoch's numbers are told to: TensorBoard's files, for long runs."""
+    if run.recipe.epochs < LONG or not fabric.is_global_zero:
+        yield lambda numbers: None
+        return
+    from lightning_fabric.loggers import TensorBoardLogger
+
+    logger = TensorBoardLogger(directory, name=None, version=files.LOGS)
+    yield lambda numbers: logger.log_metrics(
+        {k: v for k, v in numbers.items() if k != "epoch"}, step=int(numbers["epoch"])
+    )
+    logger.finalize("success")

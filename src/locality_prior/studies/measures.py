@@ -1,0 +1,44 @@
+"""The measures by name: what they are called, in which unit, and which way is better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: base → (label, unit, better, whether a wiring cost forces it whatever else happens)
+KNOWN: dict[str, tuple[str, str, str | None, bool]] = {
+    "loss": ("test loss", "", "down", False),
+    "spatial_variance": ("spatial variance", "spacings²", "down", False),
+    "response_correlation": ("correlation of likeness with nearness", "", "up", False),
+    "morans_i": ("Moran's I of class maps", "", "up", False),
+    "patches": ("patches of a class", "", None, False),
+    "patch_size": ("patch size", "units", None, False),
+    "nestedness": ("overlap of classes' patches beyond chance", "", None, False),
+    "effective_dimension": ("effective dimension", "", None, False),
+    "mean_wire_length": ("mean wire length", "spacings", "down", True),
+    "total_wire_length": ("total wire length", "spacings × weight", "down", True),
+    "modularity": ("modularity beyond random graphs", "", None, False),
+    "small_worldness": ("small-worldness", "", None, False),
+    "pruned_wires": ("wires needed", "share", "down", False),
+    "pruned_length": ("wire length needed", "share", "down", False),
+}
+
+
+def described(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every measure of the runs, described; in the order of the table above, the tasks' scores first."""
+    scores = {score["name"]: score for run in runs for score in run["task"]["scores"]}
+    names = list(dict.fromkeys(name for run in runs for name in run["measures"]))
+    order = [*(n for n in scores if n != "loss"), *KNOWN]
+
+    def rank(name: str) -> int:
+        base = name.partition(".")[0]
+        return order.index(base) if base in order else len(order)
+
+    found = {}
+    for name in sorted(names, key=rank):
+        base, _, part = name.partition(".")
+        if base in scores and base not in KNOWN:
+            label, unit, better, forced = f"test {base}", scores[base]["unit"], scores[base]["better"], False
+        else:
+            label, unit, better, forced = KNOWN.get(base, (base.replace("_", " "), "", None, False))
+        found[name] = {"base": base, "part": part, "label": label, "unit": unit, "better": better, "forced": forced}
+    return found
