@@ -31,7 +31,7 @@ from locality_prior.placement import Placement as Placement
 from locality_prior.placement import place as place
 from locality_prior.prior import Prior as Prior
 from locality_prior.pruning import sparsify as sparsify
-from locality_prior.retrofit import localize as localize
-from locality_prior.retrofit import plan as plan
+from locality_prior.retrofit.plan import localize as localize
+from locality_prior.retrofit.plan import plan as plan
 
 __version__: str
