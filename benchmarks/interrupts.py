@@ -17,25 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-STUDY = [
-    "--data",
-    "digits",
-    "--seeds",
-    "1",
-    "2",
-    "--cost",
-    "flat",
-    "linear@2",
-    "--shuffled",
-    "linear@2",
-    "--epochs",
-    "3",
-]
+STUDY = ["--seeds", "1", "2", "--cost", "flat", "linear@2", "--shuffled", "linear@2", "--epochs", "3"]
 
 
 def command(out: Path) -> list[str]:
     """The command that runs, or goes on with, the study in ``out``."""
-    return [sys.executable, "-m", "locality_prior.cli", "study", *STUDY, "--epochs", "3", "--out", str(out)]
+    return [sys.executable, "-m", "locality_prior.cli", "study", *STUDY, "--out", str(out)]
 
 
 def hear() -> None:

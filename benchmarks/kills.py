@@ -20,11 +20,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from locality_prior.experiments import Recipe, Run
-from locality_prior.experiments.config import AlexNet, plain
+from locality_prior.runs import Recipe, Run
+from locality_prior.runs.config import plain
 
 RUN = Run(
-    "imagenet", "linear", Recipe("sgd", 0.01, 0.9, 1e-4, 3, 32, drop_every=2), 1, (16, 16), AlexNet("fc7", 64, 0.25)
+    "photographs:crop=64",
+    "alexnet:sheet=16x16,stride=2,width=0.25",
+    "linear",
+    recipe=Recipe("sgd", 0.01, 0.9, 1e-4, 3, 32, drop_every=2),
 )
 
 

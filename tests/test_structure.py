@@ -16,7 +16,7 @@ HOME = Path(lp.__file__).parent
 #: A room imports only from the rooms above it. ``__init__`` opens the core's door, so what comes after may use it.
 ROOMS = [
     {"_check", "_compiled", "_lazy", "_memory", "_timing"},
-    {"_files"},
+    {"_files", "_processes"},
     {"geometry"},
     {"cost"},
     {"prior"},
@@ -30,9 +30,10 @@ ROOMS = [
     {"__init__"},
     {"analysis"},
     {"plots"},
-    {"experiments"},
+    {"runs"},
     {"studies"},
     {"report"},
+    {"catalog"},
     {"bench"},
     {"cli"},
 ]

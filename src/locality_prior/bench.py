@@ -40,6 +40,8 @@ TURN, ROUNDS = 25.0, 21
 SHEET = Grid(64, 64)
 #: Radius and batch of the sheets that no dense layer could hold.
 SCALE_RADIUS, SCALE_BATCH = 4, 8
+#: The costs of the two LeNets that are trained at once.
+COSTS = ("flat", "linear")
 #: Images of the synthetic MNIST that stands in where there is none.
 SYNTHETIC = {"train": 60_000, "t10k": 10_000}
 
@@ -299,22 +301,22 @@ def _mnist_epoch(name: str, device: torch.device) -> Row:
 
 def _at_once(root: Path, folder: Path, repeats: int = 1) -> Iterator[float]:
     """Seconds of an epoch of both networks in two processes, which have been started before."""
-    from locality_prior.experiments.config import Recipe, Run
-    from locality_prior.experiments.train import job
-    from locality_prior.studies.pool import processes
-    from locality_prior.studies.reproduction import CONDITIONS
+    from locality_prior._processes import processes
+    from locality_prior.runs import Recipe, Run
+    from locality_prior.runs.training import job
+    from locality_prior.studies.cells import PRELOAD
 
-    with processes(len(CONDITIONS)) as executor:
+    with processes(len(COSTS), PRELOAD) as executor:
         for repeat in range(-1, repeats):  # the first, which imports what it needs, learns digits
             start = time.perf_counter()
             jobs = [
                 executor.submit(
                     job,
-                    Run("digits" if repeat < 0 else "mnist", cost, Recipe(epochs=1)),
-                    str(folder / f"{condition}{repeat}"),
+                    Run("digits" if repeat < 0 else "mnist", "lenet", cost, recipe=Recipe(epochs=1)),
+                    str(folder / f"{cost}{repeat}"),
                     str(root),
                 )
-                for condition, cost in CONDITIONS.items()
+                for cost in COSTS
             ]
             wait(jobs)
             for one in jobs:
@@ -329,15 +331,16 @@ def _one_after_the_other(root: Path) -> float:
     from torchvision import transforms
     from torchvision.datasets import MNIST
 
-    from locality_prior.experiments.config import Recipe
-    from locality_prior.experiments.models import LeNet
-    from locality_prior.studies.reproduction import CONDITIONS
+    from locality_prior.catalog import lenet
+    from locality_prior.retrofit.plan import localize
+    from locality_prior.runs import Recipe
 
-    recipe, sheet = Recipe(), Grid(7, 7)
+    recipe = Recipe()
     change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     start = time.perf_counter()
-    for cost in CONDITIONS.values():
-        net = LeNet(costs.parse(cost), sheet)
+    for cost in COSTS:
+        net = lenet()
+        localize(net, {"locality": Grid(7, 7)}, cost=costs.parse(cost), keep="weights")
         optimizer = torch.optim.SGD(
             net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
@@ -355,13 +358,11 @@ def _one_after_the_other(root: Path) -> float:
 
 def _mnist_root(folder: Path) -> tuple[Path, str]:
     """Where MNIST is, or random images in its place, and which of the two."""
-    from locality_prior.experiments.data import VARIABLE, locate, write_idx
+    from locality_prior.catalog.tasks import VARIABLE, write_idx
 
-    beside = Path("../shared/data")
-    if os.environ.get(VARIABLE) is not None or (beside / "MNIST" / "raw").is_dir():
-        found = locate("mnist", None if VARIABLE in os.environ else beside)
-        assert found is not None
-        return found, "MNIST"
+    given = os.environ.get(VARIABLE, "../shared/data")
+    if (Path(given) / "MNIST" / "raw").is_dir():
+        return Path(given), "MNIST"
     for part, n in SYNTHETIC.items():
         write_idx(folder, part, torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.randint(10, (n,)))
     return folder, "synthetic images"

@@ -18,7 +18,7 @@ from locality_prior import layers as locality
 from locality_prior._files import replacing, write_text
 from locality_prior.layers import LocalityLinear
 from locality_prior.pruning import SHARES, By, curve
-from locality_prior.retrofit import localize
+from locality_prior.retrofit.plan import localize
 from locality_prior.runs import files
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.measure import measure

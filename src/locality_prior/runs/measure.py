@@ -137,7 +137,7 @@ def _sheet(
         tuning = np.where(np.ptp(responses, axis=0) == 0, 0.0, tuning)
         sizes = [_sizes(analysis.patches(one, geometry, PATCH)) for one in tuning]
         numbers |= {
-            "morans_i": mean_defined(np.asarray(analysis.morans_i(means, geometry, permutations=1).i, dtype=np.float64)),
+            "morans_i": mean_defined([analysis.morans_i(m, geometry, permutations=1).i for m in means]),
             "patches": mean_defined([len(s) for s in sizes]),
             "patch_size": mean_defined([float(np.mean(s)) for s in sizes if len(s)]),
             "nestedness": analysis.nested_patches(tuning, geometry, LEVELS).score,

@@ -16,7 +16,7 @@ from locality_prior._check import Problem, wrong
 from locality_prior.geometry import Channels, Geometry, Shuffled
 from locality_prior.layers import Locality
 from locality_prior.placement import Placement, place
-from locality_prior.retrofit import localize, plan
+from locality_prior.retrofit.plan import localize, plan
 from locality_prior.retrofit.targets import BECOMES
 from locality_prior.runs import door, places
 from locality_prior.runs.config import Named, Run

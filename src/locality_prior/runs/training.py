@@ -124,7 +124,7 @@ def check(directory: Path, run: Run) -> None:
                 "Choose a new directory, or give the same settings."
             )
         return
-    strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith(".partial-"))
+    strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith("."))
     if strangers:
         raise Problem(f"{directory} holds {strangers[0]} but no {files.CONFIG}. Choose a new or empty directory.")
 

@@ -190,16 +190,36 @@ class Study:
 
     def conditions(self) -> dict[str, Run]:
         """Every condition by its name, which says what sets it apart from the first values of the axes."""
-        first = settings(self.axes.conditions()[0])
+        firsts = self._firsts()
+        whole = settings(self.axes.conditions()[0])
+        labels = self.labels()
         found: dict[str, Run] = {}
         for run in [run for axes in (self.axes, *self.also) for run in axes.conditions()]:
             run = dataclasses.replace(run, seed=0)
-            mine = settings(run)
-            rest = [k for k in mine if k not in ("cost", "shuffled") and mine[k] != first[k]]
-            name = ", ".join([condition_of(run), *(_said(k, mine[k]) for k in rest)])
+            mine, first = settings(run), firsts[_group(run)]
+            rest = [k for k in mine if k in RECIPE and mine[k] != first[k]]
+            rest += [k for k in ("task", "model") if mine[k] != whole[k]]
+            if sum(_group(run)[:2] == key[:2] for key in firsts) > 1:
+                rest += [k for k in ("place", "local") if mine[k] != whole[k]]
+            name = ", ".join([condition_of(run), *(_said(k, mine[k], labels) for k in rest)])
             if found.setdefault(name, run) != run:
                 raise wrong("also", f"two conditions called {name}", "conditions that differ in more than a module's path")
         return found
+
+    def _firsts(self) -> dict[Any, dict[str, Any]]:
+        """The settings of the first condition of each task with each model and its sheets."""
+        found: dict[Any, dict[str, Any]] = {}
+        for axes in (self.axes, *self.also):
+            for run in axes.conditions():
+                found.setdefault(_group(run), settings(run))
+        return found
+
+    def labels(self) -> dict[str, str]:
+        """What each task and each model is called: its name; with its arguments, where several have that name."""
+        words = dict.fromkeys(w for axes in (self.axes, *self.also) for w in (*axes.task, *axes.model))
+        short = {word: door.label(word).partition(" ")[0] for word in words}
+        shared = [name for name in short.values()]
+        return {word: name if shared.count(name) == 1 else door.label(word) for word, name in short.items()}
 
     def seeds(self) -> dict[str, list[int]]:
         """The seeds of every condition."""
@@ -243,13 +263,17 @@ class Study:
         Raises:
             ValueError: the study does not have them.
         """
-        conditions = self.conditions()
-        first = settings(self.axes.conditions()[0])
+        conditions, firsts = self.conditions(), self._firsts()
+        whole = settings(self.axes.conditions()[0])
 
         def name(told: Mapping[str, Any]) -> str:
-            wanted = first | _settled(told)
+            wanted = _settled(told)
             for name, run in conditions.items():
-                if settings(run) == wanted:
+                mine, first = settings(run), firsts[_group(run)]
+                usual = {k: (first if k in RECIPE else whole)[k] for k in mine}
+                if "model" in wanted:
+                    usual |= {k: mine[k] for k in ("place", "local")}
+                if mine == usual | wanted:
                     return name
             raise wrong("hypotheses", dict(told), f"settings of one of: {'; '.join(conditions)}")
 
@@ -260,16 +284,21 @@ class Study:
         return pair
 
 
+def _group(run: Run) -> Any:
+    """What networks share that are drawn and measured alike."""
+    return run.task, run.model, run.place, run.local
+
+
 def settings(run: Run) -> dict[str, Any]:
     """What tells a run's condition from others."""
     values = {name: getattr(run, name) for name in SETTINGS if name not in RECIPE}
     return values | {name: getattr(run.recipe, name) for name in RECIPE}
 
 
-def _said(key: str, value: Any) -> str:
+def _said(key: str, value: Any, labels: Mapping[str, str]) -> str:
     """A setting in a condition's name."""
     if key in ("task", "model"):
-        return door.label(value)
+        return labels[value]
     if key in ("place", "local"):
         return f"{key} {_words(value)}"
     return f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
@@ -372,17 +401,16 @@ def run_path(run: Run) -> str:
 
 def plan(study: Study) -> dict[str, Any]:
     """A study written out: groups, conditions, cells, comparisons and claims, as findings are made from."""
-    conditions = study.conditions()
+    conditions, labels = study.conditions(), study.labels()
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     described = {}
     for name, run in conditions.items():
-        key = (run.task, run.model, run.place, run.local)
         group = groups.setdefault(
-            key,
+            _group(run),
             {
-                "name": f"{door.label(run.model)} on {door.label(run.task)}",
-                "task": door.label(run.task),
-                "model": door.label(run.model),
+                "name": f"{labels[run.model]} on {labels[run.task]}",
+                "task": labels[run.task],
+                "model": labels[run.model],
                 "recipe": plain(run.recipe),
                 "conditions": [],
                 "control": None,
@@ -435,7 +463,7 @@ def check_study(directory: Path, study: Study) -> None:
     """
     if not (directory / STUDY).exists():
         strangers = directory.exists() and sorted(
-            p.name for p in directory.iterdir() if not p.name.startswith(".partial-")
+            p.name for p in directory.iterdir() if not p.name.startswith(".")
         )
         if strangers:
             raise Problem(f"{directory} holds {strangers[0]} but no {STUDY}. Choose a new or empty directory.")
