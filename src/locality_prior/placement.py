@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from locality_prior._check import Problem, boolean, short, shown, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
-from locality_prior.retrofit.targets import Key, chosen
+from locality_prior.retrofit.targets import chosen
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ class Placement:
             torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def place(model: nn.Module, targets: Mapping[Key, Geometry | bool]) -> Placement:
+def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) -> Placement:
     """Say which modules of a model lie on which geometry. Nothing in the model is changed.
 
     >>> from locality_prior import Grid, place
