@@ -779,7 +779,33 @@ def test_gpt2s_names() -> None:
     assert net.lm_head.weight is net.transformer.wte.weight
 
 
-@pytest.mark.parametrize("make", [alexnet, resnet18, vit_b_16, bert], ids=lambda make: make.__name__)
+def gpt2() -> tuple[nn.Module, Any, dict[Any, Any]]:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=2, n_head=2)
+    inputs = {"input_ids": torch.randint(0, 20, (2, 7))}
+    return transformers.GPT2Model(config), inputs, {"h.*.mlp.c_fc": lp.Grid(4, 8), "c_proj": (None, lp.Grid(2, 4))}
+
+
+def test_conv1d_of_transformers() -> None:
+    """A linear layer whose weight is transposed."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    for keep in ("function", "weights"):
+        conv, x = transformers.Conv1D(9, 4), torch.randn(2, 4)
+        conv.weight.requires_grad_(False)
+        weight, y = conv.weight.detach().clone(), conv(x)
+        net = nn.Sequential(conv)
+        plan = lp.plan(net, {transformers.Conv1D: lp.Grid(3, 3)}, cost=lp.cost.Quadratic(), keep=keep)
+        assert "Conv1D → LocalityLinear  9×4" in str(plan)
+        plan.apply(x)
+        found = net[0].weight if keep == "weights" else net[0].effective_weight
+        assert_close(found, weight.T)
+        assert not net[0].weight.requires_grad
+        assert net[0].bias.requires_grad
+        if keep == "function":
+            assert_close(lp.fold(net)(x), y)
+
+
+@pytest.mark.parametrize("make", [alexnet, resnet18, vit_b_16, bert, gpt2], ids=lambda make: make.__name__)
 def test_a_network_there_and_back(make: Callable[[], tuple[nn.Module, Any, dict[Any, Any]]]) -> None:
     """Same function localized and folded; every replaced layer moves the output; and localized anew from the fold."""
     net, x, targets = make()
@@ -803,9 +829,10 @@ def test_a_network_there_and_back(make: Callable[[], tuple[nn.Module, Any, dict[
     assert not changed(folded)
     assert {type(m).__module__.split(".")[0] for m in folded.modules()} <= {"torch", "torchvision", "transformers"}
     assert_close(outputs(folded), outputs(net), **close)
+    turned = {f"{name}.weight" for name in replaced if type(plain.get_submodule(name)).__name__ == "Conv1D"}
     for (name, a), b in zip(plain.named_parameters(), folded.parameters(), strict=True):
-        assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
-    if make in (resnet18, bert):  # and once more, from there
+        assert_close(a.T if name in turned else a, b, rtol=1e-5, atol=1e-7, msg=name)
+    if make in (resnet18, bert, gpt2):  # and once more, from there
         quietly(folded, targets)
         assert changed(folded) == replaced
         assert_close(outputs(folded), before, **close)

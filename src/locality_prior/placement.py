@@ -15,7 +15,7 @@ from locality_prior._check import Problem, boolean, short, shown, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
-from locality_prior.retrofit.targets import chosen
+from locality_prior.retrofit.targets import chosen, is_conv1d
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def _units(module: nn.Module) -> int | None:
         return (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[-1] if len(module.normalized_shape) == 1 else None
-    if _is_conv1d(module):
+    if is_conv1d(type(module)):
         return int(module.nf)  # type: ignore[arg-type]
     for kind, attribute in (
         ((nn.Linear, LocalityLinear), "out_features"),
@@ -227,11 +227,6 @@ def _units(module: nn.Module) -> int | None:
         if isinstance(module, kind):
             return int(getattr(module, attribute))
     return None
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is the Conv1D of ``transformers``: a linear layer whose weight is (in, out)."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
@@ -359,7 +354,7 @@ def _incoming(name: str, module: nn.Module, layer: int) -> Tensor:
         return effective("weight").flatten(1)
     if isinstance(module, nn.Linear):
         return effective("weight")
-    if _is_conv1d(module):
+    if is_conv1d(type(module)):
         return effective("weight").T
     given = f"{name}, a {type(module).__name__}, which has no weights into its units"
     raise wrong("name", given, "a linear, convolutional or recurrent layer or an attention module")

@@ -16,7 +16,7 @@ from locality_prior._check import Problem, boolean, choice, short, wrong
 from locality_prior.cost import Cost
 from locality_prior.layers import Locality
 from locality_prior.retrofit.proof import apart, outputs, tolerance
-from locality_prior.retrofit.targets import NORMS, Places, as_cost, chosen, options_of, replacement
+from locality_prior.retrofit.targets import NORMS, Places, as_cost, as_plain, chosen, options_of, replacement
 from locality_prior.retrofit.weights import Losses, pairs, raw, wires
 
 M = TypeVar("M", bound=nn.Module)
@@ -150,15 +150,16 @@ class Plan:
                 if next(old.parameters()).is_meta:
                     raise wrong("model", f"{change.names[0]} on the meta device", "weights that can be divided")
                 if _versions(old) != change._versions:
-                    lost = losses.dropped(change.layer, old)
+                    lost = losses.dropped(change.layer, as_plain(old))
                     change = dataclasses.replace(change, dropped=lost, _versions=_versions(old))
             changes.append(change)
         self.changes = tuple(changes)
 
     def _filled(self, change: Change) -> Locality:
         """The new layer in memory, with the weights of the old one."""
-        old = change._module()
-        assert old is not None
+        replaced = change._module()
+        assert replaced is not None
+        old = as_plain(replaced)
         layer = change.layer.to_empty(device=next(old.parameters()).device)
         if self.keep == "weights":
             layer.load_state_dict(old.state_dict())
@@ -226,8 +227,9 @@ def plan(
         layer = replacement(label, module, options, made)
         if after and type(layer) not in NORMS:
             raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
-        lost = losses.dropped(layer, module) if keep == "function" else None
-        shapes = tuple(tuple(module.get_parameter(w.name).shape) for w in layer.wirings())
+        old = as_plain(module)
+        lost = losses.dropped(layer, old) if keep == "function" else None
+        shapes = tuple(tuple(old.get_parameter(w.name).shape) for w in layer.wirings())
         now = weakref.ref(module), shapes, _versions(module)
         changes.append(Change(target.names, type(module), layer, after, lost, *now))
     return Plan(model, tuple(changes), keep)
@@ -262,7 +264,8 @@ def localize(
 
     Args:
         model: any model. Its ``Linear``, ``Conv2d``, ``RNN``, ``GRU``, ``LSTM`` and ``MultiheadAttention`` layers can
-            be replaced.
+            be replaced, and the ``Conv1D`` of the ``transformers`` library, which is a ``Linear`` with its weight
+            transposed (and which :func:`fold` turns into a ``Linear``).
         targets: what to replace, and where its units are. A key is one of these:
 
             - the name of a module: "classifier.4";

@@ -113,7 +113,7 @@ def _named(modules: dict[str, nn.Module], key: Any, takes: Callable[[nn.Module],
     layers = f"a layer of type {', '.join(k.__name__ for k in BECOMES)}"
     inside = {id(p) for m in modules.values() if isinstance(m, nn.MultiheadAttention) for p in m.children()}
     if isinstance(key, type) and issubclass(key, nn.Module):
-        if takes is not None and key not in BECOMES:
+        if takes is not None and key not in BECOMES and not is_conv1d(key):
             raise wrong("targets", key.__name__, layers)
         matched = [m for m in modules.values() if isinstance(m, key)]
     elif not isinstance(key, str):
@@ -161,11 +161,30 @@ def plain_kind(module: nn.Module) -> type[nn.Module] | None:
     """The torch layer that ``module`` computes as; None where we cannot replace it."""
     if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
+    if is_conv1d(type(module)):
+        return nn.Linear
     return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
 
 
 def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(plain, name, None) for name in ("forward", "_conv_forward"))
+
+
+def is_conv1d(kind: type[nn.Module]) -> bool:
+    """Whether it is the Conv1D of ``transformers``: a linear layer whose weight is (in, out)."""
+    return kind.__name__ == "Conv1D" and kind.__module__.partition(".")[0] == "transformers"
+
+
+def as_plain(module: nn.Module) -> nn.Module:
+    """``module``, or for a Conv1D of ``transformers`` a ``Linear`` that shares its memory."""
+    if not is_conv1d(type(module)):
+        return module
+    weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
+    sources, units = weight.shape
+    linear = nn.Linear(sources, units, device="meta")
+    linear.weight = nn.Parameter(weight.detach().T, weight.requires_grad)
+    linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
+    return linear.train(module.training)
 
 
 def as_cost(name: str, cost: Any) -> Cost | None:
@@ -179,9 +198,9 @@ def as_cost(name: str, cost: Any) -> Cost | None:
 
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
-    one_sheet = not isinstance(module, (nn.Linear, nn.Conv2d))
+    kind = BECOMES[plain_kind(module) or nn.Linear]
+    one_sheet = kind not in (LocalityLinear, LocalityConv2d)
     if isinstance(places, Mapping):
-        kind = BECOMES[plain_kind(module) or nn.Linear]
         known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
         odd = sorted(shown(key) for key in places if key not in known)
         if odd:
@@ -219,7 +238,7 @@ def replacement(
         raise wrong("targets", f"{label}, whose hooks would be lost", "a layer without hooks: register them afterwards")
     if isinstance(module, nn.RNNBase) and module.proj_size:
         raise wrong("targets", f"{label} with proj_size={module.proj_size}", "proj_size=0")
-    given = {**arguments(module, ours.ARGUMENTS), **options, "dtype": next(module.parameters()).dtype}
+    given = {**arguments(as_plain(module), ours.ARGUMENTS), **options, "dtype": next(module.parameters()).dtype}
     try:
         layer = _made(ours, given, {} if made is None else made)
     except (ValueError, TypeError) as error:
