@@ -311,6 +311,18 @@ def test_attention_activations(batch_first: bool) -> None:
     assert_close(seen_of(net, SHEET, x, x, x, items=True), y.mean(1 if batch_first else 0))
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_items_inside_torchs_transformers(batch_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 9, 0.0, batch_first=batch_first)
+    net, x = nn.Sequential(nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.ReLU()), torch.randn(5, 2, 8)
+    with lp.place(net, {"**.linear1": SHEET, "0": lp.Line(8), "1": lp.Line(8)}).record(items=True) as seen:
+        y = net(x)
+    items = 5 if batch_first else 2
+    assert seen["0.layers.0.linear1"].shape == (items, 9)
+    assert_close(seen["0"], net[0](x).mean(1 if batch_first else 0))
+    assert_close(seen["1"], y.mean(1))  # outside, the batch goes along axis 0
+
+
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_torchs_encoder_takes_no_fast_path() -> None:
     """Which calls no module, and nests padded tensors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from locality_prior._check import Problem, boolean, short, shown, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
-from locality_prior.retrofit.targets import Key, chosen
+from locality_prior.retrofit.targets import chosen, is_conv1d
 
 T = TypeVar("T")
 
@@ -32,12 +32,14 @@ class Placed:
         module: the module itself.
         geometry: the places of its units.
         axis: the axis of the module's output along which the units go; None where the output's shape decides.
+        batch: the axis of the output along which the items of a batch go.
     """
 
     name: str
     module: nn.Module
     geometry: Geometry
     axis: int | None
+    batch: int = 0
 
 
 class Recording:
@@ -139,8 +141,8 @@ class Placement:
 
         Args:
             items: whether to give one row for each item of the batch, (items, units): the mean over tokens or
-                positions. The batch goes along axis 0; along axis 1 in recurrent networks and attention without
-                ``batch_first``.
+                positions. The batch goes along axis 0, or along axis 1 where a recurrent network, an attention module
+                or one of torch's transformers says ``batch_first=False``, and in the modules inside it.
 
         Raises:
             ValueError: while the model runs, an output of which no axis fits the geometry.
@@ -161,7 +163,7 @@ class Placement:
             torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def place(model: nn.Module, targets: Mapping[Key, Geometry | bool]) -> Placement:
+def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) -> Placement:
     """Say which modules of a model lie on which geometry. Nothing in the model is changed.
 
     >>> from locality_prior import Grid, place
@@ -195,7 +197,8 @@ def place(model: nn.Module, targets: Mapping[Key, Geometry | bool]) -> Placement
         name, geometry = target.names[0], target.value
         if not isinstance(geometry, Geometry):
             raise wrong("targets", f"{shown(geometry)} for {name}", "a geometry, such as Grid(7, 7), or False")
-        placed.append(Placed(name, target.module, geometry, _axis(name, target.module, geometry)))
+        axis = _axis(name, target.module, geometry)
+        placed.append(Placed(name, target.module, geometry, axis, _batch_axis(model, name)))
     return Placement(model, placed)
 
 
@@ -211,7 +214,7 @@ def _units(module: nn.Module) -> int | None:
         return (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[-1] if len(module.normalized_shape) == 1 else None
-    if _is_conv1d(module):
+    if is_conv1d(type(module)):
         return int(module.nf)  # type: ignore[arg-type]
     for kind, attribute in (
         ((nn.Linear, LocalityLinear), "out_features"),
@@ -224,11 +227,6 @@ def _units(module: nn.Module) -> int | None:
         if isinstance(module, kind):
             return int(getattr(module, attribute))
     return None
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is the Conv1D of ``transformers``: a linear layer whose weight is (in, out)."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
@@ -246,6 +244,20 @@ def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
     raise wrong("targets", given, f"a geometry of {units} units")
 
 
+def _batch_axis(model: nn.Module, name: str) -> int:
+    """The axis of a batch: 1 where the module, or the nearest one around it that says so, has batch_first=False."""
+    parts = name.split(".")
+    for k in range(len(parts), -1, -1):
+        module: Any = model.get_submodule(".".join(parts[:k]))
+        if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+            module = module.layers[0]
+        if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+            module = module.self_attn
+        if isinstance(first := getattr(module, "batch_first", None), bool):
+            return 0 if first else 1
+    return 0
+
+
 def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Module, Any, Any], None]:
     def see(module: nn.Module, args: Any, output: Any) -> None:
         parts.append(_rows(placed, output, items))
@@ -256,7 +268,6 @@ def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Modu
 def _rows(placed: Placed, output: Any, items: bool) -> Tensor:
     """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow."""
     n = len(placed.geometry)
-    batch = 1 if getattr(placed.module, "batch_first", True) is False else 0
     packed = _first(output, PackedSequence)
     if packed is not None:
         if not items:
@@ -274,9 +285,9 @@ def _rows(placed: Placed, output: Any, items: bool) -> Tensor:
         return found.flatten(1).clone()
     if not items:
         return found.movedim(axis, -1).clone(memory_format=torch.contiguous_format).reshape(-1, n)
-    along = axis % found.dim()
-    alone = isinstance(placed.module, (nn.RNNBase, nn.MultiheadAttention)) and found.dim() == 2  # one sequence
-    if alone or found.dim() == 1:
+    along, batch = axis % found.dim(), placed.batch
+    sequences = isinstance(placed.module, (nn.RNNBase, nn.MultiheadAttention)) or batch == 1
+    if found.dim() == 1 or (found.dim() == 2 and sequences):  # one item, without a batch
         return found.reshape(-1, n).mean(0, keepdim=True)
     others = [k for k in range(found.dim()) if k not in (batch, along)]
     mean = found.mean(others) if others else found.clone()
@@ -343,7 +354,7 @@ def _incoming(name: str, module: nn.Module, layer: int) -> Tensor:
         return effective("weight").flatten(1)
     if isinstance(module, nn.Linear):
         return effective("weight")
-    if _is_conv1d(module):
+    if is_conv1d(type(module)):
         return effective("weight").T
     given = f"{name}, a {type(module).__name__}, which has no weights into its units"
     raise wrong("name", given, "a linear, convolutional or recurrent layer or an attention module")

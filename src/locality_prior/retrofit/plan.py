@@ -1,74 +1,91 @@
-"""Plan → apply: what will change, the change, and its proof."""
+"""Plan what will change in a model, apply the change, and prove it on an example."""
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 
-from locality_prior._check import wrong
+from locality_prior._check import Problem, boolean, choice, short, wrong
 from locality_prior.cost import Cost
 from locality_prior.layers import Locality
 from locality_prior.retrofit.proof import apart, outputs, tolerance
-from locality_prior.retrofit.targets import NORMS, Key, Places, chosen, options_of, replacement
-from locality_prior.retrofit.weights import dropped, pairs, raw, wires
+from locality_prior.retrofit.targets import NORMS, Places, as_cost, as_plain, chosen, options_of, replacement
+from locality_prior.retrofit.weights import Losses, pairs, raw, wires
 
 M = TypeVar("M", bound=nn.Module)
+Keep = Literal["function", "weights"]
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """One layer that will be replaced: every name that it has, what it is, and what it becomes (not yet in memory)."""
+    """One layer that will be replaced.
+
+    Attributes:
+        names: every name that the layer has in the model.
+        before: the type of the layer now.
+        layer: the layer that replaces it, without memory for its weights until the plan is applied.
+        norm: whether a BatchNorm follows.
+        dropped: the share of Σ|V| on pairs that will have no wire; None where the weights are kept, or on the meta
+            device.
+    """
 
     names: tuple[str, ...]
-    module: nn.Module
+    before: type[nn.Module]
     layer: Locality
     norm: bool
-    #: Share of Σ|V| on pairs that will have no wire.
-    dropped: float
+    dropped: float | None
+    _module: weakref.ref[nn.Module]  # so that a plan does not keep the old layers in memory
+    _shapes: tuple[tuple[int, ...], ...]
+    _versions: tuple[int, ...]
 
     @property
     def pairs(self) -> int:
-        """Pairs of units (or channels) that a wire could join."""
+        """How many pairs of units (or channels) a wire could join."""
         return sum(pairs(w) for w in self.layer.wirings())
 
     @property
     def wires(self) -> int:
-        """Pairs that a wire joins."""
+        """How many pairs a wire joins."""
         return sum(wires(w) for w in self.layer.wirings())
 
     def row(self) -> tuple[str, ...]:
-        """What is shown of it in a plan's table."""
-        shape = " ".join("×".join(map(str, w.shape)) for w in self._weights())
+        """The change as a row of the plan's table."""
         rule = self.layer.wirings()[0].rule
         places = f"{rule.target}" if rule.source == rule.target else f"{rule.source} → {rule.target}"
         after = f"{type(self.layer).__name__}{' + BatchNorm' if self.norm else ''}"
         wires = self.wires
         return (
             ", ".join(self.names),
-            f"{type(self.module).__name__} → {after}",
-            shape,
+            f"{self.before.__name__} → {after}",
+            " ".join("×".join(map(str, shape)) for shape in self._shapes),
             places,
             repr(rule.cost),
             f"{wires:,}",
             f"{wires / self.pairs:.1%}",
-            f"{self.dropped:.1%}",
+            "–" if self.dropped is None else f"{self.dropped:.1%}",
         )
 
-    def _weights(self) -> list[Tensor]:
-        return [self.module.get_parameter(w.name) for w in self.layer.wirings()]
+    def _same_function(self, keep: Keep) -> bool:
+        """Whether the new layer computes what the old one does, to rounding."""
+        if getattr(self.layer, "positions", None) is not None:
+            return False
+        return self.dropped == 0 if keep == "function" else _flat(self.layer)
 
 
 @dataclass
 class Plan:
-    """What :func:`plan` found to change. ``print`` it to see it; nothing is changed before :meth:`apply`."""
+    """What :func:`plan` found to change. ``print`` it to see it; nothing changes before :meth:`apply`."""
 
     model: nn.Module
     changes: tuple[Change, ...]
+    keep: Keep = "function"
     applied: bool = False
 
     HEAD: ClassVar = ("name", "layer", "weights", "places", "cost", "wires", "density", "dropped")
@@ -88,29 +105,33 @@ class Plan:
     def apply(self, example: Any = None) -> nn.Module:
         """Change the model, in place, and return it.
 
+        Each old layer's memory is freed as soon as it is replaced. With an ``example`` the old layers stay until the
+        change is proved, so that it can be undone.
+
         Args:
-            example: an input, a tuple of arguments or a mapping of them, with which the change is proved: the output
-                stays where nothing was dropped or added, and moves when P of any one replaced layer does. A module
-                that reads a layer's ``weight`` without calling it is found out so.
+            example: an input, a tuple of arguments or a mapping of them, with which to prove the change. Every new
+                layer must have an effect on the output (a model that reads a layer's ``weight`` without calling the
+                layer fails this), and the output must be the old one where the layers' functions are kept whole.
 
         Raises:
-            ValueError: a layer that the proof finds not to be called, or a changed function; or a plan already
-                applied. The model is then as it was.
+            ValueError: the proof fails; the model is then as it was.
+            RuntimeError: the plan was applied already, or the model has changed since it was made.
         """
         if self.applied:
-            raise wrong("plan", "one that was applied", "a new one")
+            raise Problem("This plan was applied already. Make a new one with plan().")
         self._check_current()
         before = None if example is None else outputs(self.model, example)
-        layers = [_filled(change) for change in self.changes]
         undo = _Undo()
         try:
-            for change, layer in zip(self.changes, layers, strict=True):
-                after = _with_norm(layer) if change.norm else layer
+            for change in self.changes:
+                after = _with_norm(self._filled(change)) if change.norm else self._filled(change)
                 for name in change.names:
-                    undo.set(*_place(self.model, name), after)
+                    undo.set(*_parent(self.model, name), after)
                     _no_fast_path(self.model, name, undo)
+                if before is None:
+                    undo.done.clear()
             if before is not None:
-                self._prove(before, example, layers)
+                self._prove(before, example)
         except BaseException:
             undo.all()
             raise
@@ -118,87 +139,121 @@ class Plan:
         return self.model
 
     def _check_current(self) -> None:
-        """Raise where the model is not as it was planned for."""
+        """Raise where the model has other layers than the plan was made for; look again at weights that changed."""
+        losses, changes = Losses(), []
         for change in self.changes:
-            weight = next(change.layer.parameters())
-            for name in change.names:
-                found = getattr(*_place(self.model, name), None)
-                if found is not change.module or next(change.module.parameters()).dtype != weight.dtype:
-                    raise wrong("plan", f"{name}, which has changed since", "the model that it was made for")
+            old, weight = change._module(), next(change.layer.parameters())
+            there = [getattr(*_parent(self.model, name), None) for name in change.names]
+            if old is None or any(m is not old for m in there) or next(old.parameters()).dtype != weight.dtype:
+                raise Problem(f"{change.names[0]} has changed since this plan was made. Make a new one with plan().")
+            if self.keep == "function":
+                if next(old.parameters()).is_meta:
+                    raise wrong("model", f"{change.names[0]} on the meta device", "weights that can be divided")
+                if _versions(old) != change._versions:
+                    lost = losses.dropped(change.layer, as_plain(old))
+                    change = dataclasses.replace(change, dropped=lost, _versions=_versions(old))
+            changes.append(change)
+        self.changes = tuple(changes)
 
-    def _prove(self, before: list[Tensor], example: Any, layers: list[Locality]) -> None:
+    def _filled(self, change: Change) -> Locality:
+        """The new layer in memory, with the weights of the old one."""
+        replaced = change._module()
+        assert replaced is not None
+        old = as_plain(replaced)
+        layer = change.layer.to_empty(device=next(old.parameters()).device)
+        if self.keep == "weights":
+            layer.load_state_dict(old.state_dict())
+        else:
+            wirings = {w.name: w for w in layer.wirings()}
+            with torch.no_grad():
+                for name, parameter in layer.named_parameters():
+                    given = old.get_parameter(name)
+                    parameter.copy_(raw(layer, wirings[name], given)[0] if name in wirings else given)
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(old.get_parameter(name).requires_grad)
+        return layer.train(old.training)
+
+    def _prove(self, before: list[Tensor], example: Any) -> None:
         after = outputs(self.model, example)
-        kept = all(
-            change.dropped == 0 and getattr(layer, "positions", None) is None
-            for change, layer in zip(self.changes, layers, strict=True)
-        )
-        if kept and not apart(before, after) <= tolerance(after):
-            name = self.changes[0].names[0]
-            raise wrong("model", f"another output after {name} was replaced", "modules that call it")
-        for change, layer in zip(self.changes, layers, strict=True):
-            if all(w.rule.flat for w in layer.wirings()) and getattr(layer, "positions", None) is None:
-                continue  # P = 1 is not computed with: there is nothing to move
-            with layer.perturbed():
+        for change in self.changes:
+            if _flat(change.layer) and getattr(change.layer, "positions", None) is None:
+                continue  # P = 1 is not multiplied by, so perturbing it does nothing
+            with change.layer.perturbed():
                 moved = outputs(self.model, example)
             if not apart(after, moved) > 1e-7:
-                expected = "a layer that is called, whose weights, and those after it, are not 0"
-                raise wrong("model", f"{change.names[0]}, whose prior does not move the output", expected)
+                given = f"{change.names[0]}, whose prior has no effect on the output for this example"
+                raise wrong("model", given, "a model that calls the layer (and does not only read its weight)")
+        same = all(change._same_function(self.keep) for change in self.changes)
+        if same and not apart(before, after) <= tolerance(after):
+            names = short(", ".join(change.names[0] for change in self.changes))
+            given = f"a model whose output for this example changed when {names} was replaced"
+            raise wrong("model", given, "one that calls each layer and never reads its weight")
 
 
 def plan(
     model: nn.Module,
-    targets: Mapping[Key, Places],
+    targets: Mapping[Any, Places | Literal[False]],
     *,
-    cost: Cost | None = None,
+    cost: Cost | str | None = None,
     rescale: bool = False,
     norm: bool = False,
+    keep: Keep = "function",
 ) -> Plan:
-    """What :func:`localize` would do with the same arguments: checked whole, and nothing touched.
+    """What :func:`localize` would do with the same arguments: everything is checked, and nothing is touched.
 
     Raises:
         ValueError, TypeError: as :func:`localize`.
     """
+    keep = choice("keep", keep, ("function", "weights"))
+    defaults = {"cost": as_cost("cost", cost), "rescale": boolean("rescale", rescale), "norm": boolean("norm", norm)}
+    names = {id(module): name for name, module in model.named_modules()} if isinstance(model, nn.Module) else {}
     found = chosen(model, targets, replaceable=True)
-    if cost is not None and not isinstance(cost, Cost):
-        raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
-    names: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
     owners: dict[int, set[int]] = {}  # of a parameter: the modules that hold it
     for module in model.modules():
         for parameter in module._parameters.values():
             owners.setdefault(id(parameter), set()).add(id(module))
-    changes = []
+    made: dict[Any, Locality] = {}
+    changes, losses = [], Losses()
     for target in found:
         module, label = target.module, target.names[0]
         for part, parameter in module.named_parameters():
             others = owners[id(parameter)] - {id(m) for m in module.modules()}
             if others:
-                other = names[next(iter(others))][0]
-                raise wrong("targets", f"{label}, whose {part} is that of {other} too", "weights of its own")
-        options = options_of(label, module, target.value, {"cost": cost, "rescale": rescale, "norm": norm})
-        after = bool(options.pop("norm"))
-        layer = replacement(label, module, options)
+                other = names[next(iter(others))]
+                expected = f"weights of its own, or {label!r}: False to leave it out"
+                raise wrong("targets", f"{label}, which shares its {part} with {other}", expected)
+        options = options_of(label, module, target.value, defaults)
+        after = options.pop("norm")
+        layer = replacement(label, module, options, made)
         if after and type(layer) not in NORMS:
             raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
-        changes.append(Change(target.names, module, layer, after, dropped(layer, module)))
-    return Plan(model, tuple(changes))
+        old = as_plain(module)
+        lost = losses.dropped(layer, old) if keep == "function" else None
+        shapes = tuple(tuple(old.get_parameter(w.name).shape) for w in layer.wirings())
+        now = weakref.ref(module), shapes, _versions(module)
+        changes.append(Change(target.names, type(module), layer, after, lost, *now))
+    return Plan(model, tuple(changes), keep)
 
 
 def localize(
     model: M,
-    targets: Mapping[Key, Places],
+    targets: Mapping[Any, Places | Literal[False]],
     *,
-    cost: Cost | None = None,
+    cost: Cost | str | None = None,
     rescale: bool = False,
     norm: bool = False,
+    keep: Keep = "function",
     example: Any = None,
 ) -> M:
-    r"""Give units of a model's layers places, in place: y = V x + b becomes y = (P∘W) x + b with W = V / P.
+    r"""Give the units of a model's layers places, in place: y = V x + b becomes y = (P∘W) x + b.
 
-    The model's function stays, to rounding, but for weights on pairs without a wire, which are dropped (a signal below
-    1e-6 counts as none); a warning says how much. It says too what weight decay on W now means: λ‖W‖² = λ Σ c²V².
-    Parameters are new ones: make the optimiser afterwards. With ``cost=Flat()`` it makes the matched control.
+    With ``keep="function"`` W = V / P, so the model computes what it did, to rounding, except that weights on pairs
+    without a wire are dropped (a signal below 1e-6 counts as no wire). A warning says how much was dropped, and that
+    weight decay on W now charges long wires more: λ‖W‖² = λ Σ c²V². With ``keep="weights"`` W is the old weight, on
+    the wires, and V = P∘W: a network drawn from a seed then has the raw weights of its control.
+
+    The random number generators are left as they are. The parameters are new ones, so make the optimiser afterwards.
+    ``cost=Flat()`` makes the matched control.
 
     >>> from locality_prior import Grid, localize, plan
     >>> from torch import nn
@@ -208,50 +263,64 @@ def localize(
     2     Linear → LocalityLinear  16×16    Grid(4, 4)  Linear()    256   100.0%     0.0%
 
     Args:
-        model: any model. Its ``Linear``, ``Conv2d``, ``RNN``, ``GRU``, ``LSTM`` and ``MultiheadAttention`` layers may
-            be replaced by ours.
-        targets: what to replace, and the places of its units. A key is a module's name ("classifier.4"), else the end
-            of one or several ("fc1" for every "….fc1"), else a pattern ("encoder.*.mlp.?"; of what it matches, the
-            layers above are taken), or one of the types above. A value is a geometry (the target's; the source's too
-            where the sizes agree; for recurrence and attention the units'), a pair (source, target), None for square
-            sheets, or a mapping of the replacing layer's own arguments, with ``cost``, ``rescale`` and ``norm`` for
-            this key alone.
-        cost: what a wire of length d costs; ``Linear()`` if not given.
+        model: any model. Its ``Linear``, ``Conv2d``, ``RNN``, ``GRU``, ``LSTM`` and ``MultiheadAttention`` layers can
+            be replaced, and the ``Conv1D`` of the ``transformers`` library, which is a ``Linear`` with its weight
+            transposed (and which :func:`fold` turns into a ``Linear``).
+        targets: what to replace, and where its units are. A key is one of these:
+
+            - the name of a module: "classifier.4";
+            - the end of one or several names: "fc1" for every "….fc1";
+            - a pattern for whole names, in which ``*`` stands for any characters but a dot, ``**`` for any characters,
+              ``?`` for one character and ``[…]`` for one of a set: "encoder.*.mlp.?", "encoder.**". The layers above
+              are taken from among what it matches;
+            - one of the types above: ``nn.Linear``.
+
+            A value is one of these:
+
+            - a geometry: that of the target units (and of the source units where the sizes agree), or of the units of
+              recurrent networks and attention;
+            - a pair (source, target);
+            - None for square sheets;
+            - a mapping of the new layer's own arguments, in which ``cost``, ``rescale`` and ``norm`` hold for this key
+              alone;
+            - False to leave what the key names, and everything inside it, as it is, whatever other keys name:
+              ``{nn.Linear: None, "lm_head": False}``.
+        cost: what a wire of length d costs, or its word, such as "linear@3"; ``Linear()`` if not given.
         rescale: see :class:`LocalityLinear`.
-        norm: whether a fresh BatchNorm follows each layer (of ``Linear``, with inputs (n, features), and ``Conv2d``):
-            the module is then ``Sequential(layer, norm)``.
+        norm: whether a new BatchNorm follows each layer (a ``Linear`` with inputs (n, features), or a ``Conv2d``). The
+            module is then ``Sequential(layer, norm)``.
+        keep: "function" or "weights", see above.
         example: see :meth:`Plan.apply`.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: a key that matches nothing, or something that cannot be replaced (another type, weights shared with
-            another module or made by a parametrisation, hooks, a part of an attention); geometries that do not fit;
-            with ``example``, a layer that is not called. The model is then as it was.
+        ValueError, TypeError: a key that matches nothing; a layer that cannot be replaced (another type, weights that
+            are shared with another module or computed by a parametrization, hooks, a part of an attention module);
+            geometries that do not fit; with ``example``, a layer that has no effect. The model is then as it was.
     """
-    planned = plan(model, targets, cost=cost, rescale=rescale, norm=norm)
-    local = [c for c in planned.changes if not all(w.rule.flat for w in c.layer.wirings())]
-    if local:
-        parts = [f"{c.names[0]} {c.dropped:.1%}" for c in local if c.dropped]
-        lost = f"; dropped, of Σ|V|, where there is no wire: {', '.join(parts)}" if parts else ""
-        charged = ", ".join(c.names[0] for c in local)
-        warnings.warn(f"localize: weight decay on W = V/P now charges V by c² in {charged}{lost}", stacklevel=2)
+    planned = plan(model, targets, cost=cost, rescale=rescale, norm=norm, keep=keep)
+    local = [c for c in planned.changes if not _flat(c.layer)]
+    if local and keep == "function":
+        charged = short(", ".join(c.names[0] for c in local))
+        said = f"localize: weight decay on W = V/P charges long wires more, λ Σ c²V², from now on in {charged}."
+        parts = [f"{c.dropped:.1%} in {c.names[0]}" for c in local if c.dropped]
+        if parts:
+            said += f" Dropped, of Σ|V|, for want of a wire: {short(', '.join(parts))}."
+        warn(said, stacklevel=2)
     planned.apply(example)
     return model
 
 
-def _filled(change: Change) -> Locality:
-    """The replacing layer in memory, with the weights of what it replaces."""
-    old = change.module
-    layer = change.layer.to_empty(device=next(old.parameters()).device)
-    wirings = {w.name: w for w in layer.wirings()}
-    with torch.no_grad():
-        for name, parameter in layer.named_parameters():
-            given = old.get_parameter(name)
-            parameter.copy_(raw(layer, wirings[name], given)[0] if name in wirings else given)
-            parameter.requires_grad_(given.requires_grad)
-    return layer.train(old.training)
+def _flat(layer: Locality) -> bool:
+    """Whether all of a layer's P are 1."""
+    return all(w.rule.flat for w in layer.wirings())
+
+
+def _versions(module: nn.Module) -> tuple[int, ...]:
+    """How often each parameter has been written to."""
+    return tuple(-1 if p.is_inference() else p._version for p in module.parameters())
 
 
 def _with_norm(layer: Locality) -> nn.Sequential:
@@ -261,13 +330,14 @@ def _with_norm(layer: Locality) -> nn.Sequential:
     return nn.Sequential(layer, norm).train(layer.training)
 
 
-def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+def _parent(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds ``name``, and what it calls it."""
     parent, _, last = name.rpartition(".")
     return model.get_submodule(parent), last
 
 
 def _no_fast_path(model: nn.Module, name: str, undo: _Undo) -> None:
-    """Keep torch's encoder layers around ``name`` from a path of their own, which reads weights and calls nothing."""
+    """Keep torch's encoder layers around ``name`` off their fast path, which reads weights and calls no layer."""
     parts = name.split(".")
     for k in range(len(parts)):
         module = model.get_submodule(".".join(parts[:k]))
@@ -278,7 +348,7 @@ def _no_fast_path(model: nn.Module, name: str, undo: _Undo) -> None:
 
 
 class _Undo:
-    """Attributes that were set, to be set back."""
+    """Attributes that were set, with the values to set back."""
 
     def __init__(self) -> None:
         self.done: list[tuple[nn.Module, str, Any]] = []

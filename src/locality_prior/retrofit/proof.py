@@ -1,4 +1,4 @@
-"""Whether a model still says what it said: its outputs for an example, compared."""
+"""Compare a model's outputs for an example before and after a change."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.nn.utils.rnn import PackedSequence
 
 from locality_prior._check import wrong
 
-#: How far, relative to the largest output, the outputs of the same function may be apart.
+#: How much outputs of equal functions may differ by rounding, relative to the largest output; 1e-3 in other dtypes.
 APART = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, each module's own afterwards; what is drawn is the same each time, and nobody else's."""
+    """Put a model into evaluation mode, with random numbers that are the same each time; restore both afterwards."""
     modes = {module: module.training for module in model.modules()}
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)
         for module in modes:
-            module.training = False  # and not eval(), which a model may have made into more
+            module.training = False  # eval() may be overridden to do more than this
         try:
             yield
         finally:
@@ -36,7 +36,7 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
 
 def outputs(model: nn.Module, example: Any) -> list[Tensor]:
     """Every floating-point tensor in the model's output, in evaluation mode."""
-    given = copy.deepcopy(example)  # a model may change its input
+    given = copy.deepcopy(example)  # a model may change its input in place
     with torch.no_grad(), _evaluated(model):
         if isinstance(given, Mapping):
             output = model(**given)
@@ -45,7 +45,9 @@ def outputs(model: nn.Module, example: Any) -> list[Tensor]:
             output = model(*given) if several else model(given)
     found = list(_tensors(output))
     if not found:
-        raise wrong("example", f"an output of {type(output).__name__}", "an input for which the model gives numbers")
+        raise wrong(
+            "example", f"an output of type {type(output).__name__}", "an input for which the model gives finite numbers"
+        )
     return found
 
 
@@ -62,7 +64,7 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def apart(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest difference, relative to the largest value of its tensor; inf where they differ in kind."""
+    """The largest difference, relative to the largest value of its tensor; inf where shapes or infinities differ."""
     if [x.shape for x in a] != [y.shape for y in b]:
         return math.inf
     most = 0.0
@@ -76,4 +78,5 @@ def apart(a: list[Tensor], b: list[Tensor]) -> float:
 
 
 def tolerance(outputs: list[Tensor]) -> float:
+    """How far :func:`apart` the outputs of equal functions may be."""
     return max(APART.get(x.dtype, 1e-3) for x in outputs)

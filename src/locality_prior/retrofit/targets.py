@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from locality_prior._check import instance, short, shown, wrong, wrong_type
+from locality_prior import cost as costs
+from locality_prior._check import boolean, instance, short, shown, wrong, wrong_type
+from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry
 from locality_prior.layers import (
     Locality,
@@ -110,7 +113,7 @@ def _named(modules: dict[str, nn.Module], key: Any, takes: Callable[[nn.Module],
     layers = f"a layer of type {', '.join(k.__name__ for k in BECOMES)}"
     inside = {id(p) for m in modules.values() if isinstance(m, nn.MultiheadAttention) for p in m.children()}
     if isinstance(key, type) and issubclass(key, nn.Module):
-        if takes is not None and key not in BECOMES:
+        if takes is not None and key not in BECOMES and not is_conv1d(key):
             raise wrong("targets", key.__name__, layers)
         matched = [m for m in modules.values() if isinstance(m, key)]
     elif not isinstance(key, str):
@@ -158,6 +161,8 @@ def plain_kind(module: nn.Module) -> type[nn.Module] | None:
     """The torch layer that ``module`` computes as; None where we cannot replace it."""
     if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
+    if is_conv1d(type(module)):
+        return nn.Linear
     return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
 
 
@@ -165,16 +170,47 @@ def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(plain, name, None) for name in ("forward", "_conv_forward"))
 
 
+def is_conv1d(kind: type[nn.Module]) -> bool:
+    """Whether it is the Conv1D of ``transformers``: a linear layer whose weight is (in, out)."""
+    return kind.__name__ == "Conv1D" and kind.__module__.partition(".")[0] == "transformers"
+
+
+def as_plain(module: nn.Module) -> nn.Module:
+    """``module``, or for a Conv1D of ``transformers`` a ``Linear`` that shares its memory."""
+    if not is_conv1d(type(module)):
+        return module
+    weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
+    sources, units = weight.shape
+    linear = nn.Linear(sources, units, device="meta")
+    linear.weight = nn.Parameter(weight.detach().T, weight.requires_grad)
+    linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
+    return linear.train(module.training)
+
+
+def as_cost(name: str, cost: Any) -> Cost | None:
+    """A cost, or None where none is given; a word such as "linear@3" is read."""
+    if cost is None or isinstance(cost, Cost):
+        return cost
+    if not isinstance(cost, str):
+        raise wrong_type(name, cost, 'a cost, such as locality_prior.cost.Linear(), or its word, such as "linear@3"')
+    return costs.parse(cost)
+
+
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
-    one_sheet = not isinstance(module, (nn.Linear, nn.Conv2d))
+    kind = BECOMES[plain_kind(module) or nn.Linear]
+    one_sheet = kind not in (LocalityLinear, LocalityConv2d)
     if isinstance(places, Mapping):
-        kind = BECOMES[plain_kind(module) or nn.Linear]
         known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
-        odd = sorted(shown(key) for key in places.keys() - known)
+        odd = sorted(shown(key) for key in places if key not in known)
         if odd:
             raise wrong("targets", f"{odd[0]} for {label}", f"arguments among {', '.join(sorted(known))}")
-        return {**defaults, **places}
+        options = {**defaults, **places}
+        for name in {"rescale", "norm"} & places.keys():
+            options[name] = boolean(f"targets: {label}: {name}", places[name])
+        for name in {"cost", "position_cost"} & places.keys():
+            options[name] = as_cost(f"targets: {label}: {name}", places[name])
+        return options
     if places is None or isinstance(places, Geometry):
         return defaults | {"units" if one_sheet else "target": places}
     if not one_sheet and isinstance(places, tuple) and len(places) == 2:
@@ -183,8 +219,14 @@ def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, A
     raise wrong("targets", f"{shown(places)} for {label}", f"{expected}, a mapping of arguments, None or False")
 
 
-def replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Locality:
-    """The layer that replaces ``module``, checked, on the meta device: it takes no memory yet."""
+def replacement(
+    label: str, module: nn.Module, options: dict[str, Any], made: dict[Any, Locality] | None = None
+) -> Locality:
+    """The layer that replaces ``module``, checked, on the meta device: it takes no memory yet.
+
+    Args:
+        made: layers made before, by their arguments; an equal one is copied, since a copy is quicker to make.
+    """
     kind = plain_kind(module)
     assert kind is not None
     ours = BECOMES[kind]
@@ -196,12 +238,25 @@ def replacement(label: str, module: nn.Module, options: dict[str, Any]) -> Local
         raise wrong("targets", f"{label}, whose hooks would be lost", "a layer without hooks: register them afterwards")
     if isinstance(module, nn.RNNBase) and module.proj_size:
         raise wrong("targets", f"{label} with proj_size={module.proj_size}", "proj_size=0")
-    plain, weight = arguments(module, ours.ARGUMENTS), next(module.parameters())
+    given = {**arguments(as_plain(module), ours.ARGUMENTS), **options, "dtype": next(module.parameters()).dtype}
     try:
-        layer = ours(**{**plain, **options}, device="meta", dtype=weight.dtype)
+        layer = _made(ours, given, {} if made is None else made)
     except (ValueError, TypeError) as error:
         raise type(error)(f"targets: {label}: {error}") from None
     extra = sorted(module.state_dict().keys() - layer.state_dict().keys())
     if extra:
         raise wrong("targets", f"{label}, whose {extra[0]} would be lost", f"only what a {kind.__name__} holds")
     return layer
+
+
+def _made(ours: type[Locality], given: dict[str, Any], made: dict[Any, Locality]) -> Locality:
+    """A layer on the meta device; of equal ones, the second is a copy of the first that shares its priors."""
+    key = (ours, tuple(given.items()))
+    try:
+        known = made.get(key)
+    except TypeError:  # an argument that cannot be hashed
+        return ours(**given, device="meta")
+    if known is None:
+        known = made[key] = ours(**given, device="meta")
+        return known
+    return copy.deepcopy(known, {id(w.rule): w.rule for w in known.wirings()})

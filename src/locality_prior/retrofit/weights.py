@@ -1,4 +1,4 @@
-"""The raw weights of an effective weight, W = V / P, and what they are counted by."""
+"""The raw weights of an effective weight, W = V / P, and how much of V they lose."""
 
 from __future__ import annotations
 
@@ -9,18 +9,57 @@ from torch import Tensor, nn
 
 from locality_prior._check import wrong
 from locality_prior.layers import Locality, LocalityLinear, Wiring
-from locality_prior.prior import aside
+from locality_prior.prior import Prior, aside
 
 #: A signal below this counts as no wire where a weight is divided by it.
 LEAST = 1e-6
 
 
-def dropped(layer: Locality, module: nn.Module) -> float:
-    """The share of Σ|V| where there will be no wire to carry it."""
-    weights = [(w, module.get_parameter(w.name)) for w in layer.wirings()]
-    total = sum(float(v.detach().double().abs().sum()) for _, v in weights)
-    lost = total - sum(raw(layer, w, v)[1] for w, v in weights)
-    return lost / total if lost > 1e-12 * total else 0.0
+class Losses:
+    """How much of Σ|V| layers lose when W = V / P; what is known of a prior is computed once."""
+
+    def __init__(self) -> None:
+        self._least: dict[Prior, float] = {}
+
+    def dropped(self, layer: Locality, module: nn.Module) -> float | None:
+        """The share of Σ|V| on pairs that have no wire; None where the weights are on the meta device.
+
+        Raises:
+            ValueError: a W that is not finite in the weight's dtype.
+        """
+        weights = [(w, module.get_parameter(w.name)) for w in layer.wirings()]
+        if any(v.is_meta for _, v in weights):
+            return None
+        if all(self._keeps_all(w.rule, v) for w, v in weights):
+            return 0.0
+        total = sum(float(v.detach().double().abs().sum()) for _, v in weights)
+        lost = total - sum(raw(layer, w, v)[1] for w, v in weights)
+        return lost / total if lost > 1e-12 * total else 0.0
+
+    def _keeps_all(self, rule: Prior, v: Tensor) -> bool:
+        """Whether every pair has a wire and V / P is surely finite: then nothing need be computed weight by weight."""
+        if rule.bounded:
+            return False
+        if rule not in self._least:
+            self._least[rule] = _least(rule)
+        least = self._least[rule]
+        return least >= LEAST and bool((v.detach().abs().max().double() / least).to(v.dtype).isfinite())
+
+
+def _least(rule: Prior) -> float:
+    """A lower bound of the signals of a prior in which every pair has a wire."""
+    if rule.flat:
+        return 1.0
+    with aside():
+        table = rule.table()
+        if table is not None:
+            scale = 1.0 if table.row_scale is None else float(table.row_scale.min())
+            return float(table.values.min()) * scale
+        return min(float(rule.rows(rows).detach().min()) for rows in _blocks(rule))
+
+
+def _blocks(rule: Prior) -> tuple[Tensor, ...]:
+    return torch.split(torch.arange(rule.shape[0]), max(1, (1 << 22) // rule.shape[1]))
 
 
 def raw(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, float]:
@@ -37,9 +76,8 @@ def _raw_aside(layer: Locality, wiring: Wiring, v: Tensor) -> tuple[Tensor, floa
         return _divided(layer.pattern.gather(v), rule.signals(torch.float64, v.device))
     if not isinstance(layer, LocalityLinear):
         return _divided(v, wiring.spread(rule.dense(device=v.device).detach()))
-    rows = torch.split(torch.arange(rule.shape[0]), max(1, (1 << 22) // rule.shape[1]))
-    blocks = [_divided(v[r.to(v.device)], rule.rows(r).detach().to(v.device)) for r in rows]
-    return torch.cat([w for w, _ in blocks]), sum(kept for _, kept in blocks)
+    blocks = [_divided(v[r.to(v.device)], rule.rows(r).detach().to(v.device)) for r in _blocks(rule)]
+    return torch.cat([w for w, _ in blocks]), sum(on_wires for _, on_wires in blocks)
 
 
 def _divided(v: Tensor, p: Tensor) -> tuple[Tensor, float]:
@@ -53,13 +91,13 @@ def _divided(v: Tensor, p: Tensor) -> tuple[Tensor, float]:
 
 
 def pairs(wiring: Wiring) -> int:
-    """Pairs that a weight has entries for: in a grouped convolution, those within groups."""
+    """How many pairs of units a weight has entries for: in a grouped convolution, those within groups."""
     out, features = wiring.rule.shape
     return out * (wiring.weight.shape[1] if wiring.weight.dim() == 4 else features)
 
 
 def wires(wiring: Wiring) -> int:
-    """Pairs of :func:`pairs` that a wire joins."""
+    """How many of the :func:`pairs` have a wire."""
     rule, count = wiring.rule, pairs(wiring)
     if not rule.bounded:
         return count
