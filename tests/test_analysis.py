@@ -1,6 +1,7 @@
 """analysis.py against definitions written out as loops, tiny cases by hand, and scipy."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -8,13 +9,26 @@ import torch
 from scipy import stats
 
 from locality_prior.analysis import (
+    SignedMaps,
     class_means,
+    effective_dimension,
+    holm,
+    mean_interval,
+    modularity,
     morans_i,
+    nested_patches,
+    paired_comparison,
     paired_t_test,
+    patches,
     response_correlation,
+    seeds_needed,
+    selectivity,
+    small_worldness,
+    smoothness,
     spatial_variance,
+    wire_lengths,
 )
-from locality_prior.geometry import Distances, Graph, Grid, HexGrid, Line, Points, Sphere
+from locality_prior.geometry import Distances, Geometry, Graph, Grid, HexGrid, Line, Points, Sphere
 
 INF = math.inf
 PATH = np.diag([1.0, 2.0, 0.5, 1.0], 1) + np.diag([1.0, 2.0, 0.5, 1.0], -1)  # five nodes in a row
@@ -90,7 +104,8 @@ def test_spatial_variance_is_nan_where_undefined_and_only_there(geometry):
     a = np.ones((8, 4))
     a[1, 0], a[2, 3], a[3, 1], a[4, 2] = -1e-9, np.nan, INF, -INF
     a[5], a[6] = 0, [0, 5, 0, 0]
-    undefined = np.isnan(spatial_variance(a, geometry))
+    with pytest.warns(SignedMaps, match="activations: 2 maps have negative values"):
+        undefined = np.isnan(spatial_variance(a, geometry))
     assert undefined.tolist() == [False, True, True, True, True, True, True, False]
 
 
@@ -139,6 +154,28 @@ def test_spatial_variance_returns_the_kind_it_was_given():
     assert spatial_variance(a[:0], Line(6)).shape == (0,)
 
 
+@pytest.mark.parametrize("sheet", [Grid(3, 4), Grid(3, 4, periodic=True)], ids=repr)
+def test_spatial_variance_of_maps_in_any_shape(sheet):
+    a = random(2, 5, 12)
+    flat = spatial_variance(a.reshape(10, 12), sheet)
+    np.testing.assert_array_equal(spatial_variance(a, sheet), flat.reshape(2, 5))
+    assert spatial_variance(torch.from_numpy(a), sheet).shape == (2, 5)
+    assert spatial_variance(a[0, 0], sheet) == flat[0]
+    assert isinstance(spatial_variance(a[0, 0], sheet), float)
+    assert spatial_variance(np.zeros(12), sheet) is None
+    assert spatial_variance(torch.from_numpy(a[0, 0]), sheet).tolist() == flat[0]
+
+
+def test_signed_maps_are_told_once_and_can_be_counted_instead():
+    a = random(3, 4)
+    a[1, 2] = -1
+    with pytest.warns(SignedMaps, match=r"^activations: 1 map has negative values, and so no spatial variance"):
+        spatial_variance(a, Line(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SignedMaps)
+        assert np.isnan(spatial_variance(a, Line(4))).sum() == 1
+
+
 def test_positions_that_learn_can_be_measured():
     xyz = torch.from_numpy(random(6, 2)).requires_grad_()
     a = random(3, 6)
@@ -151,8 +188,6 @@ def test_positions_that_learn_can_be_measured():
 @pytest.mark.parametrize(
     ("activations", "message"),
     [
-        (np.ones(4), r"activations: got shape \(4,\), expected numbers of shape \(images, units\)"),
-        (torch.ones(1, 2, 4), r"activations: got shape \(1, 2, 4\), expected numbers of shape"),
         (np.ones((2, 3)), r"activations: got 3 units, expected the 4 units of Grid\(4\)"),
         (np.ones((2, 4), complex), r"activations: got complex128 \(2, 4\), expected an array of numbers"),
         (np.array([["a"] * 4]), r"activations: got <U1 \(1, 4\), expected an array of numbers"),
@@ -163,6 +198,14 @@ def test_activations_that_do_not_fit(measure, activations, message):
     with pytest.raises(ValueError, match=message) as error:
         measure(activations, Line(4))
     assert "\n" not in str(error.value)
+
+
+def test_activations_that_are_not_images_of_units():
+    for given in (np.ones(4), torch.ones(1, 2, 4)):
+        with pytest.raises(ValueError, match=r"activations: got shape .*, expected numbers of shape \(images, units\)"):
+            response_correlation(given, Line(4))
+    with pytest.raises(ValueError, match=r"activations: got shape \(\), expected numbers of shape \(…, units\)"):
+        spatial_variance(1.0, Line(4))
 
 
 @pytest.mark.parametrize("measure", [spatial_variance, response_correlation])
@@ -385,7 +428,8 @@ def test_morans_p_follows_the_seed_alone():
     v, sheet = random(36, seed=5), Grid(6, 6)
     first = morans_i(v, sheet, seed=1)
     np.random.default_rng().random()
-    assert morans_i(torch.from_numpy(v), sheet, seed=1) == first
+    again = morans_i(torch.from_numpy(v), sheet, seed=1)
+    assert (again.i, again.p) == (first.i, first.p)
     assert len({morans_i(v, sheet, seed=s).p for s in range(5)}) > 1
     assert {morans_i(v, sheet, seed=s).i for s in range(5)} == {first.i}
 
@@ -400,8 +444,7 @@ def test_morans_i_does_not_depend_on_the_scale_of_the_map(scale):
     ("values", "geometry", "radius"),
     [
         ([0.1] * 6, Line(6), None),
-        ([1, 2, 3, 4, 5, np.nan], Line(6), None),
-        ([1, 2, 3, 4, 5, INF], Line(6), None),
+        ([np.nan] * 6, Line(6), None),
         ([1, 2, 3, 4, 5, 6], Line(6), 0.5),
         ([1, 2], Points([[0.0], [0.0]]), None),
         ([1, 2], Distances([[1, INF], [INF, 1]]), None),  # a wire to itself is no neighbour
@@ -410,7 +453,58 @@ def test_morans_i_does_not_depend_on_the_scale_of_the_map(scale):
 def test_morans_i_is_none_where_undefined(values, geometry, radius):
     moran = morans_i(values, geometry, radius=radius)
     assert (moran.i, moran.p, moran.permutations) == (None, None, 999)
-    assert moran.expected == -1 / (len(values) - 1)
+    n = np.isfinite(values).sum()
+    assert moran.expected == (-1 / (n - 1) if n else None)
+    assert moran.left_out == len(values) - n
+
+
+@pytest.mark.parametrize("missing", [np.nan, INF, -INF])
+def test_morans_i_leaves_out_units_without_a_value(missing):
+    v, xy = random(30), random(30, 2, seed=1)
+    v[[3, 17]] = missing
+    there = np.isfinite(v)
+    found = morans_i(v, Points(xy), radius=0.3)
+    expected = morans_i(v[there], Points(xy[there]), radius=0.3)
+    assert found.i == pytest.approx(expected.i, rel=1e-12)
+    assert (found.p, found.expected, found.left_out) == (expected.p, expected.expected, 2)
+
+
+def test_morans_i_of_many_maps_is_that_of_each():
+    sheet, v = Grid(5, 6), random(2, 4, 30)
+    v[0, 1] = 3  # constant
+    v[1, 2, 7] = np.nan
+    v[1, 3, 7] = np.nan
+    many = morans_i(v, sheet, permutations=99)
+    for k in np.ndindex(2, 4):
+        one = morans_i(v[k], sheet, permutations=99)
+        for name in ("i", "p", "expected", "left_out"):
+            single, entry = getattr(one, name), getattr(many, name)[k]
+            assert np.isnan(entry) if single is None else entry == pytest.approx(single, rel=1e-13), name
+    assert many.left_out.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
+    assert morans_i(v[:0], sheet, permutations=9).i.shape == (0, 4)
+
+
+def test_measures_of_many_maps_ask_for_distances_once(monkeypatch):
+    asked = []
+    whole = Geometry.distances
+
+    def counted(self, other=None, rows=None):
+        asked.append(len(self) if rows is None else len(rows))
+        return whole(self, other, rows)
+
+    monkeypatch.setattr(Geometry, "distances", counted)
+    sheet, v = Grid(40, 30), random(10, 1200)
+    for measure in (
+        lambda: morans_i(v, sheet, permutations=9),
+        lambda: smoothness(v, sheet),
+        lambda: patches(v, sheet, 0.5),
+        lambda: nested_patches(v, sheet, [0.5]),
+        lambda: response_correlation(v, sheet),
+    ):
+        asked.clear()
+        measure()
+        assert sum(asked) <= 2 * 1200 + 1  # by rows: smoothness needs the largest first
+        assert max(asked) <= 256
 
 
 def test_morans_i_of_one_unit():
@@ -421,9 +515,14 @@ def test_morans_i_of_one_unit():
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        (np.ones((2, 3)), {}, r"values: got shape \(2, 3\), expected numbers of shape \(units,\)"),
+        (np.ones((2, 3)), {}, r"values: got 3 units, expected the 6 units of Grid\(6\)"),
         (np.ones(5), {}, r"values: got 5 units, expected the 6 units of Grid\(6\)"),
-        (np.ones(6), {"permutations": 0}, "permutations: got 0, expected a whole number of at least 1"),
+        (np.ones(6), {"permutations": 0}, "permutations: got 0, expected a whole number from 1 to 100,000"),
+        (
+            np.ones(6),
+            {"permutations": 10**9},
+            "permutations: got 1000000000, expected a whole number from 1 to 100,000",
+        ),
         (np.ones(6), {"seed": -1}, "seed: got -1, expected a whole number of at least 0"),
         (np.ones(6), {"radius": 0}, "radius: got 0, expected a finite number above 0"),
     ],
@@ -452,13 +551,140 @@ def test_class_means():
         (np.ones(3), [0, 1, 2], None, r"activations: got shape \(3,\), expected .* \(images, units\)"),
         (np.ones((3, 2)), [0, 1], None, r"labels: got int64 \(2,\), expected whole numbers of shape \(3,\)"),
         (np.ones((2, 2)), [0.0, 1.0], None, r"labels: got float64 \(2,\), expected whole numbers"),
-        (np.ones((2, 2)), [0, 2], 2, "labels: got 2, expected 0 to 1"),
-        (np.ones((2, 2)), [1, -1], None, "labels: got -1, expected 0 to 1"),
-        (np.ones((1, 2)), [-1], None, "labels: got -1, expected 0 to 0"),
-        (np.ones((1, 2)), [0], 0, "classes: got 0, expected a whole number of at least 1"),
+        (np.ones((2, 2)), [0, 2], 2, "labels: got 2, expected whole numbers from 0 to 1"),
+        (np.ones((2, 2)), [1, -1], None, "labels: got -1, expected whole numbers from 0"),
+        (np.ones((1, 2)), [-1], None, "labels: got -1, expected whole numbers from 0"),
+        (np.ones((1, 2)), [0], 0, "classes: got 0, expected a whole number from 1 to 134,217,728"),
+        (np.ones((1, 9)), [0], 10**9, "classes: got 1000000000, expected a whole number from 1 to 29,826,161"),
+        (np.ones((1, 9)), [10**9], None, "labels: got 1000000000, expected whole numbers from 0 to 29,826,160"),
         (np.ones((0, 2)), np.empty(0, int), None, "labels: got none, expected at least one"),
     ],
 )
 def test_class_means_errors(activations, labels, classes, message):
     with pytest.raises(ValueError, match=message):
         class_means(activations, labels, classes)
+
+
+def test_large_numbers_do_not_overflow():
+    sheet, a = Grid(4, 5), random(6, 20) - 0.5
+    big = a / np.abs(a).max() * 1.7e308
+    large, small = morans_i(big, sheet), morans_i(a, sheet)
+    np.testing.assert_allclose(large.i, small.i, rtol=1e-10)
+    np.testing.assert_array_equal(large.p, small.p)
+    np.testing.assert_allclose(smoothness(big, sheet).score, smoothness(a, sheet).score, rtol=1e-10)
+    assert response_correlation(big, sheet).score == pytest.approx(response_correlation(a, sheet).score)
+    assert effective_dimension(big) == pytest.approx(effective_dimension(a))
+    assert class_means(big, [0] * 6).shape == (1, 20)
+
+
+# what is given
+
+SHEET = Grid(2, 3)
+ONES, LABELS = np.ones((4, 6)), [0, 0, 1, 1]
+MASKED = np.ma.masked_array(ONES, ONES > 2)
+MASKED[1, 2] = np.ma.masked
+#: What is no array of numbers of any use, to any argument that takes one.
+NO_ARRAY = {
+    "nothing": None,
+    "a word": "activations",
+    "words": ["a", "b"],
+    "ragged": [[1.0, 2.0], [1.0]],
+    "a dict": {"a": 1},
+    "objects": [object()],
+    "complex": ONES * 1j,
+    "too deep": np.ones((1, 1, 1, 1)),
+    "masked": MASKED,
+    "meta": torch.ones(4, 6, device="meta"),
+    "sparse": torch.ones(4, 6).to_sparse(),
+    "a geometry": SHEET,
+}
+TAKES_ARRAYS = {
+    "activations": [
+        lambda x: spatial_variance(x, SHEET),
+        lambda x: response_correlation(x, SHEET),
+        lambda x: class_means(x, LABELS),
+        lambda x: selectivity(x, LABELS),
+        lambda x: effective_dimension(x),
+    ],
+    "labels": [lambda x: class_means(ONES, x), lambda x: selectivity(ONES, x)],
+    "values": [
+        lambda x: morans_i(x, SHEET),
+        lambda x: smoothness(x, SHEET),
+        lambda x: patches(x, SHEET, 0),
+        lambda x: nested_patches(x, SHEET, [0]),
+        lambda x: mean_interval(x),
+    ],
+    "thresholds": [lambda x: nested_patches(ONES, SHEET, x)],
+    "bins": [lambda x: response_correlation(ONES, SHEET, x if x is not None else "None")],
+    "weights": [
+        lambda x: wire_lengths(x, SHEET),
+        lambda x: modularity(x),
+        lambda x: small_worldness(x),
+    ],
+    "treatment": [lambda x: paired_t_test(x, [1.0]), lambda x: paired_comparison(x, [1.0])],
+    "control": [lambda x: paired_t_test([1.0], x), lambda x: paired_comparison([1.0], x)],
+    "p": [lambda x: holm(x)],
+}
+ARRAY_CALLS = [(f"{name} {k}", name, call) for name, calls in TAKES_ARRAYS.items() for k, call in enumerate(calls)]
+
+
+@pytest.mark.parametrize("given", NO_ARRAY)
+@pytest.mark.parametrize(("name", "call"), [c[1:] for c in ARRAY_CALLS], ids=[c[0] for c in ARRAY_CALLS])
+def test_no_array_of_numbers(name, call, given):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: got .*, expected ") as error:
+        call(NO_ARRAY[given])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+GEOMETRY_CALLS = {
+    "spatial_variance": lambda g: spatial_variance(ONES, g),
+    "response_correlation": lambda g: response_correlation(ONES, g),
+    "morans_i": lambda g: morans_i(ONES, g),
+    "smoothness": lambda g: smoothness(ONES, g),
+    "patches": lambda g: patches(ONES, g, 0),
+    "nested_patches": lambda g: nested_patches(ONES, g, [0]),
+}
+
+
+@pytest.mark.parametrize("given", [None, "sheet", 6, ONES, Grid, {"type": "Grid", "shape": [2, 3]}], ids=str)
+@pytest.mark.parametrize("call", GEOMETRY_CALLS.values(), ids=GEOMETRY_CALLS)
+def test_no_geometry(call, given):
+    with pytest.raises(TypeError, match=r"^geometry: got .*, expected a Geometry, such as Grid\(32, 32\)$"):
+        call(given)
+
+
+NUMBER_CALLS = {
+    "permutations": lambda x: morans_i(ONES, SHEET, permutations=x),
+    "seed": lambda x: morans_i(ONES, SHEET, seed=x),
+    "radius": lambda x: morans_i(ONES, SHEET, radius=x if x is not None else "None"),
+    "threshold": lambda x: patches(ONES, SHEET, x),
+    "classes": lambda x: class_means(ONES, LABELS, x if x is not None else "None"),
+    "density": lambda x: modularity(np.ones((6, 6)), x),
+    "nulls": lambda x: small_worldness(np.ones((6, 6)), nulls=x),
+    "resamples": lambda x: paired_comparison([1.0, 2], [2.0, 1], x),
+    "effect": lambda x: seeds_needed(x),
+    "power": lambda x: seeds_needed(1, x),
+    "level": lambda x: seeds_needed(1, level=x),
+}
+
+
+@pytest.mark.parametrize("given", [None, "3", [3], np.ones(2), math.nan, INF, -1, 1j, True, object()], ids=str)
+@pytest.mark.parametrize("name", NUMBER_CALLS)
+def test_no_number(name, given):
+    if isinstance(given, int) and given == -1 and name in ("effect", "threshold"):
+        return  # a number as good as another
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: got .*, expected ") as error:
+        NUMBER_CALLS[name](given)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["permutations", "nulls", "resamples", "classes"])
+def test_numbers_too_large_to_wait_for(name):
+    with pytest.raises(ValueError, match=f"^{name}: got 1000000000, expected a whole number from 1 to "):
+        NUMBER_CALLS[name](10**9)
+
+
+def test_none_in_a_list_is_nan():
+    assert paired_t_test([1.0, None, 3.0], [0.0, 1.0, 1.0]) == paired_t_test([1.0, np.nan, 3.0], [0.0, 1.0, 1.0])
+    assert np.isnan(class_means([[1.0, None]], [0])).tolist() == [[False, True]]

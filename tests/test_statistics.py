@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from locality_prior.analysis import holm, paired_comparison, paired_t_test, seeds_needed
+from locality_prior.analysis import holm, mean_interval, near_end, paired_comparison, paired_t_test, seeds_needed
 
 
 def pairs(n: int, effect: float = 0.5, seed: int = 0) -> tuple[Any, Any]:
@@ -36,15 +36,59 @@ def test_every_test_is_scipys(n: int) -> None:
     assert found.effect == pytest.approx((a - b).mean() / (a - b).std(ddof=1))
 
 
-def test_bootstrap_interval_is_scipys() -> None:
-    a, b = pairs(25, 0.8)
+@pytest.mark.parametrize("n", [2, 5, 25])
+@pytest.mark.parametrize("effect", [-3.0, 0.0, 0.8, 300.0])
+def test_the_interval_of_the_effect_is_noncentral_t(n: int, effect: float) -> None:
+    found = paired_comparison(*pairs(n, effect))
+    assert found.t is not None
+    assert found.p is not None
+    assert found.effect_ci is not None
+    low, high = found.effect_ci
+    assert low < found.effect < high  # type: ignore[operator]
+    with np.errstate(all="ignore"):
+        for end, share in ((low, 0.025), (high, 0.975)):
+            assert stats.nct.sf(found.t, n - 1, end * math.sqrt(n)) == pytest.approx(share, abs=1e-6)
+    assert (low <= 0 <= high) == (found.p > 0.05)
+
+
+def test_the_interval_of_the_effect_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for delta in rng.normal(size=(400, 4)) + 1:
+        low, high = paired_comparison(delta, np.zeros(4)).effect_ci  # type: ignore[misc]
+        held += low <= 1 <= high
+    assert 0.92 < held / 400 < 0.98
+
+
+def test_the_seed_gives_the_numbers() -> None:
+    a, b = pairs(25, 0.2)
+    assert paired_comparison(a, b) == paired_comparison(a, b)
+    assert paired_comparison(a, b, seed=1).p_permutation != paired_comparison(a, b).p_permutation
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    v = np.random.default_rng(0).normal(size=9)
+    expected = stats.t.interval(0.95, 8, loc=v.mean(), scale=stats.sem(v))
+    assert mean_interval([*v, np.nan, np.inf]) == pytest.approx(expected)
+    a, b = pairs(9)
+    assert paired_comparison(a, b).ci == mean_interval(a - b)
+    for nothing in ([], [1.0], [0.1, 0.1, 0.1], [None, 2.0]):
+        assert mean_interval(nothing) is None
+
+
+def test_the_near_end_of_an_interval() -> None:
+    assert near_end((0.5, 2.0)) == 0.5
+    assert near_end((-2.0, -0.5)) == -0.5
+    for nothing in (None, (-1.0, 1.0), (0.0, 2.0)):
+        assert near_end(nothing) is None
+    a, b = pairs(8, 3)
     found = paired_comparison(a, b)
-    theirs = stats.bootstrap(
-        (a - b,), lambda d, axis: d.mean(axis) / d.std(axis, ddof=1), method="percentile", n_resamples=9999, rng=1
-    ).confidence_interval
-    assert found.effect_ci == pytest.approx((theirs.low, theirs.high), abs=0.03)
-    assert paired_comparison(a, b) == found  # the same seed, the same numbers
-    assert paired_comparison(a, b, seed=1).effect_ci != found.effect_ci
+    least = near_end(found.effect_ci)
+    assert least is not None
+    assert seeds_needed(least) > seeds_needed(found.effect)  # type: ignore[arg-type]
+    for bad in ("ab", (1.0,), (2.0, 1.0), (math.nan, 1.0), 3):
+        with pytest.raises(ValueError, match="interval: got"):
+            near_end(bad)  # type: ignore[arg-type]
 
 
 def test_sides_signs_and_what_is_dropped() -> None:
@@ -93,6 +137,26 @@ def test_seeds_needed_are_statsmodels(effect: float, power: float) -> None:
     for bad in ({"effect": 0.0}, {"effect": math.nan}, {"effect": 1.0, "power": 1.0}, {"effect": 1.0, "level": 0}):
         with pytest.raises(ValueError, match="got"):
             seeds_needed(**bad)  # type: ignore[arg-type]
+
+
+def test_seeds_needed_where_scipy_has_no_number() -> None:
+    assert seeds_needed(2, 0.8, 0.001) == 10
+    assert seeds_needed(-2, 0.8, 0.001) == 10
+    rng = np.random.default_rng(0)
+    delta = rng.normal(size=(100_000, 10)) + 2
+    for n, enough in ((9, False), (10, True)):
+        t = stats.ttest_1samp(delta[:, :n], 0, axis=1).pvalue
+        assert ((t < 0.001).mean() >= 0.8) == enough
+
+
+@pytest.mark.parametrize("level", [0.05, 0.001, 1e-6])
+@pytest.mark.parametrize("effect", [1e-4, 0.01, 0.3, 1.0, 2.0, 5.0, 50.0])
+def test_more_seeds_find_more(effect: float, level: float) -> None:
+    needed = [seeds_needed(effect, power, level) for power in (0.1, 0.5, 0.8, 0.99, 0.9999)]
+    assert needed == sorted(needed)
+    if needed[-1] > 1000:  # where t is all but normal
+        normal = ((stats.norm.isf(level / 2) + stats.norm.ppf([0.5, 0.8, 0.99, 0.9999])) / effect) ** 2
+        assert needed[1:] == pytest.approx(normal, rel=0.02)
 
 
 def test_under_the_null_seeds_reject_at_their_level_and_images_far_above_it() -> None:

@@ -142,7 +142,7 @@ def test_nothing_to_nest() -> None:
     assert found.score == pytest.approx((1 - 2 / 3 + 0 - 1 / 3) / 2)
     assert nested_patches(maps, lp.Line(3), [9]).score is None
     assert nested_patches(maps[:1], lp.Line(3), [0]).score is None
-    with pytest.raises(ValueError, match="maps: got 3 units"):
+    with pytest.raises(ValueError, match="values: got 3 units"):
         nested_patches(maps, lp.Line(4), [0])
     for thresholds in ([], [1, 1], [2, 1], [0, np.nan]):
         with pytest.raises(ValueError, match="thresholds: got"):
@@ -156,22 +156,59 @@ def test_smoothness_pair_by_pair(name: str) -> None:
     d = sheet.distances().numpy()
     bins: dict[int, list[float]] = {}
     for i, j in itertools.permutations(range(30), 2):
+        if d[i, j] > d.max() / 2 + 1e-9:
+            continue
         bins.setdefault(math.floor(d[i, j] / sheet.neighbour_distance + 0.5), []).append(abs(values[i] - values[j]))
     y = [statistics.mean(bins[k]) for k in sorted(bins)]
-    assert smoothness(values, sheet) == pytest.approx((max(y) - y[0]) / max(y))
+    expected = pytest.approx((max(y) - y[0]) / max(y)) if len(y) > 1 else None
+    assert smoothness(values, sheet).score == expected
 
 
-def test_smoothness_of_a_slope_of_noise_and_of_nothing() -> None:
+def test_smoothness_of_a_slope_and_of_nothing() -> None:
     line = lp.Line(100)
-    slope = smoothness(np.arange(100.0), line)
-    noise = smoothness(np.random.default_rng(0).permutation(100.0 * np.arange(100)), line)
-    assert slope == pytest.approx(98 / 99)
-    assert slope is not None
-    assert noise is not None
-    assert noise < slope
+    assert smoothness(np.arange(100.0), line).score == pytest.approx(48 / 49)
     for nothing in (np.ones(100), np.full(100, np.nan)):
-        assert smoothness(nothing, line) is None
-    assert smoothness([1.0, 2.0], lp.Line(2)) is None  # one distance
+        assert smoothness(nothing, line).score is None
+    assert smoothness([1.0, 2.0], lp.Line(2)).score is None  # one distance
+
+
+def test_smoothness_of_noise_is_near_nothing() -> None:
+    # the few pairs of opposite corners, which differ by chance, do not count
+    noise = np.random.default_rng(0).normal(size=(40, 24 * 24)) ** 2
+    score = smoothness(noise, lp.Grid(24, 24)).score
+    assert 0 <= score.min() <= score.max() < 0.06
+    assert score.mean() < 0.025
+    row, column = np.indices((24, 24)).reshape(2, -1)
+    waves = np.sin(np.stack([row, column, row + column]) / 4)
+    assert smoothness(waves, lp.Grid(24, 24)).score.min() > 0.6
+
+
+def test_smoothness_leaves_out_units_without_a_value() -> None:
+    rng = np.random.default_rng(0)
+    xy, values = rng.random((40, 2)), rng.normal(size=(3, 40))
+    values[0, [3, 8]] = np.nan
+    values[2, 1] = np.inf
+    found = smoothness(values, lp.Points(xy))
+    assert found.left_out.tolist() == [2, 0, 1]
+    assert np.isfinite(found.score).all()
+    for k in range(3):
+        one = smoothness(values[k], lp.Points(xy))
+        assert (one.score, one.left_out) == (pytest.approx(found.score[k]), found.left_out[k])
+    # a unit that never responds has no d′: the others are measured
+    a = np.maximum(rng.normal(size=(50, 30)), 0)
+    a[:, 4] = 0
+    maps = selectivity(a, np.arange(50) % 5).d_prime
+    found = smoothness(maps, lp.Grid(5, 6))
+    assert (found.left_out == 1).all()
+    assert np.mean(found.score) > 0
+
+
+def test_patches_of_many_maps_are_those_of_each() -> None:
+    maps = np.random.default_rng(6).normal(size=(2, 3, 30))
+    found = patches(maps, SHEETS["sheet"], 0.3)
+    assert found.shape == maps.shape
+    for k in np.ndindex(2, 3):
+        np.testing.assert_array_equal(found[k], patches(maps[k], SHEETS["sheet"], 0.3))
 
 
 @pytest.mark.parametrize(("images", "units"), [(50, 8), (8, 50)])

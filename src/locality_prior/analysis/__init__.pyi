@@ -1,5 +1,6 @@
 from locality_prior.analysis.maps import Moran as Moran
 from locality_prior.analysis.maps import ResponseCorrelation as ResponseCorrelation
+from locality_prior.analysis.maps import SignedMaps as SignedMaps
 from locality_prior.analysis.maps import class_means as class_means
 from locality_prior.analysis.maps import morans_i as morans_i
 from locality_prior.analysis.maps import response_correlation as response_correlation
@@ -8,11 +9,13 @@ from locality_prior.analysis.statistics import PairedComparison as PairedCompari
 from locality_prior.analysis.statistics import PairedTest as PairedTest
 from locality_prior.analysis.statistics import holm as holm
 from locality_prior.analysis.statistics import mean_interval as mean_interval
+from locality_prior.analysis.statistics import near_end as near_end
 from locality_prior.analysis.statistics import paired_comparison as paired_comparison
 from locality_prior.analysis.statistics import paired_t_test as paired_t_test
 from locality_prior.analysis.statistics import seeds_needed as seeds_needed
 from locality_prior.analysis.tuning import NestedPatches as NestedPatches
 from locality_prior.analysis.tuning import Selectivity as Selectivity
+from locality_prior.analysis.tuning import Smoothness as Smoothness
 from locality_prior.analysis.tuning import effective_dimension as effective_dimension
 from locality_prior.analysis.tuning import nested_patches as nested_patches
 from locality_prior.analysis.tuning import patches as patches

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import instance, shown, wrong
+from locality_prior._check import count, instance, positive, shown, wrong
 
 if TYPE_CHECKING:
     from locality_prior.geometry import Geometry
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+#: Rows of a matrix of units, images or shuffled maps that are worked on at once: this bounds the memory.
+ROWS = 256
+#: The most numbers in an array of (classes, units): 2 GiB.
+MOST = 1 << 28
+#: Bins beyond this are sorted instead of counted.
+MOST_BINS = 1 << 20
 
 
 def is_tensor(values: Any) -> bool:
@@ -55,6 +63,45 @@ def floats(name: str, values: Any, *axes: str | int | None) -> Floats:
     return a.astype(np.float64, copy=False)
 
 
+def maps(name: str, values: Any, geometry: Geometry) -> tuple[Floats, tuple[int, ...]]:
+    """``values`` (…, units) as float64 (maps, units), and the leading shape, which is empty for one map."""
+    a = array(name, values)
+    if not a.ndim:
+        raise wrong(name, f"shape {a.shape}", "numbers of shape (…, units)")
+    units(name, a.shape[-1], geometry)
+    return a.reshape(-1, a.shape[-1]).astype(np.float64, copy=False), a.shape[:-1]
+
+
+def unpacked(numbers: Floats, shape: tuple[int, ...]) -> Any:
+    """One number for each map in the leading shape of the maps; for one map, a float, or None where it is NaN."""
+    if shape:
+        return numbers.reshape(shape)
+    return None if np.isnan(numbers[0]) else float(numbers[0])
+
+
+def labels_of(labels: Any, n: int) -> Integers:
+    """``labels`` as ``n`` whole numbers from 0."""
+    a = array("labels", labels)
+    if a.shape != (n,) or a.dtype.kind not in "iu":
+        raise wrong("labels", f"{a.dtype} {a.shape}", f"whole numbers of shape ({n},)")
+    if n and a.min() < 0:
+        raise wrong("labels", int(a.min()), "whole numbers from 0")
+    return a.astype(np.int64, copy=False)
+
+
+def classes_of(label: Integers, units: int, classes: int | None = None) -> int:
+    """How many classes: up to the largest label, where it is not said."""
+    most = max(1, MOST // max(units, 1))
+    if classes is not None:
+        classes = count("classes", classes, 1, most)
+    elif not len(label):
+        raise wrong("labels", "none", "at least one label")
+    largest = int(label.max(initial=0))
+    if largest >= (classes or most):
+        raise wrong("labels", largest, f"whole numbers from 0 to {(classes or most) - 1:,}")
+    return classes or largest + 1
+
+
 def place_of(name: str, geometry: Any) -> Geometry:
     """``geometry``, where it is one."""
     from locality_prior.geometry import Geometry
@@ -76,10 +123,57 @@ def responses(activations: Any, geometry: Geometry) -> Floats:
     return a
 
 
-def own_distances(geometry: Geometry) -> Floats:
-    """Distances (units, units) of a geometry's units from each other, each 0 from itself."""
-    d: Floats = geometry.distances().detach().numpy().copy()
-    if d.shape[0] != d.shape[1]:
+def own_distances(geometry: Geometry, rows: Integers | None = None) -> Floats:
+    """Distances of a geometry's units (or of those numbered ``rows``) to all of them. Read only: it may be shared."""
+    import torch
+
+    d: Floats = geometry.distances(rows=None if rows is None else torch.from_numpy(rows)).detach().numpy()
+    if d.shape[1] != len(geometry):
         raise wrong("geometry", repr(geometry), "distances among its own units")
-    np.fill_diagonal(d, 0)
     return d
+
+
+def neighbours(geometry: Geometry, radius: float | None) -> tuple[Integers, Integers, Floats]:
+    """Each pair (i, j) of different units that are neighbours, and their distance.
+
+    ``radius`` is how far apart neighbours are at most; None: 1.5 neighbour distances (the eight around a grid's unit).
+    """
+    from locality_prior.geometry import near
+
+    radius = 1.5 * geometry.neighbour_distance if radius is None else positive("radius", radius)
+    own_distances(geometry, np.zeros(1, dtype=np.int64))
+    blocks = [[part.detach().numpy() for part in block] for block in near(geometry, geometry, radius)]
+    i, j, d = (np.concatenate([block[k] for block in blocks]) for k in range(3))
+    others = i != j
+    return i[others], j[others], d[others]
+
+
+def pairs_by_block(geometry: Geometry, numbers: Integers) -> Iterator[tuple[slice, npt.NDArray[np.bool_], Floats]]:
+    """Each pair of the units ``numbers`` once, some rows at a time, so that no whole matrix need be made.
+
+    Yields:
+        Rows (a slice of ``numbers``), which of their pairs with ``numbers[rows.start:]`` are of two units in order with
+        a way between them, and the distances of those pairs: the mean where they differ by direction.
+    """
+    whole = None if geometry.euclidean else own_distances(geometry)  # a Euclidean one is symmetric
+    for start in range(0, len(numbers), ROWS):
+        rows = slice(start, min(start + ROWS, len(numbers)))
+        columns = numbers[start:]
+        if whole is None:
+            d = own_distances(geometry, numbers[rows])[:, columns]
+        else:
+            d = (whole[np.ix_(numbers[rows], columns)] + whole[np.ix_(columns, numbers[rows])].T) / 2
+        wanted = np.isfinite(d) & (np.arange(d.shape[0])[:, None] < np.arange(d.shape[1]))
+        yield rows, wanted, d[wanted]
+
+
+def numbered(bins: Floats) -> tuple[Floats, Integers]:
+    """The bins that occur, in order, and where in them each of ``bins``, whole numbers from 0, is."""
+    if not len(bins) or bins.max() >= MOST_BINS:
+        keys, index = np.unique(bins, return_inverse=True)
+        return keys, index
+    whole = bins.astype(np.int64)  # without sorting, which takes long
+    found = np.flatnonzero(np.bincount(whole))
+    position = np.zeros(int(found[-1]) + 1, dtype=np.int64)
+    position[found] = np.arange(len(found))
+    return found.astype(np.float64), position[whole]

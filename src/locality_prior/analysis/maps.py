@@ -1,7 +1,8 @@
-"""What a layer's activations look like on its sheet: (activations, geometry) → numbers. Moran's I needs scipy."""
+"""Measures of a layer's maps on its sheet: activations and a geometry give numbers. Moran's I needs scipy."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -9,8 +10,23 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import count, positive, wrong
-from locality_prior.analysis._given import Floats, Integers, array, floats, is_tensor, own_distances, responses, units
+from locality_prior._check import count, wrong
+from locality_prior.analysis._given import (
+    ROWS,
+    Floats,
+    Integers,
+    classes_of,
+    floats,
+    is_tensor,
+    labels_of,
+    maps,
+    neighbours,
+    numbered,
+    own_distances,
+    pairs_by_block,
+    responses,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +37,12 @@ _Spread = Callable[[Floats, Integers], Floats]
 
 #: Numbers that differ by less than this share of their size count as equal.
 ROUNDING = 1e-12
+#: The most shuffled maps.
+MOST_PERMUTATIONS = 100_000
 
-_ROWS = 256  # images, or permutations, worked on at once: bounds the memory
+
+class SignedMaps(UserWarning):
+    """Some maps have negative values, for which spatial variance is not defined."""
 
 
 @overload
@@ -30,39 +50,45 @@ def spatial_variance(activations: Tensor, geometry: Geometry) -> Tensor: ...
 
 
 @overload
-def spatial_variance(activations: npt.NDArray[Any], geometry: Geometry) -> Floats: ...
+def spatial_variance(activations: Any, geometry: Geometry) -> Any: ...
 
 
 def spatial_variance(activations: Any, geometry: Geometry) -> Any:
-    """How widely each image's activity spreads over the sheet.
+    """How widely each map's activity spreads over the sheet.
 
     With p = a / Σa, over pairs of different units::
 
         σ² = ½ Σ_ij p_i p_j d_ij² / (1 − Σ_i p_i²)
 
-    On Euclidean geometries this is the variance of position with reliability weights, Σ p‖r − μ‖² / (1 − Σp²)
-    with μ = Σ p r, and is computed so; the pairwise form serves all others (a torus, a sphere, a graph).
+    On Euclidean geometries this equals the variance of position with reliability weights, Σ p‖r − μ‖² / (1 − Σp²) with
+    μ = Σ p r, and is computed that way. The pairwise form serves all others (a torus, a sphere, a graph).
 
     Args:
-        activations: (images, units), at least 0.
+        activations: (…, units) of at least 0; each entry of the leading axes, such as an image, is one map.
         geometry: where the units sit.
 
     Returns:
-        (images,) float64, squared units of the geometry's distance: a CPU tensor for a tensor, else an array.
-        NaN for an image with a negative or non-finite value, with fewer than two active units, or with two
-        active units between which there is no way.
+        (…) float64, in the squared units of the geometry's distance: a CPU tensor for a tensor, else an array. It is
+        NaN for a map with a negative or non-finite value, for one with fewer than two active units, and for one with
+        two active units that no way joins. One map (units,) in an array gives a float, or None where that is undefined.
+
+    Warns:
+        SignedMaps: some maps have negative values; the warning says how many. A caller that counts NaN itself can
+            ignore this category.
 
     Raises:
-        ValueError: activations that are not (images, units), or not of the geometry's number of units.
+        ValueError: activations that are not (…, units), or not of the geometry's number of units.
     """
-    a = responses(activations, geometry)
+    a, shape = maps("activations", activations, geometry)
     spread = _squared_deviation(geometry) if geometry.euclidean else _squared_distance(geometry)
     variance = np.full(len(a), np.nan)
-    for start in range(0, len(a), _ROWS):
-        block = slice(start, start + _ROWS)
+    signed = 0
+    for start in range(0, len(a), ROWS):
+        block = slice(start, start + ROWS)
         fit = np.all(np.isfinite(a[block]) & (a[block] >= 0), axis=1)
-        # w: activity as shares of the strongest unit's, so that 1 − Σp² keeps its digits where that unit has
-        # nearly all of it: with w = 1 there, q elsewhere and s = Σq, (Σw)² (1 − Σp²) = (1 + s)² − 1 − Σq².
+        signed += int((a[block] < 0).any(axis=1).sum())
+        # w: activity as shares of the strongest unit's. 1 − Σp² then keeps its digits even where that unit has
+        # nearly all activity: with w = 1 there, q elsewhere and s = Σq, (Σw)² (1 − Σp²) = (1 + s)² − 1 − Σq².
         w = np.where(fit[:, None], a[block], 0)
         peak = w.argmax(axis=1)
         top = np.take_along_axis(w, peak[:, None], axis=1)
@@ -72,15 +98,22 @@ def spatial_variance(activations: Any, geometry: Geometry) -> Any:
         s = q.sum(axis=1)
         pairs = s * (2 + s) - np.square(q).sum(axis=1)
         np.divide(spread(w, peak), pairs, out=variance[block], where=pairs > 0)
+    if signed:
+        what = "1 map has" if signed == 1 else f"{signed:,} maps have"
+        warnings.warn(
+            f"activations: {what} negative values, and so no spatial variance (NaN); it is defined from 0 upwards",
+            SignedMaps,
+            stacklevel=2,
+        )
     if is_tensor(activations):
         import torch
 
-        return torch.from_numpy(variance)
-    return variance
+        return torch.from_numpy(variance).reshape(shape)
+    return unpacked(variance, shape)
 
 
 def _squared_deviation(geometry: Geometry) -> _Spread:
-    """(w, peak) → (Σw)² Σ p‖r − μ‖², positions taken about the strongest unit, to keep all digits."""
+    """(w, peak) → (Σw)² Σ p‖r − μ‖², with positions taken about the strongest unit, to keep all digits."""
     positions = geometry.positions.detach().numpy()
 
     def spread(w: Floats, peak: Integers) -> Floats:
@@ -96,9 +129,11 @@ def _squared_deviation(geometry: Geometry) -> _Spread:
 
 def _squared_distance(geometry: Geometry) -> _Spread:
     """(w, peak) → (Σw)² ½ Σ p_i p_j d_ij²; NaN where two active units have no finite distance."""
-    d = own_distances(geometry)
-    apart = np.isinf(d).astype(np.float64) if np.isinf(d).any() else None
-    squared = np.square(np.where(np.isinf(d), 0, d))
+    squared = np.square(own_distances(geometry))
+    np.fill_diagonal(squared, 0)
+    away = np.isinf(squared)
+    apart = away.astype(np.float64) if away.any() else None
+    squared[away] = 0
 
     def spread(w: Floats, peak: Integers) -> Floats:
         total: Floats = ((w @ squared) * w).sum(axis=1) / 2
@@ -112,13 +147,12 @@ def _squared_distance(geometry: Geometry) -> _Spread:
 
 @dataclass(frozen=True, eq=False)
 class ResponseCorrelation:
-    """How alike units respond, against how far apart they sit: an array's entry for each bin with a pair.
+    """How alike units respond, against how far apart they sit. Each array has an entry for each bin with a pair.
 
     Args:
         distance: mean distance of the bin's pairs, as the geometry gives it.
         correlation: mean correlation of the bin's pairs.
-        sem: standard error of that mean over pairs (which share units, so it is a guide, not a test); NaN for
-            one pair.
+        sem: standard error of that mean over pairs (pairs share units, so it is a guide, not a test); NaN for one pair.
         pairs: how many pairs.
         score: correlation, over all pairs, of r_ij with 1/(1 + d_ij); None where undefined.
         silent: units left out because their response is constant, or not finite, over the images.
@@ -135,53 +169,67 @@ class ResponseCorrelation:
 def response_correlation(activations: Any, geometry: Geometry, bins: Any = None) -> ResponseCorrelation:
     """Correlation of two units' responses as a function of their distance, and its agreement with 1/(1 + d).
 
-    r_ij is the Pearson correlation of units i and j over images, for every pair i < j that a way joins.
-    ``score`` is the Pearson correlation over these pairs of r_ij with 1/(1 + d_ij), the target of TDANN's
-    spatial loss (Margalit et al., Neuron 2024): 1 for a perfect map, about 0 for none. 1/(1 + d) is not
-    scale-free: d enters as the geometry gives it. Lengths that differ by direction count with their mean.
+    r_ij is the Pearson correlation of units i and j over images, for every pair i < j that a way joins. ``score`` is
+    the Pearson correlation over these pairs of r_ij with 1/(1 + d_ij), the target of TDANN's spatial loss (Margalit et
+    al., Neuron 2024): 1 for a perfect map, about 0 for none. It depends on the unit of distance, and d is as the
+    geometry gives it. Where a pair's two directions have different lengths, their mean counts.
 
     Args:
-        activations: (images, units), signed or not; at least 2 images.
+        activations: (images, units), of either sign; at least 2 images.
         geometry: where the units sit.
-        bins: increasing edges of the curve's bins in the geometry's distance, the last edge included; pairs
-            outside count for the score alone. None: bins as wide as the neighbour distance h, centred on 0,
-            h, 2h, …
+        bins: increasing edges of the curve's bins in the geometry's distance, the last edge included; pairs outside
+            count for the score alone. None: bins as wide as the neighbour distance h, centred on 0, h, 2h, …
 
     Raises:
-        ValueError: activations that are not (images, units) or not of the geometry's number of units, fewer
-            than two images, or edges that do not increase.
+        ValueError: activations that are not (images, units) or not of the geometry's number of units, fewer than two
+            images, or edges that do not increase.
     """
     a = responses(activations, geometry)
     if len(a) < 2:
         raise wrong("activations", f"{len(a)} images", "at least 2, to correlate over")
     edges = None if bins is None else _edges(bins)
-    live: npt.NDArray[np.bool_] = np.all(np.isfinite(a), axis=0)
-    live[live] = np.ptp(a[:, live], axis=0) > 0
-    z = a[:, live]
-    z = (z - z.min(axis=0)) / np.ptp(z, axis=0)  # within [0, 1]: squares neither overflow nor vanish
+    live = np.flatnonzero(np.isfinite(a).all(axis=0) & (a != a[0]).any(axis=0))
+    z = _standardised(a[:, live])
+
+    of_all: list[
+        Floats
+    ] = []  # for each block: count, mean r, mean y, Σr², Σy², Σry about the means, with y = 1/(1 + d)
+    of_bins: list[Floats] = []  # for each bin of each block: bin, pairs, mean d, mean r, Σr² about the mean
+    ranges = np.array([[np.inf, np.inf], [-np.inf, -np.inf]])
+    for rows, wanted, d in pairs_by_block(geometry, live):
+        if not len(d):
+            continue
+        r = np.clip((z[:, rows].T @ z[:, rows.start :])[wanted], -1, 1)
+        ry = np.stack([r, 1 / (1 + d)])
+        ranges = np.stack([np.minimum(ranges[0], ry.min(axis=1)), np.maximum(ranges[1], ry.max(axis=1))])
+        mean = ry.mean(axis=1)
+        ry -= mean[:, None]
+        of_all.append(np.array([len(d), *mean, ry[0] @ ry[0], ry[1] @ ry[1], ry[0] @ ry[1]]))
+        if edges is None:
+            bin_of = np.floor(d / geometry.neighbour_distance + 0.5)
+        else:
+            bin_of = np.searchsorted(edges, d, side="right").astype(np.float64)
+            bin_of[d == edges[-1]] -= 1
+            inside = (bin_of > 0) & (bin_of < len(edges))
+            d, r, bin_of = d[inside], r[inside], bin_of[inside]
+        found, where = numbered(bin_of)
+        pairs = np.bincount(where, minlength=len(found))
+        distance, correlation = (np.bincount(where, x, len(found)) / pairs for x in (d, r))
+        squares = np.bincount(where, np.square(r - correlation[where]), len(found))
+        of_bins.append(np.stack([found, pairs, distance, correlation, squares]))
+
+    score = _pearson(np.array(of_all), ranges) if of_all else None
+    return ResponseCorrelation(*_curve(of_bins), score, a.shape[1] - len(live))
+
+
+def _standardised(a: Floats) -> Floats:
+    """Each column about its mean and of length 1; scaled first, so that squares neither overflow nor vanish."""
+    z: Floats = a / np.abs(a).max(axis=0, initial=0.0)
+    z -= z.min(axis=0, initial=np.inf)
+    z /= z.max(axis=0, initial=0.0)
     z -= z.mean(axis=0)
-    z /= np.sqrt(np.square(z).sum(axis=0))
-
-    d = own_distances(geometry)[np.ix_(live, live)]
-    d = (d + d.T) / 2
-    wanted = np.isfinite(d) & np.tri(len(d), dtype=bool).T
-    np.fill_diagonal(wanted, False)
-    d, r = d[wanted], np.clip((z.T @ z)[wanted], -1, 1)
-    score = _pearson(r, 1 / (1 + d))
-
-    if edges is None:
-        bin_of = np.floor(d / geometry.neighbour_distance + 0.5)
-    else:
-        bin_of = np.searchsorted(edges, d, side="right").astype(np.float64)
-        bin_of[d == edges[-1]] -= 1
-        inside = (bin_of > 0) & (bin_of < len(edges))
-        d, r, bin_of = d[inside], r[inside], bin_of[inside]
-    bin_of, pairs = np.unique(bin_of, return_inverse=True, return_counts=True)[1:]
-    distance, correlation = (np.bincount(bin_of, x, len(pairs)) / pairs for x in (d, r))
-    squares = np.bincount(bin_of, np.square(r - correlation[bin_of]), len(pairs))
-    sem = np.full(len(pairs), np.nan)
-    np.sqrt(squares / np.maximum(pairs - 1, 1) / pairs, out=sem, where=pairs > 1)
-    return ResponseCorrelation(distance, correlation, sem, pairs, score, int((~live).sum()))
+    z /= np.sqrt(np.einsum("ij,ij->j", z, z))
+    return z
 
 
 def _edges(bins: Any) -> Floats:
@@ -191,92 +239,127 @@ def _edges(bins: Any) -> Floats:
     return edges
 
 
-def _pearson(x: Floats, y: Floats) -> float | None:
-    """Pearson correlation of two (n,) arrays; None where one is constant, to rounding."""
-    if not len(x) or any(np.ptp(v) <= ROUNDING * abs(v).max() for v in (x, y)):
+def _pearson(blocks: Floats, ranges: Floats) -> float | None:
+    """Pearson correlation from the moments of blocks of pairs; None where a side is constant to rounding."""
+    if (ranges[1] - ranges[0] <= ROUNDING * np.abs(ranges).max(axis=0)).any():
         return None
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+    n, mean_r, mean_y, rr, yy, ry = blocks.T
+    r, y = mean_r - np.average(mean_r, weights=n), mean_y - np.average(mean_y, weights=n)
+    rr, yy, ry = (float((within + n * x * z).sum()) for within, x, z in ((rr, r, r), (yy, y, y), (ry, r, y)))
+    return float(np.clip(ry / np.sqrt(rr * yy), -1, 1))
 
 
-@dataclass(frozen=True)
+def _curve(blocks: list[Floats]) -> tuple[Floats, Floats, Floats, Integers]:
+    """Mean distance, mean correlation, its standard error and pairs of each bin, from those of blocks."""
+    bin_of, n, d, r, squares = np.concatenate(blocks, axis=1) if blocks else np.empty((5, 0))
+    found, where = numbered(bin_of)
+    pairs = np.bincount(where, n, len(found))
+    distance, correlation = (np.bincount(where, n * x, len(found)) / pairs for x in (d, r))
+    squares = np.bincount(where, squares + n * np.square(r - correlation[where]), len(found))
+    sem = np.full(len(found), np.nan)
+    np.sqrt(squares / np.maximum(pairs - 1, 1) / pairs, out=sem, where=pairs > 1)
+    return distance, correlation, sem, pairs.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
 class Moran:
-    """Moran's I of a map; ``i`` and ``p`` are None where undefined.
+    """Moran's I of one map, or of many: each field but ``permutations`` is a number, or an array with one for each map.
 
     Args:
-        i: Moran's I: near ``expected`` for no order, towards 1 for smooth maps, below 0 for alternating.
-        p: one-sided, the share of maps with the values shuffled over units whose I is at least this.
-        expected: mean of I over such maps, −1/(N − 1); None for one unit.
+        i: Moran's I: near ``expected`` for no order, towards 1 for smooth maps, below 0 for alternating ones. Where it
+            is undefined, i and p are None for one map and NaN in an array.
+        p: one-sided: the share of maps with the values shuffled over the units whose I is at least this.
+        expected: mean of I over shuffled maps, −1/(N − 1); undefined for fewer than two units.
+        left_out: units left out because their value is not finite.
         permutations: how many shuffled maps.
     """
 
-    i: float | None
-    p: float | None
-    expected: float | None
+    i: Any
+    p: Any
+    expected: Any
+    left_out: Any
     permutations: int
 
 
 def morans_i(
     values: Any, geometry: Geometry, permutations: int = 999, seed: int = 0, radius: float | None = None
 ) -> Moran:
-    """Spatial autocorrelation of a map, with the null of a shuffled map (Moran, Biometrika 1950).
+    """Spatial autocorrelation of maps, with the null of shuffled maps (Moran, Biometrika 1950).
 
     With z the values about their mean and N units::
 
         I = (N / S₀) Σ_ij w_ij z_i z_j / Σ_i z_i²,    S₀ = Σ_ij w_ij
 
-    w_ij is equal over the neighbours j of i, 0 < d_ij ≤ radius, and sums to 1 (S₀ counts the units with a
-    neighbour); units at one place are no neighbours. p = (1 + #{I_shuffled ≥ I}) / (1 + permutations). Give
-    the unsmoothed map: smoothing alone makes I high, order or no order.
+    w_ij is equal over the neighbours j of i, 0 < d_ij ≤ radius, and sums to 1, so that S₀ counts the units that have a
+    neighbour; units at one place are not neighbours. p = (1 + #{I_shuffled ≥ I}) / (1 + permutations). Give unsmoothed
+    maps: smoothing alone makes I high, with or without order. All maps are shuffled by the same permutations, so each
+    one's p is what it would be alone, but the p of several maps are not independent.
 
     Args:
-        values: (units,), a map.
+        values: (…, units); each entry of the leading axes, such as a class, is one map. Units whose value is not
+            finite are left out of their map and counted.
         geometry: where the units sit.
-        permutations: shuffled maps for p.
-        seed: of their generator; the same seed gives the same p.
-        radius: how far neighbours are; None: 1.5 neighbour distances (the eight around a grid's unit).
+        permutations: shuffled maps for p, at most 100,000.
+        seed: of the permutations; the same seed gives the same p.
+        radius: how far apart neighbours are at most; None: 1.5 neighbour distances (the eight around a grid's unit).
 
     Returns:
-        The measure; i and p are None for a constant or non-finite map, and where no unit has a neighbour.
+        The measure; i and p are undefined for a constant map, and where no unit has a neighbour.
 
     Raises:
-        ValueError: values that are not (units,) or not as many as the geometry's units, or a number out of
-            range.
+        ValueError: values that are not (…, units) or not of the geometry's number of units, or a number out of range.
     """
-    v = floats("values", values, "units")
-    n = units("values", len(v), geometry)
-    permutations = count("permutations", permutations)
-    rng = np.random.default_rng(count("seed", seed, 0))
-    radius = 1.5 * geometry.neighbour_distance if radius is None else positive("radius", radius)
-    expected = -1 / (n - 1) if n > 1 else None
+    v, shape = maps("values", values, geometry)
+    permutations, seed = count("permutations", permutations, 1, MOST_PERMUTATIONS), count("seed", seed, 0)
+    row, column, d = neighbours(geometry, radius)
+    row, column = row[d > 0], column[d > 0]
+    finite = np.isfinite(v)
+    n = finite.sum(axis=1)
+    i, p, expected = (np.full(len(v), np.nan) for _ in range(3))
+    np.divide(-1, n - 1, out=expected, where=n > 1)
+    for there in np.unique(finite, axis=0):  # the maps that have values at the same units
+        alike = np.flatnonzero((finite == there).all(axis=1))
+        varied = alike[(v[np.ix_(alike, there)] != v[alike, there.argmax()][:, None]).any(axis=1)]
+        number, both = np.cumsum(there) - 1, there[row] & there[column]
+        if len(varied) and both.any():
+            pairs = number[row[both]], number[column[both]]
+            i[varied], p[varied] = _moran(v[np.ix_(varied, there)], *pairs, permutations, seed)
+    left_out = v.shape[1] - n
+    return Moran(
+        unpacked(i, shape),
+        unpacked(p, shape),
+        unpacked(expected, shape),
+        left_out.reshape(shape) if shape else int(left_out[0]),
+        permutations,
+    )
 
-    d = own_distances(geometry)
-    near = (d > 0) & (d <= radius * (1 + 1e-9))
-    neighbours = near.sum(axis=1)
-    if not np.isfinite(v).all() or np.ptp(v) == 0 or not neighbours.any():
-        return Moran(None, None, expected, permutations)
+
+def _moran(v: Floats, row: Integers, column: Integers, permutations: int, seed: int) -> tuple[Floats, Floats]:
+    """I and p of varied maps (m, units), given the pairs of neighbours."""
     from scipy.sparse import csr_array
 
-    matrix: Any = (csr_array(near) if near.mean() < 0.05 else near).astype(np.float64)
-    share = np.where(neighbours > 0, 1 / np.maximum(neighbours, 1), 0)[:, None]
-    z = (v - v.min()) / np.ptp(v)
-    z -= z.mean()
-    scale = n / share.astype(bool).sum() / (z @ z)
-
-    def index(maps: Floats) -> Floats:  # (units, m) → (m,)
-        result: Floats = scale * (share * maps * (matrix @ maps)).sum(axis=0)
-        return result
-
-    i = index(z[:, None])[0]
-    above = 0
-    for start in range(0, permutations, _ROWS):
-        maps = np.tile(z, (min(_ROWS, permutations - start), 1))
-        above += int((index(rng.permuted(maps, axis=1).T) >= i - ROUNDING).sum())
-    return Moran(float(i), (1 + above) / (1 + permutations), expected, permutations)
+    n = v.shape[1]
+    count_of = np.bincount(row, minlength=n)
+    weights: Any = csr_array((1 / count_of[row], (row, column)), shape=(n, n))
+    z = v / np.abs(v).max(axis=1, keepdims=True)  # large values would overflow
+    z -= z.min(axis=1, keepdims=True)
+    z /= z.max(axis=1, keepdims=True)
+    z -= z.mean(axis=1, keepdims=True)
+    scale = n / np.count_nonzero(count_of) / np.square(z).sum(axis=1)
+    i = scale * ((weights @ z.T) * z.T).sum(axis=0)
+    above = np.zeros(len(v))
+    rng = np.random.default_rng(seed)
+    for start in range(0, permutations, ROWS):
+        order = rng.permuted(np.tile(np.arange(n), (min(ROWS, permutations - start), 1)), axis=1).T
+        for k in range(len(v)):
+            shuffled = z[k][order]
+            found = scale[k] * np.einsum("ij,ij->j", weights @ shuffled, shuffled)
+            above[k] += (found >= i[k] - ROUNDING).sum()
+    return i, (1 + above) / (1 + permutations)
 
 
 def class_means(activations: Any, labels: Any, classes: int | None = None) -> Floats:
-    """Mean response of each unit to the images of each class: the class's map.
+    """The map of each class: the mean response of each unit to the images of the class.
 
     Args:
         activations: (images, units).
@@ -287,21 +370,13 @@ def class_means(activations: Any, labels: Any, classes: int | None = None) -> Fl
         (classes, units) float64; a row of NaN for a class without an image.
 
     Raises:
-        ValueError: sizes that do not fit, or labels that are not whole numbers from 0 to classes − 1.
+        ValueError: sizes that do not fit, labels that are not whole numbers from 0 to classes − 1, or more than 2²⁸
+            numbers in the result.
     """
     a = floats("activations", activations, "images", "units")
-    label = array("labels", labels)
-    if label.shape != (len(a),) or label.dtype.kind not in "iu":
-        raise wrong("labels", f"{label.dtype} {label.shape}", f"whole numbers of shape ({len(a)},)")
-    if classes is None:
-        if not len(a):
-            raise wrong("labels", "none", "at least one, or the number of classes")
-        classes = max(int(label.max()) + 1, 1)
-    classes = count("classes", classes)
-    if len(outside := label[(label < 0) | (label >= classes)]):
-        raise wrong("labels", int(outside[0]), f"0 to {classes - 1}")
-    means = np.full((classes, a.shape[1]), np.nan)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞
+    label = labels_of(labels, len(a))
+    means: npt.NDArray[np.float64] = np.full((classes_of(label, a.shape[1], classes), a.shape[1]), np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞, and sums beyond the largest number
         for k in np.unique(label):
             means[k] = a[label == k].mean(axis=0)
     return means

@@ -1,16 +1,20 @@
-"""Whether a difference is more than chance: tests over pairs, and what they can tell. All of it needs scipy."""
+"""Whether a difference is more than chance: intervals, tests over pairs, and how many pairs they need. Needs scipy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from locality_prior._check import count, wrong
+from locality_prior._check import count, number, wrong
 from locality_prior.analysis._given import Floats, floats
+
+#: The most random sign flips.
+MOST_RESAMPLES = 100_000
+#: The least effect whose number of seeds is looked for: it takes hundreds of millions.
+LEAST_EFFECT = 1e-4
 
 
 def mean_interval(values: Any) -> tuple[float, float] | None:
@@ -41,7 +45,7 @@ class PairedTest:
     """A paired t-test; ``t`` and ``p`` are None where undefined.
 
     Args:
-        t: mean difference over its standard error, n − 1 degrees of freedom.
+        t: mean difference over its standard error, with n − 1 degrees of freedom.
         p: two-sided.
         n: pairs compared.
         mean_difference: mean of treatment − control; None without a pair.
@@ -58,17 +62,17 @@ class PairedTest:
 def paired_t_test(treatment: Any, control: Any) -> PairedTest:
     """Student's paired t-test on δ = treatment − control: t = mean(δ) / (sd(δ) / √n), df = n − 1, two-sided.
 
-    What is paired decides what is concluded. Over the images of one pair of networks the test is
-    pseudo-replication: all images share the two networks, so n images say that *these two* networks differ,
-    which any two seeds do, and p shrinks with every image added. A claim about a kind of network takes one
-    number for each network, paired over seeds.
+    The conclusion depends on what is paired. Over the images of one pair of networks the test is pseudo-replication:
+    all images share the two networks, so they can only say that *these two* networks differ, as any two seeds do, and
+    p shrinks with every image added. A claim about a kind of network takes one number for each network, paired over
+    seeds.
 
     Args:
-        treatment, control: (pairs,) each. A pair with a NaN or an infinity is dropped from both sides and
+        treatment, control: (pairs,) each. A pair with a NaN, a None or an infinity is dropped from both sides and
             counted.
 
     Returns:
-        The test; t and p are None for fewer than two pairs, and for differences all equal to rounding.
+        The test; t and p are None for fewer than two pairs, and for differences that are all equal to rounding.
 
     Raises:
         ValueError: arrays that are not one-dimensional, or not of one length.
@@ -91,17 +95,19 @@ def paired_t_test(treatment: Any, control: Any) -> PairedTest:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A condition against its control over pairs, by every test that a reader may ask for; None where undefined.
+    """A condition against its control over pairs, by each of the usual tests; None where undefined.
 
     Args:
         n: pairs compared.
         mean_difference: mean of treatment − control.
-        ci: 95 % confidence interval of it, mean ± t* sd/√n.
+        ci: 95 % confidence interval of the mean difference (:func:`mean_interval`).
         t, p: Student's paired t-test, two-sided.
         p_wilcoxon: Wilcoxon's signed-rank test, two-sided.
         p_permutation: the sign-flip test of the mean, two-sided; with n pairs never below 2/2ⁿ.
         effect: mean over standard deviation of the differences (Cohen's d_z).
-        effect_ci: 95 % bootstrap interval of it, of percentiles, over pairs.
+        effect_ci: 95 % confidence interval of the effect, from the noncentral t distribution (Steiger & Fouladi 1997):
+            its ends are the effects under which a t as large, or as small, has a probability of 2.5 %. It holds 0
+            exactly where p > 0.05.
         dropped: pairs left out because a side was NaN or infinite.
     """
 
@@ -122,14 +128,14 @@ def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed:
 
     Args:
         treatment, control: (pairs,) each; see :func:`paired_t_test`.
-        resamples: of the bootstrap, and of the sign flips where there are too many to take all (more than 16 pairs).
-        seed: of their generator; the same seed gives the same numbers.
+        resamples: random sign flips, at most 100,000, for more than 16 pairs; up to 16 pairs, all flips are taken.
+        seed: of the random flips; the same seed gives the same numbers.
 
     Raises:
         ValueError: arrays that are not one-dimensional, or not of one length.
     """
     test = paired_t_test(treatment, control)
-    resamples, rng = count("resamples", resamples), np.random.default_rng(count("seed", seed, 0))
+    resamples, rng = count("resamples", resamples, 1, MOST_RESAMPLES), np.random.default_rng(count("seed", seed, 0))
     a, b = floats("treatment", treatment, "pairs"), floats("control", control, "pairs")
     delta = (a - b)[np.isfinite(a) & np.isfinite(b)]
     p_permutation = _sign_flips(delta, resamples, rng) if test.n else None
@@ -147,13 +153,13 @@ def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed:
         float(stats.wilcoxon(delta).pvalue),
         p_permutation,
         test.t / math.sqrt(test.n),
-        _bootstrap(delta, resamples, rng),
+        _effect_interval(test.t, test.n),
         test.dropped,
     )
 
 
 def _sign_flips(delta: Floats, resamples: int, rng: np.random.Generator) -> float:
-    """Share of the ways to flip signs whose mean is as far from 0: all of them, or ``resamples`` and the one found."""
+    """The share of sign flips whose mean is as far from 0: of all flips, or of ``resamples`` and the unflipped one."""
     n = len(delta)
     if n <= 16:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
@@ -163,63 +169,102 @@ def _sign_flips(delta: Floats, resamples: int, rng: np.random.Generator) -> floa
     return float((sums >= sums[0] * (1 - 1e-12)).mean())
 
 
-def _bootstrap(delta: Floats, resamples: int, rng: np.random.Generator) -> tuple[float, float] | None:
-    """Percentiles of d_z over resamples of the pairs; None where they are not finite (few pairs, drawn all alike)."""
-    drawn = delta[rng.integers(0, len(delta), (resamples, len(delta)))]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effects = drawn.mean(axis=1) / drawn.std(axis=1, ddof=1)
-    low, high = (float(v) for v in np.quantile(effects, [0.025, 0.975], method="nearest"))
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+def _effect_interval(t: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of d_z: the noncentralities, over √n, for which P(T > t) is 2.5 % and 97.5 %."""
+    from scipy.optimize import brentq
+
+    def end(share: float) -> float:
+        reach = 8 + 2 * abs(t)  # how far the noncentrality may be from t, which is widest for two pairs
+        return float(brentq(lambda away: _above(t, n - 1, away) - share, t - reach, t + reach)) / math.sqrt(n)
+
+    return end(0.025), end(0.975)
 
 
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for there being several (Holm, Scand. J. Statist. 1979): max_{j ≤ i} min(1, (m − j) p_(j)).
+def _above(t: float, freedom: int, away: float) -> float:
+    """P(T > t) for noncentral t of ``freedom`` degrees and noncentrality ``away``.
 
-    Of m tests the smallest p is multiplied by m, the next by m − 1, …, and none is less than one before it. Calling
-    those below α significant is wrong about any of them with a probability of at most α.
+    T = (Z + away) / s, with Z normal and s² chi-squared over its degrees of freedom, so the probability is
+    ∫ f(s) Φ(away − t s) ds. The integral is taken by Gauss's rule in pieces about the edge of Φ. (scipy's own function
+    gives NaN for some arguments.)
+    """
+    from scipy.special import gammainccinv, gammaincinv, ndtr
+
+    half = freedom / 2
+    low, high = math.sqrt(gammaincinv(half, 1e-17) / half), math.sqrt(gammainccinv(half, 1e-17) / half)
+    steps = [(away + k) / t for k in (-9, -3, 0, 3, 9)] if t else []
+    edges = np.unique(np.clip([*np.linspace(low, high, 9), *steps], low, high))[:, None]
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    s = (edges[1:] + edges[:-1]) / 2 + np.diff(edges, axis=0) / 2 * nodes
+    log_f = (freedom - 1) * np.log(s) - half * np.square(s)  # but for a constant
+    f = np.exp(log_f - log_f.max()) * np.diff(edges, axis=0) * weights
+    return float((f * ndtr(away - t * s)).sum() / f.sum())
+
+
+def holm(p: Any) -> list[float | None]:
+    """p-values corrected for several tests (Holm, Scand. J. Statist. 1979): max_{j ≤ i} min(1, (m − j + 1) p_(j)).
+
+    Of m tests the smallest p is multiplied by m, the next by m − 1, and so on, and none becomes less than one before
+    it. Whoever calls those below α significant is wrong about any of them with a probability of at most α.
 
     Args:
-        p: the p-values; None, for a test that is undefined, is not counted and stays None.
+        p: (tests,) the p-values; None or NaN, for a test that is undefined, is not counted and stays None.
 
     Raises:
         ValueError: a p that is not from 0 to 1.
     """
-    defined = [k for k, value in enumerate(p) if value is not None]
-    values = floats("p", [p[k] for k in defined], "tests") if defined else np.empty(0)
-    if not ((values >= 0) & (values <= 1)).all():
+    values = floats("p", p, "tests")
+    defined = np.flatnonzero(~np.isnan(values))
+    if not ((values[defined] >= 0) & (values[defined] <= 1)).all():
         raise wrong("p", values.tolist(), "numbers from 0 to 1")
-    corrected: list[float | None] = [None] * len(p)
+    corrected: list[float | None] = [None] * len(values)
     least = 0.0
-    for rank, k in enumerate(np.argsort(values, kind="stable")):
-        least = max(least, min(1.0, float(values[k]) * (len(values) - rank)))
-        corrected[defined[k]] = least
+    for rank, k in enumerate(defined[np.argsort(values[defined], kind="stable")]):
+        least = max(least, min(1.0, float(values[k]) * (len(defined) - rank)))
+        corrected[k] = least
     return corrected
 
 
-def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int:
-    """The fewest pairs of networks with which the two-sided paired t-test finds an effect as often as asked.
+def near_end(interval: tuple[float, float] | None) -> float | None:
+    """The end of a confidence interval that is nearer to 0; None for no interval, and for one that holds 0.
 
-    The test's statistic is noncentral t with n − 1 degrees of freedom and noncentrality effect · √n.
-
-    Args:
-        effect: mean over standard deviation of the differences (Cohen's d_z), not 0.
-        power: how often it is to be found.
-        level: at which level.
+    It is the least effect that the data support: ``seeds_needed(near_end(comparison.effect_ci))`` is the number of
+    seeds that finds even that one.
 
     Raises:
-        ValueError: an effect of 0, or a power or level that is not between 0 and 1.
+        ValueError: an interval that is not (low, high).
+    """
+    if interval is None:
+        return None
+    low, high = floats("interval", interval, 2).tolist()
+    if not low <= high:
+        raise wrong("interval", interval, "(low, high)")
+    return None if low <= 0 <= high else min(low, high, key=abs)
+
+
+def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int:
+    """The fewest pairs of networks with which the two-sided paired t-test finds an effect with the given power.
+
+    The test's statistic follows a noncentral t distribution, of n − 1 degrees of freedom and noncentrality effect · √n.
+
+    Args:
+        effect: mean over standard deviation of the differences (Cohen's d_z), at least 0.0001 from 0.
+        power: the probability of finding it, between 0 and 1.
+        level: the level of the test, between 0 and 1.
+
+    Raises:
+        ValueError: a number out of range.
     """
     from scipy import stats
 
-    if not (math.isfinite(effect) and effect != 0):
-        raise wrong("effect", effect, "a finite number other than 0")
+    if abs(number("effect", effect)) < LEAST_EFFECT:
+        raise wrong("effect", effect, f"a number at least {LEAST_EFFECT} from 0")
     for name, share in (("power", power), ("level", level)):
-        if not 0 < share < 1:
+        if not 0 < number(name, share) < 1:
             raise wrong(name, share, "a number between 0 and 1")
 
     def found(n: int) -> float:
-        edge, away = stats.t.ppf(1 - level / 2, n - 1), abs(effect) * math.sqrt(n)
-        return float(stats.nct.sf(edge, n - 1, away) + stats.nct.cdf(-edge, n - 1, away))
+        edge, away = float(stats.t.isf(level / 2, n - 1)), abs(float(effect)) * math.sqrt(n)
+        return _above(edge, n - 1, away) + _above(edge, n - 1, -away)
 
     few, many = 1, 2
     while found(many) < power:

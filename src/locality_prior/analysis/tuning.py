@@ -1,4 +1,4 @@
-"""What units respond to, and how that lies on the sheet: selectivity, patches, smoothness, dimension."""
+"""What units are tuned to, and how tuning is laid out on the sheet: selectivity, patches, smoothness, dimension."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import positive, wrong
-from locality_prior.analysis._given import Floats, Integers, array, floats, own_distances, units
+from locality_prior._check import ROUNDING, number, wrong
+from locality_prior.analysis._given import (
+    Floats,
+    Integers,
+    classes_of,
+    floats,
+    labels_of,
+    maps,
+    neighbours,
+    numbered,
+    pairs_by_block,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     from locality_prior.geometry import Geometry
@@ -29,9 +40,9 @@ class Selectivity:
 
 
 def selectivity(activations: Any, labels: Any) -> Selectivity:
-    """Selectivity maps: each unit's response to the images of a class, against all other images.
+    """Selectivity maps: how much more each unit responds to the images of a class than to all other images.
 
-    TDANN's maps (Margalit et al., Neuron 2024) are of t; d′ does not grow with the number of images.
+    TDANN's maps (Margalit et al., Neuron 2024) show t, which grows with the number of images; d′ does not.
 
     Args:
         activations: (images, units).
@@ -44,10 +55,8 @@ def selectivity(activations: Any, labels: Any) -> Selectivity:
         ValueError: sizes that do not fit, or labels that are not whole numbers from 0.
     """
     a = floats("activations", activations, "images", "units")
-    label = array("labels", labels)
-    if label.shape != (len(a),) or label.dtype.kind not in "iu" or (label < 0).any() or not len(label):
-        raise wrong("labels", f"{label.dtype} {label.shape}", f"whole numbers from 0 of shape ({len(a)},)")
-    shape = (int(label.max()) + 1, a.shape[1])
+    label = labels_of(labels, len(a))
+    shape = (classes_of(label, a.shape[1]), a.shape[1])
     d_prime, t = np.full(shape, np.nan), np.full(shape, np.nan)
     for k in range(shape[0]):
         one, rest = a[label == k], a[label != k]
@@ -62,32 +71,34 @@ def selectivity(activations: Any, labels: Any) -> Selectivity:
 
 
 def patches(values: Any, geometry: Geometry, threshold: float, radius: float | None = None) -> Integers:
-    """The patches of a map: neighbouring units above a threshold, as connected components.
+    """The patches of maps: connected components of neighbouring units whose value is above a threshold.
 
     Args:
-        values: (units,), a map, such as a row of :attr:`Selectivity.t`.
+        values: (…, units), maps such as :attr:`Selectivity.t`; NaN is above no threshold.
         geometry: where the units sit.
-        threshold: units above it count.
-        radius: how far neighbours are; None: 1.5 neighbour distances (the eight around a grid's unit).
+        threshold: units above it are part of a patch.
+        radius: how far apart neighbours are at most; None: 1.5 neighbour distances (the eight around a grid's unit).
 
     Returns:
-        (units,): the number of each unit's patch, from 0 for the largest (of equal ones the one of the lowest
-        unit); −1 for units in none. Sizes in units are ``np.bincount(patches[patches >= 0])``.
+        (…, units): the number of each unit's patch, counted in each map from 0 for the largest (among equals, the one
+        with the lowest unit comes first); −1 for units in none. For one map, ``np.bincount(patches[patches >= 0])``
+        gives the sizes in units.
 
     Raises:
-        ValueError: values that are not (units,) or not as many as the geometry's units.
+        ValueError: values that are not (…, units) or not of the geometry's number of units.
     """
-    v = floats("values", values, "units")
-    units("values", len(v), geometry)
-    return _parts(v > threshold, _near(geometry, radius))
+    v, shape = maps("values", values, geometry)
+    threshold = number("threshold", threshold)
+    near = _near(geometry, radius)
+    return np.array([_parts(row > threshold, near) for row in v], dtype=np.int64).reshape(*shape, v.shape[1])
 
 
 def _near(geometry: Geometry, radius: float | None) -> Any:
-    """Which units are neighbours, each its own too: (units, units) of scipy.sparse."""
+    """Which units are neighbours: a (units, units) matrix of scipy.sparse."""
     from scipy.sparse import csr_array
 
-    radius = 1.5 * geometry.neighbour_distance if radius is None else positive("radius", radius)
-    return csr_array(own_distances(geometry) <= radius * (1 + 1e-9))
+    i, j, _ = neighbours(geometry, radius)
+    return csr_array((np.ones(len(i)), (i, j)), shape=(len(geometry), len(geometry)))
 
 
 def _parts(above: npt.NDArray[np.bool_], near: Any) -> Integers:
@@ -105,14 +116,14 @@ def _parts(above: npt.NDArray[np.bool_], near: Any) -> Integers:
 
 @dataclass(frozen=True, eq=False)
 class NestedPatches:
-    """Whether the patches of classes lie in one another, at each of k thresholds; NaN where no two classes have one.
+    """Whether the patches of classes lie in one another, at each of k thresholds; NaN where fewer than two have one.
 
     Args:
         threshold: (k,) the thresholds.
         containment: (k,) mean over pairs of classes with a patch of |A ∩ B| / min(|A|, |B|).
-        chance: (k,) mean over the pairs of max(|A|, |B|) / N: the same for places drawn at random.
+        chance: (k,) mean over the pairs of max(|A|, |B|) / N, which is the containment of randomly placed patches.
         pairs: (k,) how many pairs.
-        size: (k,) mean units of a patch over classes that have one; NaN where none has.
+        size: (k,) mean number of units in a patch, over the classes that have one; NaN where none has.
         score: mean of containment − chance over the thresholds with a pair; None where there is none.
     """
 
@@ -124,27 +135,27 @@ class NestedPatches:
     score: float | None
 
 
-def nested_patches(maps: Any, geometry: Geometry, thresholds: Any) -> NestedPatches:
-    """Whether classes are represented within one another on the sheet: exploratory, for want of a standard measure.
+def nested_patches(values: Any, geometry: Geometry, thresholds: Any) -> NestedPatches:
+    """Whether classes are represented within one another on the sheet. Exploratory: there is no standard measure.
 
     The authors of the source document ask whether representations are nested on the sheet as in the brain, where those
-    of finer distinctions lie within those of coarser ones (Grill-Spector & Weiner, Nat. Rev. Neurosci. 2014). The units
-    above ever higher thresholds of one class's map are nested whatever the map, so the question is put between classes.
-    A class's patch A is its largest (see :func:`patches`), and two classes' patches overlap by |A ∩ B| / min(|A|, |B|),
-    the overlap or Szymkiewicz–Simpson coefficient: 1 where the smaller lies wholly in the larger, 0 where they are
-    apart. On places drawn at random, of N, it is max(|A|, |B|) / N on average.
+    of finer distinctions lie within those of coarser ones (Grill-Spector & Weiner, Nat. Rev. Neurosci. 2014). Patches
+    of one class above rising thresholds are nested in any map, so this measure compares different classes. A class's
+    patch A is its largest (see :func:`patches`), and two patches overlap by |A ∩ B| / min(|A|, |B|), the overlap or
+    Szymkiewicz–Simpson coefficient: 1 where the smaller patch lies wholly within the larger, 0 where they are apart.
+    Two patches of units drawn at random from N overlap by max(|A|, |B|) / N on average.
 
     Args:
-        maps: (classes, units), such as :attr:`Selectivity.d_prime`; NaN is above no threshold.
+        values: (classes, units), maps such as :attr:`Selectivity.d_prime`; NaN is above no threshold.
         geometry: where the units sit.
-        thresholds: (k,) increasing.
+        thresholds: (k,) increasing numbers.
 
     Raises:
-        ValueError: maps that are not (classes, units) or not of the geometry's number of units, or thresholds that do
+        ValueError: values that are not (classes, units) or not of the geometry's number of units, or thresholds that do
             not increase.
     """
-    m = floats("maps", maps, "classes", "units")
-    n = units("maps", m.shape[1], geometry)
+    m = maps("values", floats("values", values, "classes", "units"), geometry)[0]
+    n = m.shape[1]
     at = floats("thresholds", thresholds, "thresholds")
     if not len(at) or not np.isfinite(at).all() or not (np.diff(at) > 0).all():
         raise wrong("thresholds", at.tolist(), "one or more increasing numbers")
@@ -166,49 +177,93 @@ def nested_patches(maps: Any, geometry: Geometry, thresholds: Any) -> NestedPatc
     return NestedPatches(at, containment, chance, pairs, size, float(beyond.mean()) if len(beyond) else None)
 
 
-def smoothness(values: Any, geometry: Geometry) -> float | None:
-    """How much less near units differ in their tuning than far ones: S = (max(y) − y₁) / max(y).
-
-    y is the mean |v_i − v_j| over pairs of units at one distance (bins as wide as the neighbour distance), and y₁ that
-    of the nearest: TDANN's measure (Margalit et al., Neuron 2024). 0 where near units differ as much as any, 1 where
-    they are alike.
+@dataclass(frozen=True, eq=False)
+class Smoothness:
+    """Smoothness of one map, or of many: each field is a number, or an array with one for each map.
 
     Args:
-        values: (units,), what each unit is tuned to, or how much.
+        score: S; None for one map, or NaN in an array, where it is undefined.
+        left_out: units left out because their value is not finite.
+    """
+
+    score: Any
+    left_out: Any
+
+
+def smoothness(values: Any, geometry: Geometry) -> Smoothness:
+    """How much less near units differ in their tuning than far ones: S = (max(y) − y₁) / max(y).
+
+    y is the mean |v_i − v_j| over pairs of units at one distance (bins as wide as the neighbour distance), and y₁ is
+    that of the nearest pairs: TDANN's measure (Margalit et al., Neuron 2024). It is near 0 where near units differ as
+    much as any, and near 1 where they are alike. Pairs count up to half of the largest distance. The few that are
+    farther apart, between opposite corners, would make max(y) large by chance, and S with it, for a map of pure noise.
+
+    Args:
+        values: (…, units), what each unit is tuned to, or how much; each entry of the leading axes is one map. Units
+            whose value is not finite (the d′ of a unit that never responds is NaN) are left out of their map and
+            counted.
         geometry: where the units sit.
 
     Returns:
-        S; None for a constant or non-finite map, and for fewer than two distances.
+        The measure; S is undefined for a constant map, and for fewer than two bins.
 
     Raises:
-        ValueError: values that are not (units,) or not as many as the geometry's units.
+        ValueError: values that are not (…, units) or not of the geometry's number of units.
     """
-    v = floats("values", values, "units")
-    units("values", len(v), geometry)
-    d = own_distances(geometry)
-    wanted = np.isfinite(d) & ~np.eye(len(d), dtype=bool)
-    if not np.isfinite(v).all() or np.ptp(v) == 0 or not wanted.any():
-        return None
-    bins = np.unique(np.floor(d[wanted] / geometry.neighbour_distance + 0.5), return_inverse=True)[1]
-    y = np.bincount(bins, np.abs(v[:, None] - v)[wanted]) / np.bincount(bins)
-    return float((y.max() - y[0]) / y.max()) if len(y) > 1 and y.max() > 0 else None
+    v, shape = maps("values", values, geometry)
+    finite = np.isfinite(v)
+    v = np.where(finite, v, 0)
+    v /= np.maximum(np.abs(v).max(axis=1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)  # no overflow
+    everyone = np.arange(v.shape[1])
+    half = max((d.max() for *_, d in pairs_by_block(geometry, everyone) if len(d)), default=0.0) / 2
+    score = np.full(len(v), np.nan)
+    for there in np.unique(finite, axis=0):  # the maps that have values at the same units
+        alike = np.flatnonzero((finite == there).all(axis=1))
+        score[alike] = _smoothness(v[alike], geometry, everyone[there], half)
+    left_out = (~finite).sum(axis=1)
+    return Smoothness(unpacked(score, shape), left_out.reshape(shape) if shape else int(left_out[0]))
+
+
+def _smoothness(v: Floats, geometry: Geometry, units: Integers, half: float) -> Floats:
+    """S of maps (m, all units) over pairs of ``units`` at most ``half`` apart; NaN where undefined."""
+    sums: list[Floats] = []  # for each bin of each block: bin, pairs, and each map's Σ|v_i − v_j|
+    for rows, wanted, d in pairs_by_block(geometry, units):
+        near = d <= half * (1 + ROUNDING)
+        i, j = (k[near] for k in np.nonzero(wanted))
+        i, j = units[i + rows.start], units[j + rows.start]
+        found, where = numbered(np.floor(d[near] / geometry.neighbour_distance + 0.5))
+        differences = [np.bincount(where, np.abs(row[i] - row[j]), len(found)) for row in v]
+        sums.append(np.stack([found, np.bincount(where, minlength=len(found)), *differences]))
+    bin_of, pairs, *differences = np.concatenate(sums, axis=1) if sums else np.empty((2 + len(v), 0))
+    found, where = numbered(bin_of)
+    if len(found) < 2:
+        return np.full(len(v), np.nan)
+    y = np.stack([np.bincount(where, x) for x in differences]) / np.bincount(where, pairs)
+    top = y.max(axis=1)
+    score = np.full(len(v), np.nan)
+    np.divide(top - y[:, 0], top, out=score, where=top > 0)
+    return score
 
 
 def effective_dimension(activations: Any) -> float | None:
     """In how many directions responses vary: (Σ λ)² / Σ λ², for the eigenvalues λ of their covariance over images.
 
-    The participation ratio: 1 where all units vary together, the number of units where they vary alike and apart. TDANN
-    reports it (Margalit et al., Neuron 2024).
+    This is the participation ratio: 1 where all units vary together, and the number of units where they vary equally
+    and independently. TDANN reports it (Margalit et al., Neuron 2024).
 
     Args:
         activations: (images, units).
 
     Returns:
-        The dimension; None where nothing varies, or is not finite.
+        The dimension; None where nothing varies, and where a value is not finite.
+
+    Raises:
+        ValueError: activations that are not (images, units).
     """
     a = floats("activations", activations, "images", "units")
     if len(a) < 2 or not np.isfinite(a).all():
         return None
+    a = a / (np.abs(a).max(initial=0.0) or 1.0)  # large values would overflow
     z = a - a.mean(axis=0)
     scale = np.abs(z).max(initial=0.0)
     if scale == 0:

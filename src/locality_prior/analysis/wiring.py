@@ -1,9 +1,9 @@
-"""How a layer is wired, from its effective weights V = P∘W: how long its wires are, and the graph of the strong ones.
+"""How a layer is wired, from its effective weights V = P∘W: the lengths of its wires, and the graph of the strong ones.
 
-Of the graph it is asked whether it falls into modules and whether it is a small world, as of spatially embedded
-recurrent networks (Achterberg et al., Nature Machine Intelligence 2023). A graph's density alone moves both measures,
-and the demo published with that paper compares a graph of 10 % of the pairs with random ones of 18 %: here a random
-graph has as many edges as the graph beside it. The graph's measures need scipy and networkx.
+Two measures describe the graph, as in work on spatially embedded recurrent networks (Achterberg et al., Nature Machine
+Intelligence 2023): whether it falls into modules, and whether it is a small world. The density of a graph alone changes
+both, and the demo published with that paper compares a graph of 10 % of the pairs with random ones of 18 %. Here each
+random graph has as many edges as the graph it is compared with. The measures of the graph need scipy and networkx.
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from locality_prior._check import count, wrong
-from locality_prior.analysis._given import Floats, Integers, floats
+from locality_prior._check import count, number, wrong
+from locality_prior.analysis._given import Floats, Integers, floats, place_of
 
 if TYPE_CHECKING:
     from locality_prior.geometry import Geometry
 
+#: The most random graphs.
+MOST_NULLS = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class WireLengths:
-    """How long wires are, each counted by its strength |V|; lengths d are as the geometries give them.
+    """How long wires are, each weighted by its strength |V|. Lengths d are as the geometries give them.
 
     Args:
-        total: Σ d|V|; None where not finite.
-        mean: Σ d|V| / Σ|V|, free of V's scale; None where all of V is 0, or not finite.
+        total: Σ d|V|; None where it is not finite.
+        mean: Σ d|V| / Σ|V|, which does not depend on the scale of V; None where V is 0 or not finite.
         per_unit: (out,) Σ_j d_ij|V_ij| / Σ_j|V_ij|; NaN for a unit without weight.
         distance: (bins,) mean distance of the bin's pairs of units.
-        share: (bins,) share of Σ|V| that lies in the bin; NaN where there is no ``mean``.
-        pairs: (bins,) how many pairs of units, so that share · Σ pairs / pairs is 1 where distance does not matter.
+        share: (bins,) share of Σ|V| that lies in the bin; NaN where ``mean`` is None.
+        pairs: (bins,) how many pairs of units: share · Σ pairs / pairs is 1 in a bin where weights are as on average.
     """
 
     total: float | None
@@ -43,15 +46,15 @@ class WireLengths:
 
 
 def wire_lengths(weights: Any, target: Geometry, source: Geometry | None = None) -> WireLengths:
-    """How long a layer's wires are: in total, on average, unit by unit, and how their strength falls with distance.
+    """How long a layer's wires are: in total, on average, for each unit, and how weight is distributed over distance.
 
-    The distribution of weight over distance is what the exponential distance rule of cortex is about (Ercsey-Ravasz et
-    al., Neuron 2013). Its bins are as wide as the source's neighbour distance h, and centred on 0, h, 2h, …
+    The exponential distance rule of cortex (Ercsey-Ravasz et al., Neuron 2013) is about this distribution. Its bins are
+    as wide as the source's neighbour distance h, and centred on 0, h, 2h, …
 
     Args:
         weights: (out, in), the effective weights.
         target: where the layer's units sit.
-        source: where the units of the layer before sit; None: where the target's do.
+        source: where the units of the previous layer sit; None: at the same places as the target's.
 
     Returns:
         The lengths; pairs of units with no way between them are left out.
@@ -59,8 +62,11 @@ def wire_lengths(weights: Any, target: Geometry, source: Geometry | None = None)
     Raises:
         ValueError: weights that are not (out, in), geometries that cannot meet, or a weight where there is no way.
     """
-    d: Floats = target.distances(source).detach().numpy()
+    place_of("target", target)
+    if source is not None:
+        place_of("source", source)
     v = np.abs(floats("weights", weights, "out", "in"))
+    d: Floats = target.distances(source).detach().numpy()
     if v.shape != d.shape:
         raise wrong("weights", f"shape {v.shape}", f"{d.shape}, the units of target and source")
     way = np.isfinite(d)
@@ -89,11 +95,12 @@ class Modularity:
     """Modularity of the graph of the strong weights; ``q`` and ``excess`` are None for a graph without an edge.
 
     Args:
-        q: Σ_c (m_c / m − (k_c / 2m)²) over communities c, of m edges m_c within c and degrees k_c in all.
-        null: (nulls,) that of random graphs of as many edges, by the same search; NaN without an edge.
+        q: Σ_c (m_c / m − (k_c / 2m)²) over communities c, with m edges in all, m_c of them within c, and k_c the sum of
+            the degrees in c.
+        null: (nulls,) Q of random graphs with as many edges, by the same search; NaN for a graph without an edge.
         excess: q − mean(null).
-        communities: (n,) the number of each unit's community, from 0 for the largest (of equal ones the one of the
-            lowest unit).
+        communities: (n,) the number of each unit's community, counted from 0 for the largest (among equals, the one
+            with the lowest unit comes first).
     """
 
     q: float | None
@@ -103,25 +110,26 @@ class Modularity:
 
 
 def modularity(weights: Any, density: float = 0.1, nulls: int = 20, seed: int = 0) -> Modularity:
-    """Whether strong weights join units within communities: Newman's Q, beside that of random graphs of as many edges.
+    """Whether strong weights join units within communities: Newman's Q, compared with random graphs of as many edges.
 
-    Q (Newman, PNAS 2006) is of the communities that Louvain's search finds (Blondel et al., J. Stat. Mech. 2008). It
-    finds some in a random graph too, of a higher Q the fewer the edges, so that q says little without ``null``. Each
-    graph is searched, for a second or more where there are 1,024 units.
+    Q (Newman, PNAS 2006) is that of the communities which Louvain's search finds (Blondel et al., J. Stat. Mech. 2008).
+    The search finds communities in a random graph too, with a higher Q the fewer the edges, so q says little without
+    ``null``. Each search takes a second or more for 1,024 units.
 
-    The graph: units are nodes, A = (|V| + |V|ᵀ) / 2 without its diagonal, and the strongest of the n(n − 1)/2 pairs are
-    edges, all alike. Among equal ones the first by row count; a pair of weight 0 never does. A random graph is any with
-    as many nodes and edges, all equally likely.
+    In the graph, units are nodes, and pairs of units have the strength A = (|V| + |V|ᵀ) / 2. The strongest of the
+    n(n − 1)/2 pairs are its edges, which have no weight of their own. Where pairs are equally strong, those of lower
+    rows come first; a pair of strength 0 is never an edge. The random graphs are drawn evenly from all graphs with as
+    many nodes and edges.
 
     Args:
-        weights: (n, n), the effective weights of a layer whose unit k has the place of the k-th before it, as in a
-            recurrent layer or between two equal sheets.
-        density: share of the pairs that are edges; fewer where fewer have weight.
-        nulls: random graphs.
-        seed: of them and of the search; the same seed gives the same numbers.
+        weights: (n, n), the effective weights of a layer whose unit k sits at the place of unit k of the previous
+            layer, as in a recurrent layer or between two equal sheets.
+        density: share of the pairs that are edges, above 0; there are fewer edges where fewer pairs have weight.
+        nulls: how many random graphs, at most 10,000.
+        seed: of the random graphs and of the search; the same seed gives the same numbers.
 
     Returns:
-        The measure. Weights that are not all finite have no graph, as if without an edge.
+        The measure. Where a weight is not finite, the graph has no edge.
 
     Raises:
         ValueError: weights that are not (n, n), or a number out of range.
@@ -132,13 +140,13 @@ def modularity(weights: Any, density: float = 0.1, nulls: int = 20, seed: int = 
     q, communities = _louvain(n, graph, seed)
     random = np.array([_louvain(n, edges, seed)[0] for edges in null])
     numbers = np.empty(n, dtype=np.int64)
-    for number, members in enumerate(sorted(communities, key=lambda members: (-len(members), min(members)))):
-        numbers[list(members)] = number
+    for k, members in enumerate(sorted(communities, key=lambda members: (-len(members), min(members)))):
+        numbers[list(members)] = k
     return Modularity(q, random, q - float(random.mean()), numbers)
 
 
 def _louvain(n: int, edges: Integers, seed: int) -> tuple[float, list[set[int]]]:
-    """Q, and the communities of which it is."""
+    """Q, and the communities that have it."""
     import networkx as nx
 
     graph = nx.Graph()
@@ -154,10 +162,10 @@ class SmallWorldness:
 
     Args:
         sigma: (C / C_null) / (L / L_null), above 1 for a small world; None where no random graph has a triangle.
-        clustering: C, the mean over units of the share of the pairs of their neighbours that are joined; 0 for a unit
-            with fewer than two.
-        path: L, the harmonic mean of shortest path lengths, in edges, over pairs of units; no path counts as ∞.
-        null_clustering, null_path: means of C and of L over random graphs of as many edges.
+        clustering: C, the mean over units of the share of the pairs of their neighbours that are joined; that share is
+            0 for a unit with fewer than two neighbours.
+        path: L, the harmonic mean of shortest path lengths, in edges, over pairs of units; ∞ where there is no path.
+        null_clustering, null_path: means of C and of L over random graphs with as many edges.
     """
 
     sigma: float | None
@@ -170,14 +178,14 @@ class SmallWorldness:
 def small_worldness(weights: Any, density: float = 0.1, nulls: int = 20, seed: int = 0) -> SmallWorldness:
     """Whether strong weights cluster as on a lattice while paths stay short: σ (Humphries & Gurney, PLoS ONE 2008).
 
-    They take the arithmetic mean of path lengths; the harmonic one (Newman, SIAM Review 2003), 1 over the graph's
-    efficiency, is defined for a graph in pieces too, which the strongest weights often are.
+    They take the arithmetic mean of path lengths. This takes the harmonic mean (Newman, SIAM Review 2003), which is
+    also defined for a graph in several pieces, as that of the strongest weights often is.
 
     Args:
-        weights: (n, n), the effective weights; see :func:`modularity` for the graph, and for the random ones.
-        density: share of the pairs that are edges; fewer where fewer have weight.
-        nulls: random graphs.
-        seed: of them; the same seed gives the same numbers.
+        weights: (n, n), the effective weights; :func:`modularity` says how the graph and the random ones are made.
+        density: share of the pairs that are edges, above 0; there are fewer edges where fewer pairs have weight.
+        nulls: how many random graphs, at most 10,000.
+        seed: of the random graphs; the same seed gives the same numbers.
 
     Raises:
         ValueError: weights that are not (n, n), or a number out of range.
@@ -205,14 +213,14 @@ def _clustering_and_path(n: int, edges: Integers) -> tuple[float, float]:
 
 
 def _graphs(weights: Any, density: float, nulls: int, seed: int) -> tuple[int, Integers, Iterator[Integers]]:
-    """How many units; the edges (m, 2) of the strongest pairs, in order; and those of random graphs of as many."""
+    """How many units; the edges (m, 2) of the strongest pairs, in order; and the edges of each random graph."""
     v = np.abs(floats("weights", weights, "n", "n"))
     n = len(v)
     if v.shape != (n, n):
         raise wrong("weights", f"shape {v.shape}", "as many units before as after, (n, n)")
-    if not 0 < density <= 1:
+    if number("density", density, 0, 1) == 0:
         raise wrong("density", density, "a number above 0 and up to 1")
-    nulls, rng = count("nulls", nulls), np.random.default_rng(count("seed", seed, 0))
+    nulls, rng = count("nulls", nulls, 1, MOST_NULLS), np.random.default_rng(count("seed", seed, 0))
     pairs = np.column_stack(np.triu_indices(n, 1))
     strength = ((v + v.T) / 2)[tuple(pairs.T)]
     strongest = np.argsort(-strength, kind="stable")[: round(density * len(pairs))]
