@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -350,3 +351,25 @@ GEOMETRIES: dict[str, Meeting] = {
     ),
     "to channels": Meeting(lp.Line(4), lp.Line(3).with_channels(2), lambda: grid([3], [4]) * 2),
 }
+
+
+# --- samples of combinations -----------------------------------------------------------------------------------------
+
+
+def sampled(*long: Sequence[Any], few: Sequence[Sequence[Any]] = (), seed: int = 0) -> list[tuple[Any, ...]]:
+    """Rows (one of each of ``long``, one of each of ``few``): a fixed sample of all their combinations.
+
+    Every entry of a long list meets every combination of the few. Two long lists meet at random.
+    """
+    draw = random.Random(seed)
+    rows = []
+    for combination in itertools.product(*few):
+        orders = [draw.sample(list(one), len(one)) for one in long]
+        for k in range(max(map(len, orders))):
+            rows.append((*(order[k % len(order)] for order in orders), *combination))
+    return rows
+
+
+def named(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Names of the sampled rows, for pytest."""
+    return ["-".join(str(value).removeprefix("torch.") for value in row) for row in rows]

@@ -1,30 +1,34 @@
-"""The contract of the layer: every geometry × cost × rescaling × dtype against the slow reference.
+"""The contract of the layer: geometries, costs, rescaling and dtypes against the slow reference.
 
-A new geometry or cost adds a row in ``reference.py``.
+A new geometry or cost adds a row in ``reference.py``. The combinations are a fixed sample: each geometry, and each
+cost, meets both kinds of rescaling in all three dtypes, but a geometry does not meet every cost here. That product
+is tested once, where P is made (``test_prior.py``); the layer only multiplies by P.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 from collections.abc import Callable
 
 import pytest
 import reference
 import torch
-from reference import COSTS, GEOMETRIES, Matrix, Meeting
+from reference import COSTS, GEOMETRIES, Matrix, Meeting, named, sampled
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior import prior as prior_module
 from locality_prior.cost import Cost
+from locality_prior.layers import linear as linear_module
 from locality_prior.prior import Table
 
 meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
-costs = pytest.mark.parametrize(("cost", "price"), COSTS.values(), ids=COSTS)
 rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 2e-2}
-dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
+CONTRACT = sampled(list(GEOMETRIES), list(COSTS), few=([False, True], list(TOLERANCE)))
 
 
 def agree(actual: Tensor | None, expected: object) -> None:
@@ -55,20 +59,21 @@ def honour_contract(layer: lp.LocalityLinear, p: Matrix) -> None:
     assert layer.weight.grad is not None
     for zero in (layer.weight[off], layer.weight.grad[off], layer.effective_weight[off], layer.prior[off]):
         assert (zero == 0).all()
-    assert (layer.wires is None) == (not off.any())
-    if layer.wires is not None:
-        assert torch.equal(layer.wires == 0, off)
+    assert (layer.support is None) == (not off.any())
+    if layer.support is not None:
+        assert torch.equal(layer.support, ~off)
 
 
-@meetings
-@costs
-@rescaled
-@dtypes
-def test_contract(
-    meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool, dtype: torch.dtype
-) -> None:
-    layer = meeting.layer(cost, rescale=rescale, dtype=dtype)
+@pytest.mark.parametrize(("place", "cost", "rescale", "dtype"), CONTRACT, ids=named(CONTRACT))
+def test_contract(place: str, cost: str, rescale: bool, dtype: torch.dtype) -> None:
+    meeting, (made, price) = GEOMETRIES[place], COSTS[cost]
+    layer = meeting.layer(made, rescale=rescale, dtype=dtype)
     honour_contract(layer, reference.prior(meeting.distances, price, rescale))
+
+
+def test_the_sample_leaves_nothing_out() -> None:
+    for k, values in enumerate((GEOMETRIES, COSTS)):
+        assert len({(row[k], *row[2:]) for row in CONTRACT}) == len(values) * 2 * len(TOLERANCE)
 
 
 @pytest.mark.parametrize("at", [0, -1])
@@ -83,31 +88,29 @@ def test_the_contract_can_be_broken(at: int) -> None:
         honour_contract(layer, p)
 
 
-@pytest.mark.parametrize(
-    "meeting",
-    [
-        Meeting(g := lp.Grid(6, 6), g, lambda: reference.grid([6, 6], [6, 6])),
-        Meeting(lp.Line(24), lp.Line(12), lambda: reference.grid([12], [24])),
-        Meeting(r := lp.Grid(20, periodic=True), r, lambda: reference.grid([20], [20], [True])),
-    ],
-    ids=["sheet", "line 24 to 12", "ring"],
+TABLES = {
+    "sheet": Meeting(g := lp.Grid(6, 6), g, lambda: reference.grid([6, 6], [6, 6])),
+    "line 24 to 12": Meeting(lp.Line(24), lp.Line(12), lambda: reference.grid([12], [24])),
+    "ring": Meeting(r := lp.Grid(20, periodic=True), r, lambda: reference.grid([20], [20], [True])),
+}
+# each table with each cost and dtype; rescaling and the size of a block take turns
+TABLED = sampled(
+    list(itertools.product(TABLES, ["linear", "linear within"], TOLERANCE)),
+    list(itertools.product([False, True], [100, 1 << 18])),
+    few=(),
+    seed=1,
 )
-@pytest.mark.parametrize(("cost", "price"), [COSTS["linear"], COSTS["linear within"]], ids=["linear", "within"])
-@rescaled
-@dtypes
-@pytest.mark.parametrize("block", [100, 1 << 18])
+
+
+@pytest.mark.parametrize(("what", "how"), TABLED, ids=named(TABLED))
 def test_contract_with_a_table(
-    meeting: Meeting,
-    cost: Cost,
-    price: Callable[[float], float],
-    rescale: bool,
-    dtype: torch.dtype,
-    block: int,
-    monkeypatch: pytest.MonkeyPatch,
+    what: tuple[str, str, torch.dtype], how: tuple[bool, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (place, cost, dtype), (rescale, block) = what, how
     monkeypatch.setattr(prior_module, "WHOLE", 0)
     monkeypatch.setattr(prior_module, "BLOCK", block)
-    layer = meeting.layer(cost, rescale=rescale, dtype=dtype)
+    meeting, (made, price) = TABLES[place], COSTS[cost]
+    layer = meeting.layer(made, rescale=rescale, dtype=dtype)
     assert isinstance(layer._values, Table)
     honour_contract(layer, reference.prior(meeting.distances, price, rescale))
 
@@ -191,23 +194,68 @@ def test_without_a_workspace() -> None:
 # --- a drop-in for nn.Linear -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_starts_as_nn_linear_does(bias: bool, dtype: torch.dtype) -> None:
+CUT = lp.cost.Linear().within(1)
+
+
+STARTS = sampled(
+    list(itertools.product([(6, 4), (9, 1), (17, 33), (100, 257)], ["auto", "dense", "windowed", "wires"])),
+    list(itertools.product([torch.float32, torch.float64, torch.bfloat16], [True, False])),
+)
+
+
+@pytest.mark.parametrize(("shape", "how"), STARTS, ids=named(STARTS))
+def test_starts_as_nn_linear_does(shape: tuple[tuple[int, int], str], how: tuple[torch.dtype, bool]) -> None:
+    """The same numbers on the wires, and the generator in the same state, whatever the backend and the size."""
+    ((features, out), backend), (dtype, bias) = shape, how
     torch.manual_seed(3)
-    plain = nn.Linear(6, 4, bias, dtype=dtype)
+    plain = nn.Linear(features, out, bias, dtype=dtype)
     after = torch.rand(1)
     torch.manual_seed(3)
-    layer = lp.LocalityLinear(6, 4, bias, dtype=dtype)
+    layer = lp.LocalityLinear(features, out, bias, dtype=dtype, backend=backend, cost=CUT)
     assert torch.equal(torch.rand(1), after)
-    assert_close(dict(layer.state_dict()), dict(plain.state_dict()), rtol=0, atol=0)
+    there = layer.rule.dense() > 0
+    assert not there.all()
+
+    def check() -> None:
+        matrix = layer.weight if layer.pattern is None else layer.pattern.scatter(layer.weight)
+        assert torch.equal(matrix, plain.weight * there)
+        assert not bias or torch.equal(layer.bias, plain.bias)
+
+    check()
+    layer.weight.data.fill_(1)
     torch.manual_seed(3)
-    cut = lp.LocalityLinear(6, 4, bias, dtype=dtype, cost=lp.cost.Linear().within(1))
-    assert torch.equal(cut.weight, plain.weight * (cut.prior > 0))
-    cut.weight.data.fill_(1)
+    layer.reset_parameters()
+    check()
+
+
+@pytest.mark.parametrize("block", [1, 100, 4099])
+def test_blocks_of_rows_are_drawn_as_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_module, "BLOCK", block)
+    for size in (37, 64, 101):
+        torch.manual_seed(3)
+        plain = nn.Linear(size, size)
+        after = torch.rand(1)
+        torch.manual_seed(3)
+        layer = lp.LocalityLinear(size, size, cost=CUT, backend="wires")
+        assert torch.equal(torch.rand(1), after)
+        assert torch.equal(layer.weight, layer.pattern.gather(plain.weight))
+        assert torch.equal(layer.bias, plain.bias)
+
+
+def test_layers_that_are_too_large_draw_for_their_wires_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_module, "DRAWN", 99)
+    monkeypatch.setattr(linear_module, "_draw_on_wires", None)
+    layer = lp.LocalityLinear(10, 10, cost=CUT, backend="wires")
+    assert layer.weight.abs().max() <= 1 / math.sqrt(10)
+    assert layer.weight.abs().min() > 0
+
+
+@pytest.mark.parametrize("cost", [lp.cost.Linear(), lp.cost.Flat()], ids=repr)
+def test_a_dense_layer_has_all_of_nn_linears_numbers(cost: Cost) -> None:
     torch.manual_seed(3)
-    cut.reset_parameters()
-    assert torch.equal(cut.weight, plain.weight * (cut.prior > 0))
+    plain = nn.Linear(6, 4)
+    torch.manual_seed(3)
+    assert_close(dict(lp.LocalityLinear(6, 4, cost=cost).state_dict()), dict(plain.state_dict()), rtol=0, atol=0)
 
 
 def test_initial_scale_is_the_documented() -> None:
@@ -254,15 +302,15 @@ def test_flat_is_nn_linear() -> None:
     x = torch.randn(3, 6)
     assert torch.equal(control(x), nn.functional.linear(x, control.weight, control.bias))
     assert torch.equal(control.prior, torch.ones(4, 6))
-    assert control.wires is None
+    assert control.support is None
 
 
 # --- folding ---------------------------------------------------------------------------------------------------------
 
 
 @meetings
-@rescaled
-def test_fold_is_the_layer(meeting: Meeting, rescale: bool) -> None:
+def test_fold_is_the_layer(meeting: Meeting) -> None:
+    rescale = meeting.sizes[0] % 2 == 0
     layer = meeting.layer(lp.cost.Linear(), rescale=rescale, bias=rescale)
     plain = layer.fold()
     x = torch.randn(5, layer.in_features)
@@ -306,8 +354,8 @@ def test_fold_of_a_model_keeps_a_layer_that_is_used_twice_one() -> None:
 
 
 @meetings
-@rescaled
-def test_config_makes_an_equal_layer(meeting: Meeting, rescale: bool) -> None:
+def test_config_makes_an_equal_layer(meeting: Meeting) -> None:
+    rescale = meeting.sizes[0] % 2 == 0
     layer = meeting.layer(lp.cost.Quadratic(2).within(3), rescale=rescale, bias=not rescale)
     again = lp.LocalityLinear.from_config(layer.config(), dtype=torch.float64)
     assert again.config() == layer.config()
@@ -340,16 +388,17 @@ CONTROL = lp.LocalityLinear(6, 4, cost=lp.cost.Flat())
         (lambda: lp.LocalityLinear(4, 4, target=lp.Grid(3)), r"target: got Grid\(3\) of 3 units, expected 4"),
         (lambda: lp.LocalityLinear(4, 4, source=[2, 2]), r"source: got \[2, 2\], expected a geometry"),
         (lambda: lp.LocalityLinear(4, 4, source=lp.Line(4), target=lp.Grid(2, 2)), "cannot meet"),
-        (lambda: lp.LocalityLinear(4, 4, cost="linear"), "cost: got 'linear', expected a cost"),
+        (lambda: lp.LocalityLinear(4, 4, cost="lineal"), "cost: got 'lineal', expected"),
+        (lambda: lp.LocalityLinear(4, 4, cost=3), "cost: got 3, expected a cost"),
         (lambda: lp.LocalityLinear(4, 1, cost=lp.cost.Linear().within(0.2)), "target: got unit 0 .* no wire"),
-        (lambda: lp.LocalityLinear(4, 4, backend="fast"), "backend: got 'fast', expected one of auto"),
+        (lambda: lp.LocalityLinear(4, 4, backend="fast"), "backend: got fast, expected one of auto"),
         (lambda: lp.LocalityLinear(4, 4, dtype=torch.int64), "dtype: got torch.int64, expected a floating-point"),
         (lambda: lp.LocalityLinear(4, 4, dtype="float32"), "dtype: got float32, expected a floating-point"),
         (lambda: LAYER(torch.randn(3, 5)), r"input: got shape \(3, 5\), expected \(…, 6\)"),
         (lambda: LAYER(torch.tensor(1.0)), r"input: got shape \(\), expected \(…, 6\)"),
         (lambda: LAYER(torch.randn(3, 6).double()), "input: got dtype torch.float64, expected .*torch.float32"),
         (lambda: LAYER(torch.ones(3, 6, dtype=torch.int64)), "input: got dtype torch.int64"),
-        (lambda: LAYER([[1.0] * 6]), r"input: got list, expected a tensor \(…, 6\)"),
+        (lambda: LAYER([[1.0] * 6]), r"input: got \[\[1.0, .*\]\], expected a tensor \(…, 6\)"),
         (lambda: CONTROL(torch.randn(3, 5)), r"input: got shape \(3, 5\)"),
         (lambda: CONTROL(torch.randn(3, 6).half()), "input: got dtype torch.float16"),
         (lambda: _in_autocast(torch.ones(3, 6, dtype=torch.int64)), "input: got dtype torch.int64"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior.cost import Cost
+from locality_prior.layers import files
+
+#: The functions of costs and metrics in the tables of ``reference.py``.
+FUNCTIONS = {"reference:parabola": reference.parabola, "reference:taxi": reference.taxi}
 
 
 def small(source: lp.Geometry | None = None, cost: Cost | None = None, **options: Any) -> lp.LocalityLinear:
@@ -43,7 +47,9 @@ def path(tmp_path: Path) -> Path:
 def test_a_lone_layer_is_made_anew(meeting: Meeting, cost: Cost, path: Path) -> None:
     layer = meeting.layer(cost, rescale=True, bias=cost != lp.cost.Linear(), dtype=torch.float64)
     lp.save(layer, path)
-    again = lp.load(path)
+    before = torch.get_rng_state()
+    again = lp.load(path, custom=FUNCTIONS)
+    assert torch.equal(torch.get_rng_state(), before)
     assert type(again) is lp.LocalityLinear
     assert again.config() == layer.config()
     assert (again.source, again.target, again.cost) == (layer.source, layer.target, layer.cost)
@@ -219,15 +225,130 @@ def test_a_lambda_refuses_and_writes_nothing(layer: Callable[[], nn.Module], pat
     assert path.read_bytes() == b"kept"
 
 
-def test_loading_never_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cost whose module is not there is refused, though it could be imported, and taken once it is."""
-    lp.save(small(cost=lp.cost.Custom(reference.parabola)), path)
-    with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "reference")
-        with pytest.raises(ValueError, match=r"f: got 'reference:parabola', expected .*already imported \(import ref"):
-            lp.load(path)
-        assert "reference" not in sys.modules
-    assert lp.load(path).cost == lp.cost.Custom(reference.parabola)
+def test_functions_are_those_that_the_caller_passes(path: Path) -> None:
+    """By ``custom``, or as part of the model that is loaded into; the file alone does not suffice."""
+    saved = small(cost=lp.cost.Custom(reference.parabola))
+    lp.save(saved, path)
+    with pytest.raises(
+        ValueError, match=r"path: got a file that names the function 'reference:parabola', expected cust"
+    ):
+        lp.load(path)
+    with pytest.raises(ValueError, match="a file that names the function 'reference:parabola'"):
+        lp.load(path, small())
+    assert lp.load(path, custom=FUNCTIONS).cost == lp.cost.Custom(reference.parabola)
+    other = small(cost=lp.cost.Custom(reference.parabola))
+    equal(lp.load(path, other), saved)
+
+
+@pytest.mark.parametrize(
+    ("custom", "words"),
+    [
+        (3, "custom: got 3, expected functions by import path"),
+        ({"reference:taxi": reference.parabola}, "custom: got 'reference:taxi' for reference:parabola, expected"),
+        ({"reference:parabola": "reference:parabola"}, "custom: got .*, expected a function at the top"),
+    ],
+)
+def test_functions_are_passed_by_their_own_path(custom: Any, words: str, path: Path) -> None:
+    lp.save(small(), path)
+    with pytest.raises((ValueError, TypeError), match=words):
+        lp.load(path, custom=custom)
+
+
+#: A function of torch that changes every module's forward, as a file might name it.
+HOOK = "torch.nn.modules.module:register_module_forward_pre_hook"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cost": {"type": "Custom", "f": HOOK}},
+        {"source": {"type": "Points", "xyz": [[0.0]] * 6, "metric": HOOK}},
+        {"source": {"type": "Channels", "base": {"type": "Points", "xyz": [[0.0]], "metric": HOOK}, "channels": 6}},
+    ],
+    ids=["cost", "metric", "a geometry within a geometry"],
+)
+@pytest.mark.parametrize("into", [False, True])
+def test_loading_calls_nothing_that_a_file_names(change: dict[str, Any], into: bool, path: Path) -> None:
+    save_file(TENSORS, path, {"locality-prior/1": json.dumps({"": small().config() | change})})
+    hooks = torch.nn.modules.module._global_forward_pre_hooks
+    assert not hooks
+    try:
+        with pytest.raises(ValueError, match=f"path: got a file that names the function '{HOOK}'"):
+            lp.load(path, small() if into else None)
+        assert not hooks
+    finally:
+        hooks.clear()
+
+
+# --- long lists of numbers -------------------------------------------------------------------------------------------
+
+
+def test_measured_distances_are_tensors_of_the_file(path: Path) -> None:
+    """The header of a safetensors file holds no more than 100 MB, which 2,400 units would exceed as text."""
+    lengths = torch.rand(300, 300, dtype=torch.float64)
+    lengths[lengths > 0.5] = math.inf
+    layer = lp.LocalityLinear(300, 300, source=lp.Distances(lengths), dtype=torch.bfloat16)
+    lp.save(layer, path)
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 2000
+    again = lp.load(path)
+    assert again.source == layer.source
+    equal(again, layer)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"a": [0.5] * 100, "b": [[1.0, 2.0]] * 50, "c": list(range(70)), "short": [1.0, 2.0]},
+        {
+            "with none": [[None, 0.25] * 9] * 9,
+            "all none": [None] * 99,
+            "inf": [math.inf] * 99,
+            "nan of": [0.0, -0.0] * 50,
+        },
+        {"edges": [[k, k + 1, k / 7] for k in range(60)], "mixed": [1, 2.5] * 60, "words": ["a"] * 99},
+        {
+            "big": [10**30] * 99,
+            "ragged": [[1.0], [1.0, 2.0]] * 50,
+            "empty": [],
+            "empties": [[]] * 99,
+            "bools": [True] * 99,
+        },
+        {"nested": {"deep": [[[1.0, 2.0]] * 40] * 3}, "none": None, "text": "a", "number": 1.5},
+    ],
+)
+def test_a_config_is_taken_apart_and_put_together(config: dict[str, Any]) -> None:
+    numbers: dict[str, Tensor] = {}
+    taken = json.loads(json.dumps(files._without_numbers(config, numbers)))
+    again = files._with_numbers(taken, numbers)
+    assert repr(again) == repr(config)
+    assert all(key.startswith("locality-prior:") for key in numbers)
+
+
+def test_numbers_move_to_tensors_once() -> None:
+    numbers: dict[str, Tensor] = {}
+    places = torch.rand(50, 2, dtype=torch.float64)
+    config = {"a": places, "b": places.numpy(), "c": [[0.5] * 20] * 20, "d": [[0.5] * 20] * 20}
+    taken = files._without_numbers(config, numbers)
+    assert len(numbers) == 2
+    assert len(json.dumps(taken)) < 200
+    again = files._with_numbers(taken, numbers)
+    assert torch.equal(again["a"], places)
+    assert files._equal(again, config | {"b": places})
+    assert not files._equal(again, config | {"b": places + 1})
+
+
+@pytest.mark.parametrize("named", ["locality-prior:7", 3, None, ["locality-prior:0"]])
+def test_a_tensor_that_is_not_there_is_told(named: object, path: Path) -> None:
+    config = small().config() | {"source": {"type": "Distances", "lengths": {"list": named}}}
+    save_file(TENSORS, path, {"locality-prior/1": json.dumps({"": config})})
+    with pytest.raises(ValueError, match="expected a description of its layers"):
+        lp.load(path)
+
+
+def test_a_deep_description_is_told(path: Path) -> None:
+    save_file(TENSORS, path, {"locality-prior/1": "[" * 100_000})
+    with pytest.raises(ValueError, match="expected a description of its layers"):
+        lp.load(path)
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------------------

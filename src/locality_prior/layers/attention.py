@@ -1,4 +1,4 @@
-"""Attention between positions, and between units, that have places."""
+"""Attention with a prior over units, in its projections, and with a bias over positions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from locality_prior import cost as costs
-from locality_prior._check import positive, wrong
+from locality_prior._check import boolean, instance, number, positive, wrong, wrong_type
 from locality_prior.cost import Cost
 from locality_prior.geometry import Distances, Geometry
-from locality_prior.layers.base import Kept, Plain, Spread, own_places, same, stacked
+from locality_prior.layers.base import (
+    Plain,
+    Rounded,
+    Spread,
+    affordable,
+    as_cost,
+    factory,
+    own_places,
+    same,
+    same_dtype,
+    size,
+    stacked,
+    tensor,
+    tracing,
+)
 from locality_prior.prior import Prior, resolve
 
 
-class PositionBias(Kept):
-    r"""What attention over a distance is charged: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
+class PositionBias(Rounded):
+    r"""The bias that attention gets over a distance: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
 
-    With the cost 1 + d/ℓ on a line this is ALiBi (Press, Smith & Lewis 2022, arXiv 2108.12409), −(m_h/ℓ)|i − j|; where
-    the cost ends, positions do not attend. (The bias is finite there: a query whose reach holds no key, or masked ones
-    alone, attends to what there is.)
+    With the cost 1 + d/ℓ on a line this is ALiBi (Press, Smith & Lewis 2022, arXiv 2108.12409): −(m_h/ℓ)|i − j|. Where
+    the cost ends, positions do not attend to each other. The bias is finite there, so a query that reaches no key, or
+    only masked ones, attends to what there is.
 
     Args:
-        positions: places of the positions; a sequence of L takes the first L.
-        cost: what distance costs.
+        positions: places of the positions; a sequence of length L uses the first L.
+        cost: the cost of a distance.
         slopes: m_h, one for each head.
     """
 
@@ -39,52 +52,52 @@ class PositionBias(Kept):
     def _make(self, other: Tensor) -> Tensor:
         charge = self.cost.cost(self.positions.distances()).detach() - 1
         slopes = torch.tensor(self.slopes, dtype=torch.float64)
-        least = torch.finfo(other.dtype).min / 4  # so that two of them are finite
+        least = torch.finfo(other.dtype).min / 4  # the sum of two such numbers is finite
         return (-slopes[:, None, None] * charge).clamp(min=least).to(other.device, other.dtype)
 
     def __call__(self, queries: int, keys: int, like: Tensor) -> Tensor:
-        """The first rows and columns of it, in the dtype of ``like`` and on its device."""
+        """Its first rows and columns, in the dtype and on the device of ``like``."""
         if max(queries, keys) > len(self.positions):
-            raise wrong("query", f"{max(queries, keys)} positions", f"at most the {len(self.positions)} with places")
+            raise wrong("query", f"{max(queries, keys)} positions", f"at most {len(self.positions)}, which have places")
         return self.like(like)[:, :queries, :keys]
 
     def merged(self, query: Tensor, key: Tensor, mask: Tensor | None, batch_first: bool) -> Tensor:
-        """The caller's mask, boolean or additive, with the bias: (heads, L, S) for each of the batch."""
+        """The bias together with the caller's mask, boolean or additive: (batch · heads, L, S)."""
         at = -2 if query.dim() == 2 or batch_first else 0
         batch = 1 if query.dim() == 2 else query.shape[0 if batch_first else 1]
         bias = self(query.shape[at], key.shape[at], query)
         if mask is not None:
-            shape = query.shape[at], key.shape[at]
-            if tuple(mask.shape) not in (shape, (batch * len(self.slopes), *shape)):
-                raise wrong("attn_mask", f"shape {tuple(mask.shape)}", f"{shape}, or that for each head of the batch")
-            mask = _additive(mask, query.dtype)
+            mask = _additive("attn_mask", mask, query.dtype)
         if mask is not None and mask.dim() == 3:
             return mask + bias.repeat(batch, 1, 1)
         return (bias if mask is None else bias + mask).repeat(batch, 1, 1)
 
 
 class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
-    r"""Attention with locality over units, in its projections, and over positions, as an additive bias.
+    r"""Attention with a prior over units, in its projections, and with an additive bias over positions.
 
-    q = (P∘W_q) x + b_q, and so for k, v and the output projection: P_ij = s(d_ij) between places of the embedding's
-    units. With ``positions``, the logit of query i and key j in head h gets −m_h (c(d_ij) − 1): ALiBi where these are a
-    line and the cost is linear. A drop-in for :class:`torch.nn.MultiheadAttention`: its arguments, its state dict
-    (``in_proj_weight`` and ``out_proj.weight`` are W), its initialisation on W, its shapes.
+    q = (P∘W_q) x + b_q, and likewise for k, v and the output projection, where P_ij = s(d_ij) is the signal between the
+    places of the embedding's units. With ``positions``, −m_h (c(d_ij) − 1) is added to the logit of query i and key j
+    in head h; on a line with the linear cost this is ALiBi. This is a drop-in for :class:`torch.nn.MultiheadAttention`:
+    it has the same arguments, state dict (``in_proj_weight`` and ``out_proj.weight`` are W), initialisation and shapes.
 
     Args:
-        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first: as there.
-        units: places of the embedding's units; the first cells of a square sheet if not given. Keys and values of
-            another size are sheets of their own.
-        cost: what a wire between units costs; ``Linear()``, c(d) = 1 + d, if not given; ``Flat()``: nothing.
+        embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first: as in
+            :class:`torch.nn.MultiheadAttention`.
+        units: places of the embedding's units; the default is the first cells of a square sheet. Keys and values of
+            another size lie on sheets of their own.
+        cost: the cost of a wire between units, or a word for it; the default is ``Linear()``, c(d) = 1 + d. With
+            ``Flat()`` the projections have no prior.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K source units.
-        positions: places of the positions (for a shorter sequence, the first of them); None: no bias.
-        position_cost: c of the bias; ``Linear()`` if not given.
-        slopes: m_h > 0, one for each head; 2^(−8h/H), h = 1 … H, as ALiBi has them, if not given.
+        positions: places of the positions (a shorter sequence uses the first of them); None: no bias.
+        position_cost: c of the bias; the default is ``Linear()``.
+        slopes: m_h > 0, one for each head; the default is ALiBi's 2^(−8h/H), h = 1 … H.
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: a geometry of another number of units, a unit with no wire, slopes of another number than heads, a
-            sequence longer than the positions.
+        ValueError: the geometry has another number of units, a unit has no wire, there are not as many slopes as heads,
+            or the sizes of inputs and masks do not fit.
+        TypeError: an input is not a tensor of the weight's dtype (outside autocast).
     """
 
     ARGUMENTS: ClassVar[tuple[str, ...]] = (
@@ -113,60 +126,51 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         batch_first: bool = False,
         *,
         units: Geometry | None = None,
-        cost: Cost | None = None,
+        cost: Cost | str | None = None,
         rescale: bool = False,
         positions: Geometry | None = None,
-        position_cost: Cost | None = None,
+        position_cost: Cost | str | None = None,
         slopes: Sequence[float] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        embed_dim, num_heads = size("embed_dim", embed_dim), size("num_heads", num_heads)
+        if embed_dim % num_heads:
+            raise wrong("num_heads", num_heads, f"a divisor of embed_dim={embed_dim}")
+        kdim = embed_dim if kdim is None else size("kdim", kdim)
+        vdim = embed_dim if vdim is None else size("vdim", vdim)
+        affordable("embed_dim", embed_dim * (2 * embed_dim + kdim + vdim), f"embed_dim={embed_dim}")
+        switches = {"bias": bias, "add_bias_kv": add_bias_kv, "add_zero_attn": add_zero_attn}
+        switches = {k: boolean(k, v) for k, v in (switches | {"batch_first": batch_first}).items()}
+        rescale, cost = boolean("rescale", rescale), as_cost("cost", cost)
+        units = own_places("units", units, embed_dim)
+        bias_over_positions = _position_bias(positions, position_cost, slopes, num_heads)
+
+        def spread(features: int, times: int = 1) -> Spread:
+            source, target = resolve(features, embed_dim, units if features == embed_dim else None, units)
+            rule = Prior(source, target, cost, rescale)
+            return Spread(rule, same if times == 1 else partial(stacked, times=times))
+
+        if kdim == vdim == embed_dim:
+            spreads = {"in_proj_weight": spread(embed_dim, 3)}
+        else:
+            sizes = {"q_proj_weight": embed_dim, "k_proj_weight": kdim, "v_proj_weight": vdim}
+            spreads = {name: spread(features) for name, features in sizes.items()}
+        spreads["out_proj.weight"] = spread(embed_dim)
         super().__init__(
             embed_dim,
             num_heads,
-            dropout,
-            bias,
-            add_bias_kv,
-            add_zero_attn,
-            kdim,
-            vdim,
-            batch_first,
-            device=device,
-            dtype=dtype,
+            number("dropout", dropout, 0, 1),
+            kdim=kdim,
+            vdim=vdim,
+            **switches,
+            **factory(device, dtype),
         )
-        self.units = own_places("units", units, embed_dim)
-        self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
-        self.positions = positions
-        self.position_cost = costs.Linear() if position_cost is None and positions is not None else position_cost
-        self.slopes: tuple[float, ...] | None = None
-        self._bias: PositionBias | None = None
-        if positions is not None and self.position_cost is not None:
-            uneven = isinstance(positions, Distances) and len(set(positions.shape)) > 1
-            if not isinstance(positions, Geometry) or uneven:
-                raise wrong("positions", repr(positions), "a geometry of one place for each position")
-            if not isinstance(self.position_cost, Cost):
-                raise wrong("position_cost", repr(position_cost), "a cost, such as locality_prior.cost.Linear()")
-            given = [2 ** (-8 * (h + 1) / num_heads) for h in range(num_heads)]
-            if slopes is not None:
-                given = list(slopes) if isinstance(slopes, Sequence) else [slopes]
-            if len(given) != num_heads:
-                raise wrong("slopes", f"{len(given)} of them", f"one for each of the {num_heads} heads")
-            self.slopes = tuple(positive("slopes", m) for m in given)
-            self._bias = PositionBias(positions, self.position_cost, self.slopes)
-        elif slopes is not None or position_cost is not None:
-            raise wrong("positions", "None", "places, for what a distance between positions costs")
-
-        def rule(features: int) -> Prior:
-            source, target = resolve(features, embed_dim, self.units if features == embed_dim else None, self.units)
-            return Prior(source, target, self.cost, rescale)
-
-        own = rule(embed_dim)
-        if isinstance(self._parameters["in_proj_weight"], Tensor):
-            spreads = {"in_proj_weight": Spread(own, partial(stacked, times=3))}
-        else:
-            sizes = {"q_proj_weight": embed_dim, "k_proj_weight": self.kdim, "v_proj_weight": self.vdim}
-            spreads = {name: Spread(rule(features), same) for name, features in sizes.items()}
-        self._wire(spreads | {"out_proj.weight": Spread(own, same)})
+        self.units, self._own_cost, self.rescale, self.positions = units, cost, rescale, positions
+        self._bias = bias_over_positions
+        self.position_cost = None if self._bias is None else self._bias.cost
+        self.slopes = None if self._bias is None else self._bias.slopes
+        self._wire(spreads)
 
     def forward(
         self,
@@ -179,14 +183,18 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
+        if not tracing():
+            self._check_inputs(query, key, value, key_padding_mask, attn_mask)
         if is_causal and attn_mask is None:
-            raise wrong("attn_mask", "None with is_causal", "the mask of which is_causal tells")
+            raise wrong("attn_mask", "None with is_causal=True", "the causal mask: is_causal only says that it is one")
         if self._bias is not None:
             attn_mask, is_causal = self._bias.merged(query, key, attn_mask, self.batch_first), False
         if key_padding_mask is not None and attn_mask is not None and attn_mask.dtype != torch.bool:
-            key_padding_mask = _additive(key_padding_mask, query.dtype)  # torch asks for masks of one kind
+            key_padding_mask = _additive(
+                "key_padding_mask", key_padding_mask, query.dtype
+            )  # torch wants one kind of mask
         turn = self.batch_first and query.dim() == 3
-        if turn:  # what was one tensor stays one: its projections are then one product
+        if turn:  # query, key and value that are one tensor stay one, since torch then projects them in one product
             turned = {id(x): x.transpose(0, 1) for x in (query, key, value)}
             query, key, value = (turned[id(x)] for x in (query, key, value))
         separate = "in_proj_weight" not in self._spreads  # keys and values of other sizes
@@ -217,16 +225,47 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         )
         return (y.transpose(0, 1) if turn else y), weights
 
+    def _check_inputs(
+        self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, attn_mask: Any = None
+    ) -> None:
+        """Raise one clear line where tensors and masks do not fit the layer or one another."""
+        sizes = {"query": self.embed_dim, "key": self.kdim, "value": self.vdim}
+        for (name, features), x in zip(sizes.items(), (query, key, value), strict=True):
+            tensor(name, x, f"(…, {features})")
+            if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != features:
+                axes = "2 or 3" if name == "query" else f"{query.dim()}"
+                raise wrong(name, f"shape {tuple(x.shape)}", f"{axes} axes, the last of {features}")
+            same_dtype(name, x, self.out_proj.weight)
+        lone = query.dim() == 2
+        time, at = (0, None) if lone else (1, 0) if self.batch_first else (0, 1)
+        if key.shape[:-1] != value.shape[:-1]:
+            raise wrong("value", f"shape {tuple(value.shape)}", f"{tuple(key.shape[:-1])} before the last axis, as key")
+        batch = 1 if at is None else query.shape[at]
+        if at is not None and key.shape[at] != batch:
+            raise wrong("key", f"a batch of {key.shape[at]}", f"{batch}, as query")
+        queries, keys = query.shape[time], key.shape[time]
+        masks = {
+            "key_padding_mask": (key_padding_mask, [(keys,) if lone else (batch, keys)]),
+            "attn_mask": (attn_mask, [(queries, keys), (batch * self.num_heads, queries, keys)]),
+        }
+        for name, (mask, shapes) in masks.items():
+            if mask is not None:
+                tensor(name, mask, f"of shape {shapes[0]}")
+                if tuple(mask.shape) not in shapes:
+                    raise wrong(name, f"shape {tuple(mask.shape)}", " or ".join(map(str, shapes)))
+                if mask.dtype != torch.bool and not mask.is_floating_point():
+                    raise wrong_type(name, f"{mask.dtype}", "torch.bool or a floating-point dtype")
+
     def _reset_parameters(self) -> None:
-        # torch asks by this whether the three projections are one matrix
+        # torch reads this attribute to know whether the three projections are one matrix
         self._qkv_same_embed_dim = self._parameters.get("in_proj_weight") is not None
         super()._reset_parameters()
         self._drop_unwired()
-        # and its encoder layers, before they take a path of their own, which would read W and not call us
+        # torch's encoder layers read it before they take a fast path, which would read W without calling this layer
         self._qkv_same_embed_dim = False
 
     def reset_parameters(self) -> None:
-        """As torch's own layer draws them, 0 where there is no wire."""
+        """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""
         self.out_proj.reset_parameters()
         self._reset_parameters()
 
@@ -242,9 +281,9 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             self._bias.like(self.out_proj.weight)
 
     def fold(self, dense: bool = False) -> nn.Module:
-        """The plain :class:`torch.nn.MultiheadAttention` with the weights P∘W, always a copy.
+        """A plain :class:`torch.nn.MultiheadAttention` with the weights P∘W. It shares no memory with this layer.
 
-        A bias over positions is in no plain attention: a forward pre-hook on the copy merges it with ``attn_mask``.
+        Plain attention has no bias over positions, so a forward pre-hook of the copy adds the bias to ``attn_mask``.
         """
         plain = super().fold(dense)
         if self._bias is not None:
@@ -264,14 +303,33 @@ class _Biased:
         given = dict(zip((*self.NAMES, "is_causal"), args, strict=False)) | kwargs
         mask = self.bias.merged(given["query"], given["key"], given.get("attn_mask"), self.batch_first)
         padding = given.get("key_padding_mask")
-        padding = None if padding is None else _additive(padding, mask.dtype)
+        padding = None if padding is None else _additive("key_padding_mask", padding, mask.dtype)
         return (), given | {"attn_mask": mask, "key_padding_mask": padding, "is_causal": False}
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as what is added to logits: a boolean one is −inf where it is true."""
+def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> PositionBias | None:
+    """The bias over positions that a constructor's arguments ask for; None where they ask for none."""
+    if positions is None:
+        if slopes is not None or cost is not None:
+            raise wrong("positions", "None", "places of the positions, which slopes and position_cost need")
+        return None
+    instance("positions", positions, Geometry, "a geometry, such as Line(128)")
+    if isinstance(positions, Distances) and len(set(positions.shape)) > 1:
+        raise wrong("positions", positions, "a geometry of one place for each position")
+    affordable("positions", heads * len(positions) ** 2, f"{heads} × {len(positions)} × {len(positions)}")
+    if slopes is None:
+        slopes = [2 ** (-8 * (h + 1) / heads) for h in range(heads)]
+    elif not isinstance(slopes, (list, tuple)):
+        raise wrong_type("slopes", slopes, f"a list of {heads} numbers above 0, one for each head")
+    if len(slopes) != heads:
+        raise wrong("slopes", f"{len(slopes)} of them", f"one for each of the {heads} heads")
+    return PositionBias(positions, as_cost("position_cost", cost), tuple(positive("slopes", m) for m in slopes))
+
+
+def _additive(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to logits: a boolean mask becomes −inf where it is True."""
     if mask.is_floating_point():
         return mask
     if mask.dtype != torch.bool:
-        raise TypeError(f"attn_mask: got {mask.dtype}, expected torch.bool or a floating-point dtype")
+        raise wrong_type(name, f"{mask.dtype}", "torch.bool or a floating-point dtype")
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)

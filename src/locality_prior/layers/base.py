@@ -1,4 +1,4 @@
-"""What every locality layer is: weights that pass through a prior, and a plain layer to fold to."""
+"""What all locality layers share: weights behind a prior, and the plain torch layer that they fold to."""
 
 from __future__ import annotations
 
@@ -14,76 +14,80 @@ from torch import Tensor, nn
 
 from locality_prior import cost as costs
 from locality_prior import geometry as geometries
-from locality_prior._check import wrong
+from locality_prior._check import count, instance, wrong, wrong_type
 from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry, default_sheet
 from locality_prior.prior import Prior, aside
 
 M = TypeVar("M", bound=nn.Module)
 
-#: The most entries of a matrix that a sparse layer is made into without being told to.
+#: A sparse layer with more pairs than this becomes a dense matrix only where the caller asks for it.
 DENSE = 1 << 26
+#: The most units, or channels, on one side of a layer.
+MOST = 1 << 26
+#: The most entries of a weight.
+MOST_ENTRIES = 1 << 32
 
 
 def same(matrix: Tensor) -> Tensor:
-    """A matrix (out, in) as the weight that it is."""
+    """The matrix (out, in) itself: for a weight that has one entry for each pair."""
     return matrix
 
 
 def stacked(matrix: Tensor, times: int) -> Tensor:
-    """A matrix (out, in), or (out, 1), for each of several weights that lie below one another as one."""
+    """A matrix (out, in) or (out, 1) repeated ``times`` times, for a weight that stacks several matrices of rows."""
     return matrix.repeat(times, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """One weight W of a layer that passes through a prior: what penalties and measures are taken from.
+    """One weight W that passes through a prior. Penalties and measures are computed from it.
 
-    ``spread`` gives a matrix (out, in) of the rule's pairs the weight's shape, or one that broadcasts to it. Where
-    the layer computes wire by wire (``sparse``), the weight is (wires,), and so is what belongs to it.
+    ``spread`` turns a matrix (out, in) over the rule's pairs into the shape of the weight, or into one that broadcasts
+    to it. In a sparse layer (``sparse``) the weight is (wires,), and so is everything below.
     """
 
     name: str
     weight: Tensor
     rule: Prior
     _prior: Callable[[], Tensor]
-    _there: Callable[[], Tensor | None]
+    _support: Callable[[], Tensor | None]
     spread: Callable[[Tensor], Tensor] = same
     sparse: bool = False
 
     @property
     def prior(self) -> Tensor:
-        """P, of the weight's shape or one that broadcasts to it."""
+        """P, in the weight's shape or one that broadcasts to it."""
         return self._prior()
 
     @property
-    def there(self) -> Tensor | None:
-        """1 where there is a wire, 0 elsewhere, of the prior's shape; None where every weight has one."""
-        return self._there()
+    def support(self) -> Tensor | None:
+        """Which entries of P have a wire, as a boolean tensor of P's shape; None where all of them do."""
+        return self._support()
 
     @property
     def raw(self) -> Tensor:
-        """|W| on the wires, of the weight's shape."""
-        there = self.there
-        return self.weight.abs() if there is None else (self.weight * there).abs()
+        """|W|, and 0 where there is no wire, in the weight's shape."""
+        support = self.support
+        return self.weight.abs() if support is None else (self.weight * support).abs()
 
     @property
     def strength(self) -> Tensor:
-        """|V|, V = P∘W, of the weight's shape."""
+        """|V| with V = P∘W, in the weight's shape."""
         return (self.weight * self.prior).abs()
 
     def lengths(self) -> Tensor:
-        """Lengths of the wires, 0 where there is none."""
+        """Lengths of the wires, and 0 where there is no wire."""
         get = self.rule.wire_lengths if self.sparse else self.rule.lengths
         return self.spread(get(self.weight.dtype, self.weight.device))
 
     def charges(self, cost: Cost) -> Tensor:
-        """What ``cost`` asks for each wire, 0 where there is none; ValueError where that is not finite."""
+        """The cost of each wire under ``cost``, and 0 where there is no wire; ValueError where that is not finite."""
         get = self.rule.wire_charges if self.sparse else self.rule.charges
         return self.spread(get(cost, self.weight.dtype, self.weight.device))
 
     def row_scale(self) -> Tensor | None:
-        """r_i for each weight; None without rescaling."""
+        """The factor r_i of each weight; None without rescaling."""
         scale = self.rule.row_scale
         if scale is None:
             return None
@@ -92,11 +96,11 @@ class Wiring:
 
 
 class Locality(nn.Module):
-    """A layer some of whose weights pass through a prior, V = P∘W."""
+    """A layer in which some weights pass through a prior: it computes with V = P∘W."""
 
-    #: Arguments that the plain torch layer has too.
+    #: Constructor arguments that the plain torch layer has too.
     ARGUMENTS: ClassVar[tuple[str, ...]] = ()
-    #: Arguments of ours.
+    #: Constructor arguments that only the locality layer has.
     PLACES: ClassVar[tuple[str, ...]] = ("source", "target", "cost", "rescale")
 
     def wirings(self) -> list[Wiring]:
@@ -104,11 +108,31 @@ class Locality(nn.Module):
         raise NotImplementedError
 
     def fold(self, dense: bool = False) -> nn.Module:
-        """The plain torch layer with the weights P∘W, always a copy."""
+        """The plain torch layer with the weights P∘W. It shares no memory with this layer."""
+        raise NotImplementedError
+
+    @property
+    def cost(self) -> Cost:
+        """The cost c(d) of a wire of length d.
+
+        It may be changed during training, for example to raise it step by step. W and its optimiser stay as they are
+        and P is computed anew, so the function of the layer changes. In a dense layer W becomes 0 where the new cost
+        has no wire. The wires of a sparse or pruned layer are fixed, so its new cost must have the same wires.
+        """
+        return self._cost()
+
+    @cost.setter
+    def cost(self, cost: Cost | str) -> None:
+        self._set_cost(as_cost("cost", cost))
+
+    def _cost(self) -> Cost:
+        raise NotImplementedError
+
+    def _set_cost(self, cost: Cost) -> None:
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_config` makes an equal layer, but for its weights."""
+        """Plain values from which :meth:`from_config` makes an equal layer, except for its weights."""
         ours = {name: getattr(self, name) for name in self.PLACES}
         given = arguments(self, self.ARGUMENTS) | {
             k: v.config() if isinstance(v, (Geometry, Cost)) else v for k, v in ours.items()
@@ -117,7 +141,7 @@ class Locality(nn.Module):
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        """P with each entry times a number from 0.5 to 1.5, for as long as the block: what uses P then shows it."""
+        """Multiply each entry of P by a number between 0.5 and 1.5 inside the block: a layer that uses P then moves."""
         raise NotImplementedError
 
     @classmethod
@@ -130,15 +154,15 @@ class Locality(nn.Module):
         """The layer that ``config`` describes; ``options`` are further arguments, such as ``device`` and ``dtype``."""
         made = dict(config)
         for name, value in config.items():
-            if value is not None and name in ("source", "target", "units", "positions"):
+            if isinstance(value, dict) and name in ("source", "target", "units", "positions"):
                 made[name] = geometries.from_config(value)
-            elif value is not None and name in ("cost", "position_cost"):
+            elif isinstance(value, dict) and name in ("cost", "position_cost"):
                 made[name] = costs.from_config(value)
         return cls(**made, **options)
 
 
 def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
-    """The constructor's arguments ``names`` of a torch layer, or of ours that extends it."""
+    """The constructor arguments ``names`` of a torch layer, or of a locality layer that extends it."""
     values = {name: getattr(module, name, None) for name in names}
     if isinstance(module, nn.MultiheadAttention):
         values |= {"bias": module.in_proj_bias is not None, "add_bias_kv": module.bias_k is not None}
@@ -147,87 +171,173 @@ def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def own_places(name: str, units: Geometry | None, n: int) -> Geometry:
-    """Places of ``n`` units to themselves; the first cells of a square sheet if none are given."""
+# --- arguments of constructors and of forward ------------------------------------------------------------------------
+
+
+def as_cost(name: str, value: Any) -> Cost:
+    """``value`` as a cost: a cost itself, the word for one ("linear@3"), or None for ``Linear()``."""
+    if value is None:
+        return costs.Linear()
+    if isinstance(value, str):
+        return costs.parse(value)
+    return instance(name, value, Cost, 'a cost, such as locality_prior.cost.Linear(), or a word for one ("linear@3")')
+
+
+def own_places(name: str, units: Any, n: int) -> Geometry:
+    """The places of ``n`` units: ``units``, or the first cells of a square sheet where that is None."""
     if units is None:
         return default_sheet(n)
-    if not isinstance(units, Geometry):
-        raise wrong(name, repr(units), "a geometry, such as Grid(7, 7)")
-    if len(units) != n:
-        raise wrong(name, f"{units!r} of {len(units)} units", f"{n} units")
-    return units
+    places: Geometry = instance(name, units, Geometry, "a geometry, such as Grid(7, 7)")
+    if len(places) != n:
+        raise wrong(name, f"{places!r} of {len(places)} units", f"{n} units")
+    return places
+
+
+def size(name: str, value: Any) -> int:
+    """``value`` as a number of units or channels."""
+    return count(name, value, most=MOST)
+
+
+def affordable(name: str, entries: int, shape: str) -> None:
+    """Raise where a weight would be larger than any machine holds, before anything is allocated."""
+    if entries > MOST_ENTRIES:
+        raise wrong(name, f"{shape} = {entries:,} weights", f"at most {MOST_ENTRIES:,} of them")
+
+
+def factory(device: Any, dtype: Any) -> dict[str, Any]:
+    """``device`` and ``dtype`` as torch's constructors take them, both checked."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise wrong("dtype", dtype, "a floating-point dtype, such as torch.float32")
+    if device is not None:
+        try:
+            device = torch.device(device)
+        except (TypeError, ValueError, RuntimeError):
+            raise wrong("device", device, 'a device, such as "cpu" or "cuda:0"') from None
+    return {"device": device, "dtype": dtype}
+
+
+def tensor(name: str, value: Any, shape: str) -> Tensor:
+    """``value``, where it is a tensor; ``shape`` says which one is expected."""
+    if not isinstance(value, Tensor):
+        raise wrong_type(name, value, f"a tensor {shape}")
+    return value
+
+
+def same_dtype(name: str, x: Tensor, weight: Tensor) -> None:
+    """Raise TypeError where ``x`` has another dtype than the weight and autocast does not bring them to one."""
+    if x.dtype == weight.dtype:
+        return
+    wide = torch.float64 in (x.dtype, weight.dtype)  # which autocast leaves alone
+    if wide or x.is_meta or not x.is_floating_point() or not torch.is_autocast_enabled(x.device.type):
+        raise wrong_type(name, f"dtype {x.dtype}", f"the weight's, {weight.dtype}")
+
+
+def tracing() -> bool:
+    """Whether torch.jit.trace is recording: checks of an input's shape would then be kept as constants, and warn."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+# --- P in the dtype of a weight --------------------------------------------------------------------------------------
 
 
 def shaken(values: Tensor) -> Tensor:
     """``values`` times numbers from 0.5 to 1.5, always the same ones."""
-    factors = torch.rand(values.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.rand(values.shape, generator=generator, dtype=torch.float64, device="cpu") + 0.5
     return values * factors.to(values)
 
 
-class Kept:
-    """A tensor made in float64, rounded to the dtype of a weight and kept on its device.
+class Rounded:
+    """A tensor computed in float64, and held in the dtype and on the device of a weight.
 
-    It is no buffer: what moves, casts or broadcasts a module's tensors cannot leave it wrong.
+    It is not a buffer, so moving, casting or broadcasting a module's tensors cannot make it wrong.
     """
 
-    _kept: Tensor | None = None
+    _held: Tensor | None = None
 
     def _make(self, other: Tensor) -> Tensor:
-        """The tensor, in the dtype of ``other`` and on its device."""
+        """The tensor in the dtype and on the device of ``other``."""
         raise NotImplementedError
 
     def like(self, other: Tensor) -> Tensor:
-        """The tensor, made anew where the last one has another dtype or device."""
-        kept = self._kept
-        if kept is None or kept.dtype != other.dtype or kept.device != other.device:
+        """The tensor in the dtype and on the device of ``other``; computed again only where one of them is new."""
+        held = self._held
+        if held is None or held.dtype != other.dtype or held.device != other.device:
             with aside():
-                kept = self._make(other)
-            self._kept = kept
-        return kept
+                held = self._make(other)
+            self._held = held
+        return held
 
     @contextmanager
     def perturbed(self, other: Tensor) -> Iterator[None]:
-        """The tensor shaken, for as long as the block."""
+        """Shake the tensor inside the block."""
         before = self.like(other)
-        self._kept = shaken(before)
+        self._held = shaken(before)
         try:
             yield
         finally:
-            self._kept = before
+            self._held = before
 
 
-class Spread(Kept):
-    """P of a rule in the shape of a weight."""
+class Spread(Rounded):
+    """P of a rule, in the shape of a weight."""
 
     def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
         self.rule, self.spread = rule, spread
+        self._found: tuple[torch.device, Tensor | None] | None = None
 
     def _make(self, other: Tensor) -> Tensor:
         return self.spread(self.rule.dense(other.dtype, other.device).detach())
 
-    def there(self, weight: Tensor) -> Tensor | None:
-        """Where there is a wire: 1 or 0; None where every weight has one (or what it is cannot be known: meta)."""
-        if self.rule.flat or weight.is_meta or self.like(weight).min() > 0:
+    def support(self, weight: Tensor) -> Tensor | None:
+        """Which entries have a wire, as a boolean tensor; None where all do. Not known for a weight on "meta": None.
+
+        To ask whether all have one makes the CPU wait for a GPU, so it is asked once and not at each step.
+        """
+        if self.rule.flat or weight.is_meta:
             return None
-        return self.like(weight).sign()
+        if self._found is None or self._found[0] != weight.device:
+            with aside():
+                found = self.spread(self.rule.dense(torch.bool, weight.device))
+                self._found = weight.device, None if found.all() else found
+        return self._found[1]
 
 
 class Plain(Locality):
-    """A torch layer whose named parameters pass through priors, each whole: what convolution and recurrence are.
+    """A torch layer in which some named parameters pass through priors: convolution, recurrence and attention.
 
-    It comes before the torch class that it extends, whose state dict and initialisation (of W) it keeps. Where there is
-    no wire W is 0, stays 0 and gets no gradient.
+    A subclass names this class before the torch class that it extends. It keeps that class's state dict and its
+    initialisation (of W). Where there is no wire W is 0, stays 0 and gets no gradient.
     """
 
-    #: The named parameters' priors; none while torch's class is being made.
+    #: The prior of each named parameter; empty while torch's constructor runs.
     _spreads: Mapping[str, Spread] = MappingProxyType({})
+    _own_cost: Cost
 
     def _wire(self, spreads: dict[str, Spread]) -> None:
-        """Put the named parameters behind their priors; the last step of making a layer."""
+        """Put the named parameters behind their priors. This is the last step of the constructor."""
         self._spreads = spreads
-        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]  # when children are loaded too
+        # a hook, since the weights of a child (attention's out_proj) are loaded after the layer's own
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self._drop_unwired()
         self._make_ready()
+
+    def _cost(self) -> Cost:
+        return self._own_cost
+
+    def _set_cost(self, cost: Cost) -> None:
+        made: dict[Spread, Spread] = {}
+        for spread in self._spreads.values():
+            old = spread.rule
+            made[spread] = Spread(Prior(old.source, old.target, cost, old.rescale), spread.spread)
+        self._check_support(list(made.values()), cost)
+        self._own_cost = cost
+        self._spreads = {name: made[spread] for name, spread in self._spreads.items()}
+        self._drop_unwired()
+        self._make_ready()
+
+    def _check_support(self, spreads: list[Spread], cost: Cost) -> None:
+        """Raise where ``cost`` leaves a unit without a wire in a way that only this kind of layer knows."""
 
     def effective(self, name: str) -> Tensor:
         """V = P∘W of the parameter ``name``; differentiable with respect to W."""
@@ -243,7 +353,7 @@ class Plain(Locality):
             yield
 
     def _weight(self, name: str) -> Tensor:
-        """The parameter ``name``, or the tensor that functional_call or a parametrisation puts there."""
+        """The parameter ``name``, or the tensor that functional_call or a parametrisation puts in its place."""
         where, _, last = name.rpartition(".")
         weight: Tensor = getattr(self.get_submodule(where), last)
         return weight
@@ -252,7 +362,7 @@ class Plain(Locality):
         def one(name: str, spread: Spread) -> Wiring:
             weight = self._weight(name)
             return Wiring(
-                name, weight, spread.rule, lambda: spread.like(weight), lambda: spread.there(weight), spread.spread
+                name, weight, spread.rule, lambda: spread.like(weight), lambda: spread.support(weight), spread.spread
             )
 
         return [one(name, spread) for name, spread in self._spreads.items()]
@@ -272,27 +382,28 @@ class Plain(Locality):
         return ", ".join(part for part in (super().extra_repr(), *parts) if part)
 
     def _make_ready(self) -> None:
-        """Make now what compiled code must find made."""
+        """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
         for name, spread in self._spreads.items():
             if not spread.rule.flat:
                 spread.like(self._weight(name))
+                spread.support(self._weight(name))
 
     def reset_parameters(self) -> None:
-        """As torch's own layer draws them, 0 where there is no wire."""
+        """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""
         super().reset_parameters()  # type: ignore[misc]
         self._drop_unwired()
 
     def _owned(self) -> dict[str, nn.Parameter]:
-        """The weights behind priors that are parameters here, and not made of others by a parametrisation."""
+        """The weights behind priors that are parameters here, and not computed by a parametrisation."""
         return {n: w for n in self._spreads if isinstance(w := self._weight(n), nn.Parameter)}
 
     def _drop_unwired(self) -> None:
         owned = self._owned()
         for wiring in self.wirings():
-            there = wiring.there
-            if there is not None and wiring.name in owned:
+            support = wiring.support
+            if support is not None and wiring.name in owned:
                 with torch.no_grad():
-                    wiring.weight.mul_(there)
+                    wiring.weight.mul_(support)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -300,13 +411,13 @@ class Plain(Locality):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._held = self._owned()
+        self._before_loading = self._owned()
         super()._load_from_state_dict(*args, **kwargs)
 
 
 def _after_loading(layer: Plain, keys: object) -> None:
-    """Set what was loaded to 0 where there is no wire; the tensors of load_state_dict(…, assign=True) are copied."""
-    for name, parameter in layer.__dict__.pop("_held", {}).items():
+    """Set loaded weights to 0 where there is no wire; tensors of load_state_dict(…, assign=True) are copied first."""
+    for name, parameter in layer.__dict__.pop("_before_loading", {}).items():
         loaded = layer._weight(name)
         if loaded is not parameter:
             where, _, last = name.rpartition(".")
@@ -314,27 +425,30 @@ def _after_loading(layer: Plain, keys: object) -> None:
     layer._drop_unwired()
 
 
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
 def locality_layers(module: nn.Module) -> Iterator[tuple[str, Locality]]:
-    """The locality layers in ``module`` (itself, if it is one), each once, with their names."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"model: got {type(module).__name__}, expected a torch.nn.Module")
+    """The locality layers in ``module`` (or ``module`` itself), each once, with their names."""
+    instance("model", module, nn.Module, "a torch.nn.Module")
     for name, child in module.named_modules():
         if isinstance(child, Locality):
             yield name, child
 
 
 def fold(module: nn.Module, dense: bool = False) -> nn.Module:
-    """Plain torch for a locality layer, or for a model that has some: equal outputs, always a copy.
+    """A plain torch copy of a locality layer, or of a model that has some, with equal outputs.
 
-    A layer's hooks are its own and stay behind, and a module that reads a layer's ``weight`` without calling it, as
-    ``nn.MultiheadAttention`` does, finds P∘W there afterwards.
+    Fold before you export a model, to ONNX for example: ``torch.onnx.export(lp.fold(model), …)``. The hooks of a
+    locality layer are not copied. A module that reads a layer's ``weight`` without calling the layer, as
+    ``nn.MultiheadAttention`` does, finds P∘W there after folding.
 
     Args:
         module: a layer, or a model that has some.
-        dense: whether a sparse layer may become a matrix of any size.
+        dense: allow a sparse layer to become a dense matrix of any size.
 
     Raises:
-        ValueError: there is no locality layer in ``module``, or one too large to be dense.
+        ValueError: ``module`` has no locality layer, or one that is too large to be dense.
     """
     if isinstance(module, Locality):
         return module.fold(dense)
@@ -344,5 +458,5 @@ def fold(module: nn.Module, dense: bool = False) -> nn.Module:
 
 
 def with_layers(module: M, others: Mapping[Any, nn.Module]) -> M:
-    """A copy of ``module`` with other layers in the place of its own; one used in two places stays one."""
+    """A copy of ``module`` in which other layers replace some of its own; a layer used twice stays one layer."""
     return copy.deepcopy(module, {id(layer): other for layer, other in others.items()})

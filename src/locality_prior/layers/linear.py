@@ -1,4 +1,4 @@
-"""The locality prior layer: fully connected."""
+"""The fully connected locality layer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from locality_prior import cost as costs
-from locality_prior._check import count, wrong
+from locality_prior._check import boolean, choice, wrong
 from locality_prior.cost import Cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry
-from locality_prior.layers.base import DENSE, Locality, Wiring, shaken
-from locality_prior.prior import Prior, Table, resolve
+from locality_prior.layers.base import (
+    DENSE,
+    Locality,
+    Wiring,
+    affordable,
+    as_cost,
+    factory,
+    same_dtype,
+    shaken,
+    size,
+    tensor,
+    tracing,
+)
+from locality_prior.prior import Prior, Table, Wires, aside, resolve
 from locality_prior.sparse import Pattern, pattern_for, sparse_linear
 
 BACKENDS = ("auto", "dense", "windowed", "wires")
+#: A sparse layer draws the numbers that nn.Linear draws up to this many pairs; it takes seconds there.
+DRAWN = 1 << 28
+#: Numbers drawn at once.
+BLOCK = 1 << 20
 
 
 class LocalityLinear(Locality):
@@ -27,39 +42,40 @@ class LocalityLinear(Locality):
 
     P_ij = s(d_ij) is the signal that survives the wire of length d_ij from source unit j to target unit i. The source
     document (the README of alexsax/Locality-Prior on GitHub) writes A = P.*(Wx + b) with P of size K×K and Wx + b of
-    size K; this is the reading in which the sizes agree, and in which P is, as it says, "the transmitted signal from
-    neuron i to neuron j".
+    size K. Those sizes do not agree; the equation above is the reading in which they do, and in which P is what the
+    document says it is: "the transmitted signal from neuron i to neuron j".
 
-    A drop-in for :class:`torch.nn.Linear`, with its state dict (``weight`` is W, ``bias``) and its initialisation
-    on W. The effective weight V = P∘W therefore starts smaller than a plain layer's weight: row i by the factor
-    √(mean_j P_ij²) in root mean square; over all rows that is 0.30 for the linear cost on a 7×7 sheet, and 0.059
-    on a 64×64 one. A BatchNorm after the layer takes the scale back. Where there is no wire W is 0, stays 0 and gets
-    no gradient; values loaded there are dropped.
+    This is a drop-in for :class:`torch.nn.Linear`: it has the same state dict (``weight`` is W, ``bias`` is b) and
+    the same initialisation of W. The effective weight V = P∘W therefore starts smaller than a plain layer's weight. Its
+    root mean square is smaller by the factor √(mean_j P_ij²) in row i. Over all rows the factor is 0.30 for the linear
+    cost on a 7×7 sheet, and 0.059 on a 64×64 sheet. A BatchNorm after the layer restores the scale. Where there is no
+    wire W is 0, stays 0 and gets no gradient; a value that is loaded there is dropped.
 
     Args:
         in_features, out_features: numbers of source and target units.
         bias: whether to learn b.
-        source, target: places of the units. One given alone serves both sides where the sizes agree; without one,
-            n units are the first n cells, row by row, of ⌈√n⌉ columns.
-        cost: what a wire of length d costs; ``Linear()``, c(d) = 1 + d, if not given.
-        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
-        backend: how to compute. "dense" is the product with all of P∘W; "windowed" and "wires" (see
-            :mod:`locality_prior.sparse`) take a cost that ends, and then ``weight`` is (wires,), one number a wire in
-            row-major order, drawn from nn.Linear's distribution. "auto" takes "dense" for a small layer, or one with
-            many wires, and else the one of the two that was measured to be quicker. Any backend loads any other's
-            state dict.
-        kept: after pruning (:func:`locality_prior.sparsify`), the wires that are left, (wires,) int64: the increasing
-            pair numbers i·in + j. They are part of the state dict, and fixed.
+        source, target: places of the units. If only one is given it serves both sides, provided that the sizes agree.
+            Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns.
+        cost: the cost of a wire of length d, or a word for it such as "linear@3"; the default is ``Linear()``,
+            c(d) = 1 + d. It may be changed later: ``layer.cost = Linear(2)``.
+        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that the total input of each unit is as without P.
+        backend: how to compute. "dense" multiplies by the whole matrix P∘W. "windowed" and "wires" (see
+            :mod:`locality_prior.sparse`) need a cost that ends, and ``weight`` then is (wires,): one number for each
+            wire, in row-major order. "auto" chooses "dense" for a small layer or one with many wires, and otherwise
+            the sparse backend that is quicker by rule. Every backend starts from the same weights, and loads the state
+            dict of every other.
+        kept: the wires that pruning (:func:`locality_prior.sparsify`) left, (wires,) int64, as increasing pair numbers
+            i·in + j. They are part of the state dict, and they are fixed.
         device, dtype: of the parameters.
 
     Shape:
-        input: (…, in_features) → (…, out_features). A sparse layer's output lies unit by unit in memory, as the next
-        one reads it: to merge its axes takes ``reshape``, where ``view`` would do after nn.Linear.
+        input: (…, in_features) → (…, out_features). The output of a sparse layer lies unit by unit in memory, as the
+        next sparse layer reads it. To merge its axes, use ``reshape`` and not ``view``.
 
     Raises:
-        ValueError: sizes that are not the geometry's, geometries that cannot meet, a target unit with no wire, an
-            input whose last size is not ``in_features``.
-        TypeError: an input that is not a tensor of the weight's dtype (outside autocast).
+        ValueError: the sizes differ from the geometry's, the geometries cannot meet, a target unit has no wire, or the
+            last size of an input is not ``in_features``.
+        TypeError: the input is not a tensor of the weight's dtype (outside autocast).
     """
 
     ARGUMENTS: ClassVar[tuple[str, ...]] = ("in_features", "out_features", "bias")
@@ -73,7 +89,7 @@ class LocalityLinear(Locality):
         *,
         source: Geometry | None = None,
         target: Geometry | None = None,
-        cost: Cost | None = None,
+        cost: Cost | str | None = None,
         rescale: bool = False,
         backend: str = "auto",
         kept: Tensor | None = None,
@@ -81,37 +97,46 @@ class LocalityLinear(Locality):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = (
-            count("in_features", in_features),
-            count("out_features", out_features),
-        )
-        if backend not in BACKENDS:
-            raise wrong("backend", repr(backend), f"one of {', '.join(BACKENDS)}")
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise wrong("dtype", dtype, "a floating-point dtype")
-        self.backend = backend
-        source, target = resolve(self.in_features, self.out_features, source, target)
-        #: The rule by which P is made: source, target, cost and rescaling, in float64.
-        self.rule = Prior(source, target, costs.Linear() if cost is None else cost, rescale, kept)
-        self.kept: Tensor | None
-        self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(device))
-        #: The wires, where the layer computes with them alone; None where it is dense.
-        self.pattern = pattern_for(self.rule, backend)
+        self.in_features, self.out_features = size("in_features", in_features), size("out_features", out_features)
+        bias, rescale = boolean("bias", bias), boolean("rescale", rescale)
+        self.backend = choice("backend", backend, BACKENDS)
+        made = factory(device, dtype)
+        cost = as_cost("cost", cost)
+        if self.backend == "dense" or (kept is None and not math.isfinite(cost.reach)):
+            affordable("in_features", self.in_features * self.out_features, f"{in_features} × {out_features}")
+        with aside():
+            source, target = resolve(self.in_features, self.out_features, source, target)
+            #: The rule from which P is computed: source, target, cost and rescaling, in float64.
+            self.rule = Prior(source, target, cost, rescale, kept)
+            #: The wires of a sparse layer; None where the layer is dense.
+            self.pattern = pattern_for(self.rule, self.backend)
         shape = (self.out_features, self.in_features) if self.pattern is None else (self.pattern.wires.count,)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
+        self.weight = nn.Parameter(torch.empty(shape, **made))
+        self.bias = nn.Parameter(torch.empty(self.out_features, **made)) if bias else None
+        self.kept: Tensor | None
+        self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(self.weight.device))
         self._workspace = Workspace()
         self._values: Values | None = None
+        self._found: tuple[torch.device, Values | None] | None = None
         self.reset_parameters()
         self._make_ready()
 
     def reset_parameters(self) -> None:
-        """W and b as :class:`torch.nn.Linear` draws them (the same numbers from the same seed), W on the wires."""
+        """Draw W and b as :class:`torch.nn.Linear` draws them.
+
+        With the same seed, every wire gets exactly the number that nn.Linear(in_features, out_features) would give it,
+        and the generator ends in the same state, so that whatever is drawn next is the same too. This holds for every
+        backend: a sparse layer draws the whole matrix in blocks of rows and keeps the numbers of its wires. A sparse
+        layer with more than 2²⁸ pairs would take too long; it draws one number for each wire from the same
+        distribution, and its numbers are not those of nn.Linear.
+        """
         bound = 1 / math.sqrt(self.in_features)
         if self.pattern is None:
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        else:
+        elif self.in_features * self.out_features > DRAWN:
             nn.init.uniform_(self.weight, -bound, bound)
+        elif not self.weight.is_meta:
+            _draw_on_wires(self.weight, self.pattern.wires)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
         self._drop_unwired()
@@ -126,10 +151,31 @@ class LocalityLinear(Locality):
         """Places of the target units."""
         return self.rule.target
 
-    @property
-    def cost(self) -> Cost:
-        """What a wire of length d costs."""
+    def _cost(self) -> Cost:
         return self.rule.cost
+
+    def _set_cost(self, cost: Cost) -> None:
+        old = self.rule
+        fixed = None if self.pattern is None and old.kept is None else old.wires()
+        refusal = wrong(
+            "cost", f"{cost!r}, which has other wires", "the wires that this sparse layer has, or backend='dense'"
+        )
+        if fixed is not None and old.kept is None and not math.isfinite(cost.reach):
+            raise refusal
+        with aside():
+            try:
+                rule = Prior(old.source, old.target, cost, old.rescale, old.kept)
+            except ValueError:
+                if fixed is None:
+                    raise
+                raise refusal from None
+            if fixed is not None and old.kept is None:
+                now = rule.wires()
+                if not (torch.equal(now.ends, fixed.ends) and torch.equal(now.sources, fixed.sources)):
+                    raise refusal
+        self.rule, self._values, self._found = rule, None, None
+        self._drop_unwired()
+        self._make_ready()
 
     @property
     def rescale(self) -> bool:
@@ -142,14 +188,17 @@ class LocalityLinear(Locality):
         return dense(self._prior())
 
     @property
-    def wires(self) -> Tensor | None:
-        """Where there is a wire, (out, in): 1 or 0 in the weight's dtype; None where every weight has one."""
-        if self.rule.flat or self.pattern is not None:
+    def support(self) -> Tensor | None:
+        """Which pairs have a wire, (out, in) boolean; None where all have one, and for a sparse layer."""
+        if self.rule.flat or self.pattern is not None or self.weight.is_meta:
             return None
-        kept = self._prior()
-        if (kept.values if isinstance(kept, Table) else kept).min() > 0:
-            return None
-        return dense(kept).sign()
+        if self._found is None or self._found[0] != self.weight.device:
+            # found once: to look whether all pairs have a wire makes the CPU wait for a GPU
+            found = self.rule.values(torch.bool, self.weight.device)
+            everywhere = (found.values if isinstance(found, Table) else found).all()
+            self._found = self.weight.device, None if everywhere else found
+        support = self._found[1]
+        return None if support is None else dense(support)
 
     @property
     def effective_weight(self) -> Tensor:
@@ -157,15 +206,17 @@ class LocalityLinear(Locality):
         return self.weight * self.prior
 
     def forward(self, input: Tensor) -> Tensor:
-        if not isinstance(input, Tensor):
-            raise TypeError(f"input: got {type(input).__name__}, expected a tensor (…, {self.in_features})")
-        if input.ndim == 0 or input.shape[-1] != self.in_features:
-            raise wrong("input", f"shape {tuple(input.shape)}", f"(…, {self.in_features})")
-        if input.dtype != self.weight.dtype and not self._autocasts(input):
-            raise TypeError(f"input: got dtype {input.dtype}, expected the weight's, {self.weight.dtype}")
+        traced = tracing()
+        if not traced:
+            tensor("input", input, f"(…, {self.in_features})")
+            if input.ndim == 0 or input.shape[-1] != self.in_features:
+                raise wrong("input", f"shape {tuple(input.shape)}", f"(…, {self.in_features})")
+            same_dtype("input", input, self.weight)
         pattern = self.pattern
         if pattern is not None:
             targets, sources = pattern.ends(self.weight.device)
+            if traced or _exporting():
+                return _wire_by_wire(input, self.effective_weight, targets, sources, self.bias, self.out_features)
             return sparse_linear(
                 input,
                 self.weight,
@@ -182,13 +233,13 @@ class LocalityLinear(Locality):
         return locality_linear(input, self.weight, self._prior(), self.bias, self._workspace)
 
     def fold(self, dense: bool = False) -> nn.Linear:
-        """A plain :class:`torch.nn.Linear` with the weights P∘W, always a copy.
+        """A plain :class:`torch.nn.Linear` with the weights P∘W. It shares no memory with this layer.
 
         Args:
-            dense: whether a sparse layer may become a matrix of any size.
+            dense: allow a sparse layer to become a dense matrix of any size.
 
         Raises:
-            ValueError: a sparse layer of more than 67 million pairs, without ``dense``.
+            ValueError: the layer is sparse with more than 67 million pairs, and ``dense`` is False.
         """
         if self.pattern is not None and not dense and self.in_features * self.out_features > DENSE:
             size = f"{self.out_features} × {self.in_features} weights"
@@ -206,7 +257,7 @@ class LocalityLinear(Locality):
 
     def wirings(self) -> list[Wiring]:
         sparse = self.pattern is not None
-        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.wires, sparse=sparse)]
+        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, sparse=sparse)]
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -227,60 +278,57 @@ class LocalityLinear(Locality):
         )
 
     def _prior(self) -> Values:
-        """P in the form it is kept, rounded from float64 to the weight's dtype, on its device."""
-        weight, kept = self.weight, self._values
-        held = kept.values if isinstance(kept, Table) else kept
-        if kept is None or held is None or held.dtype != weight.dtype or held.device != weight.device:
+        """P as a table, a matrix or (wires,), rounded from float64 to the weight's dtype, on its device."""
+        weight, values = self.weight, self._values
+        numbers = values.values if isinstance(values, Table) else values
+        if values is None or numbers is None or numbers.dtype != weight.dtype or numbers.device != weight.device:
             sparse = self.pattern is not None
-            kept = (self.rule.signals if sparse else self.rule.values)(weight.dtype, weight.device)
-            self._values = kept
-        return kept
+            values = (self.rule.signals if sparse else self.rule.values)(weight.dtype, weight.device)
+            self._values = values
+        return values
 
     def _make_ready(self) -> None:
-        """Make now what compiled code must find made."""
-        if self.pattern is not None:
-            self.pattern.ends(self.weight.device)
-        if not self.rule.flat or self.pattern is not None:
-            self._prior()
+        """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
+        with aside():
+            if self.pattern is not None:
+                self.pattern.ends(self.weight.device)
+            if not self.rule.flat or self.pattern is not None:
+                self._prior()
+            _ = self.support
 
     def _way(self, pattern: Pattern) -> str:
         return pattern.describe(self.weight.dtype, self.weight.device)
 
-    def _autocasts(self, x: Tensor) -> bool:
-        """Whether autocast brings ``x`` and the weight to one dtype: all floating-point ones but float64."""
-        wide = {torch.float64} & {x.dtype, self.weight.dtype}
-        return x.is_floating_point() and not wide and not x.is_meta and torch.is_autocast_enabled(x.device.type)
-
     def _become(self, other: LocalityLinear) -> None:
-        """Take the wires of ``other``, an equal layer but for pruning."""
+        """Take the wires of ``other``, which differs from this layer only in pruning."""
         self.backend, self.rule, self.pattern, self.kept = other.backend, other.rule, other.pattern, other.kept
         if self.weight.shape != other.weight.shape:
             self.weight = nn.Parameter(other.weight.detach(), self.weight.requires_grad)
-        self._values, self._workspace = None, Workspace()
+        self._values, self._found, self._workspace = None, None, Workspace()
         self._make_ready()
 
     def takes(self, weight: Tensor) -> bool:
-        """Whether ``weight`` is one that this layer can load: (out, in), or (wires,) in row-major order."""
+        """Whether this layer can load ``weight``: it is (out, in), or (wires,) in row-major order."""
         if weight.shape in (self.weight.shape, self.rule.shape):
             return True
         return weight.ndim == 1 and self.rule.bounded and len(weight) == self.rule.wires().count
 
     def _drop_unwired(self, ours: bool = True) -> None:
-        """Set W to 0 where there is no wire: in place, or in a copy where the tensor is not ``ours`` to change."""
+        """Set W to 0 where there is no wire, in place, or in a copy where the tensor is the caller's (not ``ours``)."""
         if "weight" not in self._parameters:
-            return  # it is a parametrisation's, which is made of other tensors
-        wires = None if self.weight.is_meta else self.wires
-        if wires is not None:
+            return  # a parametrisation computes it from other tensors
+        support = self.support
+        if support is not None:
             with torch.no_grad():
                 if ours:
-                    self.weight.mul_(wires)
+                    self.weight.mul_(support)
                 else:
-                    self.weight = nn.Parameter(self.weight * wires, self.weight.requires_grad)
+                    self.weight = nn.Parameter(self.weight * support, self.weight.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.rule.kept is not None:
-            self.kept = self.rule.kept.to(self.weight.device)  # which to_empty has emptied
+            self.kept = self.rule.kept.to(self.weight.device)  # to_empty has emptied it
         self._make_ready()
         return self
 
@@ -289,17 +337,47 @@ class LocalityLinear(Locality):
         given, kept = state_dict.get(key), state_dict.get(f"{prefix}kept")
         if kept is not None or self.kept is not None:
             if kept is None and isinstance(given, Tensor) and given.shape == self.rule.shape:
-                state_dict[f"{prefix}kept"] = self.kept  # a plain matrix: what is left of it is known here
+                state_dict[f"{prefix}kept"] = self.kept  # a plain matrix: this layer knows which wires are left
             elif kept is None or self.rule.kept is None or not torch.equal(kept.cpu(), self.rule.kept):
                 found = "all wires" if kept is None else f"{len(kept)} wires left by pruning"
                 mine = "all of them" if self.kept is None else f"the {len(self.kept)} that this layer has"
                 args[-1].append(str(wrong(f"{prefix}kept", found, mine)))
                 return
-        # another backend's weight: a matrix onto the wires, or the wires into a matrix
+        # the weight of another backend: gather a matrix onto the wires, or scatter the wires into a matrix
         if isinstance(given, Tensor) and given.ndim != own.ndim:
             if self.pattern is not None and given.shape == self.rule.shape:
                 state_dict[key] = self.pattern.gather(given)
             elif self.pattern is None and self.takes(given):
                 state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True) puts the caller's tensor there
+        self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True): the caller's
+
+
+def _draw_on_wires(weight: Tensor, wires: Wires) -> None:
+    """Fill ``weight``, (wires,), with the numbers that nn.Linear would draw there."""
+    out, features = wires.shape
+    # a CPU draws its numbers one after another, so blocks of rows give the same ones; on a GPU they depend on the size
+    rows = max(1, BLOCK // features) if weight.device.type == "cpu" else out
+    with aside(), torch.no_grad():
+        for first in range(0, out, rows):
+            ends = wires.ends[first : min(first + rows, out) + 1]
+            block = weight.new_empty(len(ends) - 1, features)
+            nn.init.kaiming_uniform_(block, a=math.sqrt(5))
+            at = slice(int(ends[0]), int(ends[-1]))
+            row = torch.arange(len(ends) - 1).repeat_interleave(ends.diff())
+            weight[at] = block.flatten()[(row * features + wires.sources[at]).to(weight.device)]
+
+
+def _exporting() -> bool:
+    """Whether torch.export is looking at the layer (older versions of torch only tell that code is being compiled)."""
+    ask: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return ask()
+
+
+def _wire_by_wire(
+    x: Tensor, v: Tensor, targets: Tensor, sources: Tensor, bias: Tensor | None, out_features: int
+) -> Tensor:
+    """y_i = Σ_j V_ij x_j + b_i over the wires: slow, and written so that a trace or an export serves every batch."""
+    terms = x.index_select(-1, sources) * v
+    y = terms.new_zeros(*x.shape[:-1], out_features).index_add(-1, targets, terms)
+    return y if bias is None else y + bias

@@ -1,7 +1,8 @@
-"""Recurrent networks whose hidden units have places: a prior on the connections over one time step."""
+"""Recurrent networks whose hidden units have places: the prior acts on the connections over one time step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -9,18 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from locality_prior import cost as costs
-from locality_prior._check import wrong
+from locality_prior._check import boolean, choice, count, number, wrong, wrong_type
 from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry
-from locality_prior.layers.base import Plain, Spread, own_places, stacked
+from locality_prior.layers.base import (
+    Plain,
+    Spread,
+    affordable,
+    as_cost,
+    factory,
+    own_places,
+    same_dtype,
+    size,
+    stacked,
+    tensor,
+)
 from locality_prior.prior import Prior
 
 State = Tensor | tuple[Tensor, ...]
+#: The most layers that are stacked.
+MOST_LAYERS = 1024
 
 
 class _Recurrent(Plain, nn.RNNBase):
-    """What the three have in common; torch's own class of each comes after this one among its bases."""
+    """What the three recurrent networks share; each names torch's own class after this one among its bases."""
 
     ARGUMENTS: ClassVar[tuple[str, ...]] = (
         "input_size",
@@ -32,7 +45,9 @@ class _Recurrent(Plain, nn.RNNBase):
         "bidirectional",
     )
     PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale")
+    #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
+    GATES: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -45,41 +60,61 @@ class _Recurrent(Plain, nn.RNNBase):
         bidirectional: bool = False,
         *,
         units: Geometry | None = None,
-        cost: Cost | None = None,
+        cost: Cost | str | None = None,
         rescale: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **more: Any,
     ) -> None:
-        if more.pop("proj_size", 0):
-            raise wrong("proj_size", "a projection", "0: recurrent connections between the hidden units themselves")
-        plain: dict[str, Any] = {"num_layers": num_layers, "bias": bias, "batch_first": batch_first}
-        plain |= {"dropout": dropout, "bidirectional": bidirectional, "device": device, "dtype": dtype}
-        super().__init__(input_size, hidden_size, **plain, **more)  # type: ignore[arg-type]  # torch's own class's
-        self.units = own_places("units", units, hidden_size)
-        self.cost, self.rescale = costs.Linear() if cost is None else cost, bool(rescale)
-        rule = Prior(self.units, self.units, self.cost, rescale)
+        if more.pop("proj_size", 0) != 0:
+            raise wrong("proj_size", "a projection", "0: the prior acts on connections between the hidden units")
+        plain: dict[str, Any] = {}
+        if "nonlinearity" in more and "nonlinearity" in self.ARGUMENTS:
+            plain["nonlinearity"] = choice("nonlinearity", more.pop("nonlinearity"), ("tanh", "relu"))
+        for name in more:
+            known = ", ".join((*self.ARGUMENTS, *self.PLACES, "device", "dtype"))
+            raise wrong_type(name, "an argument of that name", f"one of {known}")
+        features, hidden = size("input_size", input_size), size("hidden_size", hidden_size)
+        layers, both = count("num_layers", num_layers, most=MOST_LAYERS), boolean("bidirectional", bidirectional)
+        dropout = number("dropout", dropout, 0, 1)
+        bias, batch_first, rescale = (
+            boolean(name, value) for name, value in (("bias", bias), ("batch_first", batch_first), ("rescale", rescale))
+        )
+        ways = 1 + both
+        entries = self.GATES * hidden * ways * ((features + hidden) + (layers - 1) * (hidden * ways + hidden))
+        affordable("hidden_size", entries, f"input_size={features}, hidden_size={hidden}, num_layers={layers}")
+        made, cost, units = factory(device, dtype), as_cost("cost", cost), own_places("units", units, hidden)
+        rule = Prior(units, units, cost, rescale)
+        plain |= {"num_layers": layers, "bias": bias, "batch_first": batch_first}
+        plain |= {"dropout": dropout, "bidirectional": both, **made}
+        super().__init__(features, hidden, **plain)  # type: ignore[arg-type]  # of torch's own class
+        self.units, self._own_cost, self.rescale = units, cost, rescale
         recurrent = [name for name in self._flat_weights_names if name.startswith("weight_hh")]
-        gates = self.get_parameter(recurrent[0]).shape[0] // hidden_size
-        shared = Spread(rule, partial(stacked, times=gates))
-        self._wire(dict.fromkeys(recurrent, shared))
+        self._wire(dict.fromkeys(recurrent, Spread(rule, partial(stacked, times=self.GATES))))
 
     def flatten_parameters(self) -> None:
-        """Nothing: P∘W is made anew at every step, so there is no one place in memory to keep."""
+        """Do nothing: P∘W is computed anew at every step, so its memory cannot be laid out once and for all."""
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
+        states = self._given(hx)
         if isinstance(input, PackedSequence):
-            h = self._state(input.data, int(input.batch_sizes[0]), hx, input.sorted_indices)
-            y, *last = self._run(input.data, input.batch_sizes, h)
-            packed = PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+            x, sizes, order = input.data, input.batch_sizes, input.sorted_indices
+            y, *last = self._run(x, sizes, self._start(x, int(sizes[0]), states, order))
+            packed = PackedSequence(y, sizes, order, input.unsorted_indices)
             return packed, self._turned(last, input.unsorted_indices)
+        tensor("input", input, f"(…, {self.input_size}) or a PackedSequence")
         if input.dim() not in (2, 3):
             raise wrong("input", f"shape {tuple(input.shape)}", "2 axes, or 3 with a batch")
         lone, batch = input.dim() == 2, 0 if self.batch_first else 1
         if lone:
             input = input.unsqueeze(batch)
-            hx = None if hx is None else _each(hx, lambda h: h.unsqueeze(1))
-        y, *last = self._run(input, None, self._state(input, input.shape[batch], hx, None))
+            for h in states or ():
+                if h.dim() != 2:
+                    raise wrong("hx", f"shape {tuple(h.shape)}", "2 axes, as the input has no batch")
+            states = None if states is None else tuple(h.unsqueeze(1) for h in states)
+        if input.shape[1 - batch] == 0:
+            raise wrong("input", f"shape {tuple(input.shape)}, with no time steps", "at least one")
+        y, *last = self._run(input, None, self._start(input, input.shape[batch], states, None))
         if lone:
             y, last = y.squeeze(batch), [h.squeeze(1) for h in last]
         return y, self._turned(last, None)
@@ -91,7 +126,7 @@ class _Recurrent(Plain, nn.RNNBase):
         return self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
 
     def _run(self, x: Tensor, sizes: Tensor | None, h: State) -> tuple[Tensor, ...]:
-        """The kernel: outputs and last states."""
+        """Run torch's kernel: outputs, and the last states."""
         found: tuple[Tensor, ...]
         if sizes is None:
             found = self._kernel()(x, h, self._weights(), *self._options(), self.batch_first)
@@ -99,30 +134,36 @@ class _Recurrent(Plain, nn.RNNBase):
             found = self._kernel()(x, sizes, h, self._weights(), *self._options())
         return found
 
-    def _kernel(self) -> Any:
+    def _kernel(self) -> Callable[..., tuple[Tensor, ...]]:
         raise NotImplementedError
 
-    def _state(self, x: Tensor, batch: int, hx: State | None, order: Tensor | None) -> State:
-        """The states to start from, as the kernel takes them; an error where they, or ``x``, do not fit."""
+    def _given(self, hx: Any) -> tuple[Tensor, ...] | None:
+        """The caller's state as a tuple of tensors."""
+        if hx is None:
+            return None
+        several = isinstance(hx, (tuple, list))
+        given = tuple(hx) if several else (hx,)
+        if several != (self.STATES > 1) or len(given) != self.STATES or not all(isinstance(h, Tensor) for h in given):
+            raise wrong_type("hx", type(hx).__name__, "a tensor" if self.STATES == 1 else "a tuple of tensors, (h, c)")
+        return given
+
+    def _start(self, x: Tensor, batch: int, states: tuple[Tensor, ...] | None, order: Tensor | None) -> State:
+        """The state to start from, as torch's kernel takes it; an error where the state or ``x`` does not fit."""
         weight = self._weight(self._flat_weights_names[0])
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"input: got dtype {x.dtype}, expected the weight's, {weight.dtype}")
+        same_dtype("input", x, weight)
         if x.shape[-1] != self.input_size:
             raise wrong("input", f"{x.shape[-1]} features", f"{self.input_size}")
         expected = (self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
-        if hx is None:
-            zeros = x.new_zeros(expected)
-            return zeros if self.STATES == 1 else (zeros, zeros)
-        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if isinstance(hx, Tensor) != (self.STATES == 1) or not all(isinstance(h, Tensor) for h in given):
-            raise wrong("hx", type(hx).__name__, "a tensor" if self.STATES == 1 else "(h, c)")
-        for one in given:
-            if one.shape != expected:
-                raise wrong("hx", f"shape {tuple(one.shape)}", f"{expected}")
-        return hx if order is None else _each(hx, lambda h: h.index_select(1, order))
+        if states is None:
+            states = tuple(x.new_zeros(expected) for _ in range(self.STATES))
+        for h in states:
+            if h.shape != expected:
+                raise wrong("hx", f"shape {tuple(h.shape)}", f"{expected}")
+            same_dtype("hx", h, weight)
+        return self._turned([h if order is None else h.index_select(1, order) for h in states], None)
 
     def _turned(self, last: list[Tensor], order: Tensor | None) -> State:
-        """The last states, in the caller's order of sequences."""
+        """A state as the caller sees it, with the sequences in the caller's order."""
         turned = tuple(h if order is None else h.index_select(1, order) for h in last)
         return turned[0] if self.STATES == 1 else turned
 
@@ -130,21 +171,22 @@ class _Recurrent(Plain, nn.RNNBase):
 class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     r"""An Elman network between units that have places: h_t = f(W_ih x_t + b_ih + (P∘W_hh) h_{t−1} + b_hh).
 
-    f is tanh or ReLU; P_ij = s(d_ij) is the signal that survives from unit j to unit i, "the connections between
-    neurons over one timestep" of the source document's authors. A drop-in for :class:`torch.nn.RNN`: its arguments
-    (without a projection), its state dict (``weight_hh_l0`` is W_hh), its shapes. All layers and directions have the
-    same places.
+    f is tanh or ReLU. P_ij = s(d_ij) is the signal that survives from unit j to unit i over "the connections between
+    neurons over one timestep", as the authors of the source document put it. This is a drop-in for
+    :class:`torch.nn.RNN`: it has the same arguments (without a projection), state dict (``weight_hh_l0`` is W_hh) and
+    shapes. All layers and directions share the places.
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as there.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as in :class:`torch.nn.RNN`.
         nonlinearity: "tanh" or "relu".
-        units: places of the hidden units; the first cells of a square sheet if not given.
-        cost: what a wire of length d costs; ``Linear()``, c(d) = 1 + d, if not given.
+        units: places of the hidden units; the default is the first cells of a square sheet.
+        cost: the cost of a wire of length d, or a word for it; the default is ``Linear()``, c(d) = 1 + d.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K hidden units.
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: a geometry of another number of units, a unit with no wire, an input or state of another size.
+        ValueError: the geometry has another number of units, a unit has no wire, or an input or state has another size.
+        TypeError: an input or state is not a tensor of the weight's dtype (outside autocast).
     """
 
     ARGUMENTS: ClassVar[tuple[str, ...]] = (*_Recurrent.ARGUMENTS, "nonlinearity")
@@ -165,28 +207,27 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
 
 
 class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
-    r"""A gated recurrent unit between units that have places: each gate's W_hh passes through the same P.
+    r"""A gated recurrent unit between units that have places: the W_hh of each gate passes through the same P.
 
-    r_t = σ(W_ir x_t + b_ir + (P∘W_hr) h_{t−1} + b_hr), and so for z_t and n_t, as :class:`torch.nn.GRU` has them.
-    Arguments, shapes and errors are those of :class:`LocalityRNN`, but for the nonlinearity.
+    r_t = σ(W_ir x_t + b_ir + (P∘W_hr) h_{t−1} + b_hr), and likewise for z_t and n_t of :class:`torch.nn.GRU`.
+    Arguments, shapes and errors are those of :class:`LocalityRNN`, without the nonlinearity.
     """
+
+    GATES: ClassVar[int] = 3
 
     def _kernel(self) -> Any:
         return torch.gru
 
 
 class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
-    r"""Long short-term memory between units that have places: each gate's W_hh passes through the same P.
+    r"""Long short-term memory between units that have places: the W_hh of each gate passes through the same P.
 
-    i_t = σ(W_ii x_t + b_ii + (P∘W_hi) h_{t−1} + b_hi), and so for f_t, g_t and o_t, as :class:`torch.nn.LSTM` has them.
-    Arguments, shapes and errors are those of :class:`LocalityRNN`, but for the nonlinearity; the state is (h, c).
+    i_t = σ(W_ii x_t + b_ii + (P∘W_hi) h_{t−1} + b_hi), and likewise for f_t, g_t and o_t of :class:`torch.nn.LSTM`.
+    Arguments, shapes and errors are those of :class:`LocalityRNN`, without the nonlinearity. The state is (h, c).
     """
 
     STATES: ClassVar[int] = 2
+    GATES: ClassVar[int] = 4
 
     def _kernel(self) -> Any:
         return torch.lstm
-
-
-def _each(state: State, f: Any) -> State:
-    return f(state) if isinstance(state, Tensor) else tuple(f(h) for h in state)
