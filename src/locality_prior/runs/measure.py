@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ OF_SHEETS = (
     "spatial_variance",
     "response_correlation",
     "morans_i",
+    "smoothness",
     "patches",
     "patch_size",
     "nestedness",
@@ -118,8 +120,9 @@ def _sheet(
     """A sheet's numbers, its arrays, and what it is."""
     from locality_prior.plots import Places
 
-    held = geometry.distances() if len(geometry) <= 8192 else None  # made once, for as long as it is held
-    variance = np.asarray(analysis.spatial_variance(responses, geometry))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", analysis.SignedMaps)  # they are counted below
+        variance = np.asarray(analysis.spatial_variance(responses, geometry))
     curve = analysis.response_correlation(responses, geometry)
     numbers: dict[str, float | None] = {
         "spatial_variance": mean_defined(variance),
@@ -135,9 +138,10 @@ def _sheet(
         tuning = analysis.selectivity(responses, labels).d_prime[shown]
         # a unit that never responds is selective for nothing
         tuning = np.where(np.ptp(responses, axis=0) == 0, 0.0, tuning)
-        sizes = [_sizes(analysis.patches(one, geometry, PATCH)) for one in tuning]
+        sizes = [np.bincount(patch[patch >= 0]) for patch in analysis.patches(tuning, geometry, PATCH)]
         numbers |= {
-            "morans_i": mean_defined([analysis.morans_i(m, geometry, permutations=1).i for m in means]),
+            "morans_i": mean_defined(analysis.morans_i(means, geometry, permutations=1).i),
+            "smoothness": mean_defined(analysis.smoothness(tuning, geometry).score),
             "patches": mean_defined([len(s) for s in sizes]),
             "patch_size": mean_defined([float(np.mean(s)) for s in sizes if len(s)]),
             "nestedness": analysis.nested_patches(tuning, geometry, LEVELS).score,
@@ -149,7 +153,6 @@ def _sheet(
         drawn = places.config()
     except (ValueError, TypeError):  # a graph, say: there is nothing to draw
         drawn = None
-    del held
     described = {
         "units": len(geometry),
         "geometry": repr(geometry),
@@ -158,10 +161,6 @@ def _sheet(
         "undefined": int(np.isnan(variance).sum()),
     }
     return numbers, arrays, described
-
-
-def _sizes(patch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.bincount(patch[patch >= 0])
 
 
 def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]]]:

@@ -214,10 +214,7 @@ def _tested(pair: Any, seeds: list[int], values: dict[Key, dict[str, float | Non
     sides = [[values[name, seed].get(measure) for seed in seeds] for name in pair]
     arrays = [np.array([math.nan if v is None else v for v in side], dtype=np.float64) for side in sides]
     tests = dataclasses.asdict(statistics.paired_comparison(arrays[0], arrays[1]))
-    effect, interval = tests["effect"], tests["effect_ci"]
-    near = None if interval is None else min(interval, key=abs)
-    if interval is not None and interval[0] <= 0 <= interval[1]:
-        near = None  # no number of seeds is enough for an effect that may be 0
+    effect, near = tests["effect"], statistics.near_end(tests["effect_ci"])
     return tests | {
         "means": [float(a.mean()) if len(a) and np.isfinite(a).all() else None for a in arrays],
         "seeds_needed": _needed(effect),

@@ -10,6 +10,7 @@ KNOWN: dict[str, tuple[str, str, str | None, bool]] = {
     "spatial_variance": ("spatial variance", "spacings²", "down", False),
     "response_correlation": ("correlation of likeness with nearness", "", "up", False),
     "morans_i": ("Moran's I of class maps", "", "up", False),
+    "smoothness": ("smoothness of tuning maps", "", "up", False),
     "patches": ("patches of a class", "", None, False),
     "patch_size": ("patch size", "units", None, False),
     "nestedness": ("overlap of classes' patches beyond chance", "", None, False),
