@@ -270,6 +270,15 @@ def test_a_feature_map_lies_place_by_place() -> None:
         of(conv, sheet).weights("it")
 
 
+def test_one_image_without_a_batch() -> None:
+    conv, x = nn.Conv2d(1, 9, 1), torch.randn(1, 9, 9)
+    assert_close(seen_of(conv, SHEET, x), conv(x).flatten(1).T)
+    assert_close(seen_of(conv, SHEET, x, items=True), conv(x).mean((1, 2))[None])
+    linear = nn.Linear(4, 9)
+    for items in (False, True):
+        assert_close(seen_of(linear, SHEET, x[0, 0, :4], items=items), linear(x[0, 0, :4])[None])
+
+
 def test_an_output_that_does_not_fit() -> None:
     said = "targets: got Grid(3, 3) of 9 units for it, whose output has shape (2, 4, 5), expected one axis of"
     with pytest.raises(ValueError, match=re.escape(said)):
