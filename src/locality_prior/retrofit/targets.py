@@ -71,6 +71,8 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
     if not instance("targets", targets, Mapping, expected):
         raise wrong("targets", targets, expected)
     modules = {name: m for name, m in model.named_modules(remove_duplicate=False) if name}
+    if not modules:
+        raise wrong("model", f"a {type(model).__name__}, which holds no modules", "a model that holds some")
     names: dict[int, list[str]] = {}
     for name, module in modules.items():
         names.setdefault(id(module), []).append(name)
@@ -96,6 +98,8 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
                 raise wrong("targets", both, "one key for each module")
             keys[id(module)] = key
             found.append(Target(tuple(names[id(module)]), module, value))
+    if not found:
+        raise wrong("targets", targets, "a key whose value is not False")
     return found
 
 
@@ -131,7 +135,7 @@ def _named(modules: dict[str, nn.Module], key: Any, takes: Callable[[nn.Module],
         matched = [m for name, m in modules.items() if pattern.fullmatch(name)]
     if not matched:
         known = ", ".join(list(modules)[:8]) + (" …" if len(modules) > 8 else "")
-        raise wrong("targets", f"{said(key)}, which matches no module", f"one of {known}" if known else "a whole model")
+        raise wrong("targets", f"{said(key)}, which matches no module", f"one of {known}")
     found = [m for m in matched if id(m) not in inside and (takes is None or takes(m))]
     if not found:
         kinds = ", ".join(sorted({type(m).__name__ for m in matched}))
