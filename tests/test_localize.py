@@ -296,7 +296,12 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
         "targets: got 'blocks.*', which matches only modules of type Block, expected a layer",
     ),
     (Net, {"[z-a]": None}, {}, "targets: got the pattern '[z-a]', expected wildcards"),
-    (Net, {"head": None, "*": False}, {}, "targets: got 'head', all of which other keys leave out"),
+    (
+        Net,
+        {"head": None, "*": False},
+        {},
+        "targets: got 'head', whose modules another key leaves out by False, expected other modules",
+    ),
     (Net, {nn.ReLU: None}, {}, "targets: got ReLU, expected a layer of type Linear, Conv2d"),
     (Net, {nn.LSTM: None}, {}, "targets: got LSTM, which matches no module"),
     (

@@ -91,7 +91,7 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
             continue
         left = [m for m in _named(modules, key, takes if replaceable else None) if id(m) not in left_out]
         if not left:
-            raise wrong("targets", f"{said(key)}, all of which other keys leave out", "a key that names something else")
+            raise wrong("targets", f"{said(key)}, whose modules another key leaves out by False", "other modules")
         for module in left:
             if id(module) in keys:
                 both = f"{said(keys[id(module)])} and {said(key)}, which both name {names[id(module)][0]}"
@@ -249,7 +249,11 @@ def replacement(
         raise type(error)(f"targets: {label}: {error}") from None
     extra = sorted(module.state_dict().keys() - layer.state_dict().keys())
     if extra:
-        raise wrong("targets", f"{label}, whose {extra[0]} would be lost", f"only what a {kind.__name__} holds")
+        raise wrong(
+            "targets",
+            f"{label}, whose {extra[0]} would be lost",
+            f"a layer that holds only what a {kind.__name__} does",
+        )
     return layer
 
 
