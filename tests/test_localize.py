@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -215,6 +216,7 @@ def test_the_plan_is_a_table_and_touches_nothing() -> None:
     targets = {"fc1": (lp.Grid(3, 3), lp.Grid(4, 4)), "conv": {"cost": lp.cost.Linear().within(2)}}
     plan = lp.plan(net, targets, cost=cost, norm=True)
     lines = str(plan).splitlines()
+    assert repr(plan) == str(plan)
     assert lines[0].split() == ["name", "layer", "weights", "places", "cost", "wires", "density", "dropped"]
     assert [line.split()[0] for line in lines[1:]] == ["blocks.0.fc1", "blocks.1.fc1", "conv"]
     wires = lp.Prior(lp.Grid(3, 3), lp.Grid(4, 4), lp.cost.Linear().within(1)).wires().count
@@ -294,7 +296,12 @@ REFUSED: list[tuple[Callable[[], nn.Module], Any, dict[str, Any], str]] = [
         "targets: got 'blocks.*', which matches only modules of type Block, expected a layer",
     ),
     (Net, {"[z-a]": None}, {}, "targets: got the pattern '[z-a]', expected wildcards"),
-    (Net, {"head": None, "*": False}, {}, "targets: got 'head', all of which other keys leave out"),
+    (
+        Net,
+        {"head": None, "*": False},
+        {},
+        "targets: got 'head', whose modules another key leaves out by False, expected other modules",
+    ),
     (Net, {nn.ReLU: None}, {}, "targets: got ReLU, expected a layer of type Linear, Conv2d"),
     (Net, {nn.LSTM: None}, {}, "targets: got LSTM, which matches no module"),
     (
@@ -675,6 +682,17 @@ def test_equal_layers_are_made_once_and_share_their_prior() -> None:
     for layer, old in zip(net, plain, strict=True):
         assert_close(layer.effective_weight, old.weight * (layer.prior > 0))
     assert len({p.data_ptr() for p in net.parameters()}) == 7
+
+
+def test_a_deep_model_is_planned_quickly() -> None:
+    """Twelve blocks of GPT-2's sizes: within 2 s of processor time."""
+    with torch.device("meta"):
+        blocks = [nn.Linear(a, b) for a, b in ((768, 2304), (768, 768), (768, 3072), (3072, 768)) for _ in range(12)]
+    net = nn.Sequential(*blocks)
+    lp.plan(net, {"0": None})  # imports parts of torch
+    start = time.process_time()
+    assert len(str(lp.plan(net, {nn.Linear: None})).splitlines()) == 49
+    assert time.process_time() - start < 2
 
 
 def test_a_model_on_the_meta_device_can_be_planned() -> None:

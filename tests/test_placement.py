@@ -67,6 +67,7 @@ def test_names_patterns_and_types() -> None:
         ({"0": torch.randn(9, 2)}, "targets: got Tensor of shape (9, 2) for 0, expected a geometry"),
         ({3: SHEET}, "targets: got the key 3, expected a module's name or type"),
         ({int: SHEET}, "targets: got the key <class 'int'>, expected a module's name or type"),
+        ({"0": False}, "targets: got {'0': False}, expected a key whose value is not False"),
         ({}, "targets: got {}, expected a mapping"),
         (None, "targets: got None, expected a mapping"),
         ("0", "targets: got 0, expected a mapping"),
@@ -84,6 +85,13 @@ def test_what_is_refused(targets: Any, said: str) -> None:
 def test_a_model_is_a_module(model: Any) -> None:
     with pytest.raises(TypeError, match=r"^model: got .*, expected a torch.nn.Module$"):
         lp.place(model, {"0": SHEET})
+
+
+def test_a_model_holds_modules() -> None:
+    with pytest.raises(
+        ValueError, match=r"^model: got a Linear, which holds no modules, expected a model that holds some$"
+    ):
+        lp.place(nn.Linear(4, 9), {"0": SHEET})
 
 
 def test_a_part_of_attention_is_refused() -> None:
@@ -268,6 +276,15 @@ def test_a_feature_map_lies_place_by_place() -> None:
     assert sheet.positions[unit].tolist() == [1.0, 0.0]
     with pytest.raises(ValueError, match="name: got it, whose weights belong to 4 units and its geometry to 24"):
         of(conv, sheet).weights("it")
+
+
+def test_one_image_without_a_batch() -> None:
+    conv, x = nn.Conv2d(1, 9, 1), torch.randn(1, 9, 9)
+    assert_close(seen_of(conv, SHEET, x), conv(x).flatten(1).T)
+    assert_close(seen_of(conv, SHEET, x, items=True), conv(x).mean((1, 2))[None])
+    linear = nn.Linear(4, 9)
+    for items in (False, True):
+        assert_close(seen_of(linear, SHEET, x[0, 0, :4], items=items), linear(x[0, 0, :4])[None])
 
 
 def test_an_output_that_does_not_fit() -> None:

@@ -280,18 +280,20 @@ def _rows(placed: Placed, output: Any, items: bool) -> Tensor:
         raise wrong(
             "targets", f"{placed.name}, whose output is a {type(output).__name__}", "a module that gives a tensor"
         )
+    if isinstance(placed.module, nn.modules.conv._ConvNd) and found.dim() == len(placed.module.kernel_size) + 1:
+        found = found.unsqueeze(0)  # one image, without a batch
     axis = _along(placed, found)
     if axis is None:
         return found.flatten(1).clone()
     if not items:
         return found.movedim(axis, -1).clone(memory_format=torch.contiguous_format).reshape(-1, n)
-    along, batch = axis % found.dim(), placed.batch
+    along = axis % found.dim()
+    batch = 0 if along == placed.batch else placed.batch
     sequences = isinstance(placed.module, (nn.RNNBase, nn.MultiheadAttention)) or batch == 1
     if found.dim() == 1 or (found.dim() == 2 and sequences):  # one item, without a batch
         return found.reshape(-1, n).mean(0, keepdim=True)
     others = [k for k in range(found.dim()) if k not in (batch, along)]
-    mean = found.mean(others) if others else found.clone()
-    return mean if batch < along else mean.T
+    return found.mean(others) if others else found.clone()
 
 
 def _along(placed: Placed, output: Tensor) -> int | None:

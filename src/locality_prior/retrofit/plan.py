@@ -79,7 +79,7 @@ class Change:
         return self.dropped == 0 if keep == "function" else _flat(self.layer)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan:
     """What :func:`plan` found to change. ``print`` it to see it; nothing changes before :meth:`apply`."""
 
@@ -90,7 +90,7 @@ class Plan:
 
     HEAD: ClassVar = ("name", "layer", "weights", "places", "cost", "wires", "density", "dropped")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = [self.HEAD, *(change.row() for change in self.changes)]
         widths = [max(len(row[k]) for row in rows) for k in range(len(self.HEAD))]
         numbers = len(self.HEAD) - 3
@@ -206,8 +206,8 @@ def plan(
     """
     keep = choice("keep", keep, ("function", "weights"))
     defaults = {"cost": as_cost("cost", cost), "rescale": boolean("rescale", rescale), "norm": boolean("norm", norm)}
-    names = {id(module): name for name, module in model.named_modules()} if isinstance(model, nn.Module) else {}
     found = chosen(model, targets, replaceable=True)
+    names = {id(module): name for name, module in model.named_modules()}
     owners: dict[int, set[int]] = {}  # of a parameter: the modules that hold it
     for module in model.modules():
         for parameter in module._parameters.values():

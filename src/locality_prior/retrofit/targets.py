@@ -71,6 +71,8 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
     if not instance("targets", targets, Mapping, expected):
         raise wrong("targets", targets, expected)
     modules = {name: m for name, m in model.named_modules(remove_duplicate=False) if name}
+    if not modules:
+        raise wrong("model", f"a {type(model).__name__}, which holds no modules", "a model that holds some")
     names: dict[int, list[str]] = {}
     for name, module in modules.items():
         names.setdefault(id(module), []).append(name)
@@ -89,13 +91,15 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
             continue
         left = [m for m in _named(modules, key, takes if replaceable else None) if id(m) not in left_out]
         if not left:
-            raise wrong("targets", f"{said(key)}, all of which other keys leave out", "a key that names something else")
+            raise wrong("targets", f"{said(key)}, whose modules another key leaves out by False", "other modules")
         for module in left:
             if id(module) in keys:
                 both = f"{said(keys[id(module)])} and {said(key)}, which both name {names[id(module)][0]}"
                 raise wrong("targets", both, "one key for each module")
             keys[id(module)] = key
             found.append(Target(tuple(names[id(module)]), module, value))
+    if not found:
+        raise wrong("targets", targets, "a key whose value is not False")
     return found
 
 
@@ -131,7 +135,7 @@ def _named(modules: dict[str, nn.Module], key: Any, takes: Callable[[nn.Module],
         matched = [m for name, m in modules.items() if pattern.fullmatch(name)]
     if not matched:
         known = ", ".join(list(modules)[:8]) + (" …" if len(modules) > 8 else "")
-        raise wrong("targets", f"{said(key)}, which matches no module", f"one of {known}" if known else "a whole model")
+        raise wrong("targets", f"{said(key)}, which matches no module", f"one of {known}")
     found = [m for m in matched if id(m) not in inside and (takes is None or takes(m))]
     if not found:
         kinds = ", ".join(sorted({type(m).__name__ for m in matched}))
@@ -245,7 +249,11 @@ def replacement(
         raise type(error)(f"targets: {label}: {error}") from None
     extra = sorted(module.state_dict().keys() - layer.state_dict().keys())
     if extra:
-        raise wrong("targets", f"{label}, whose {extra[0]} would be lost", f"only what a {kind.__name__} holds")
+        raise wrong(
+            "targets",
+            f"{label}, whose {extra[0]} would be lost",
+            f"a layer that holds only what a {kind.__name__} does",
+        )
     return layer
 
 
