@@ -1,5 +1,9 @@
 """Plots: numbers and geometries in, Axes out. Limits, labels and counts of artists are checked, never pixels."""
 
+import json
+import subprocess
+import sys
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -140,25 +144,26 @@ def test_sphere_stays_within_its_outline():
     ("geometry", "message"),
     [
         (Grid(2, 2).with_channels(3), "without channels"),
-        (Grid(2, 2, 2), "at most 2 dimensions"),
-        (Points(np.ones((3, 3))), "at most 2 dimensions"),
-        (Graph(np.ones((3, 3))), "places on a plane or a sphere"),
-        (Distances(np.ones((2, 3))), "places on a plane or a sphere"),
-        ("sheet", "places on a plane or a sphere"),
+        (Grid(2, 2, 2), "places on a plane or a sphere"),
+        (Graph(np.ones((3, 3))), "knows distances alone"),
+        (Distances(np.ones((2, 3))), "knows distances alone"),
+        ("sheet", r"a Geometry, such as Grid\(32, 32\), or Places"),
+        (None, r"a Geometry, such as Grid\(32, 32\), or Places"),
     ],
     ids=repr,
 )
 def test_geometries_that_cannot_be_drawn(geometry, message):
-    with pytest.raises(ValueError, match=f"^geometry: got .*, expected .*{message}"):
-        plots.sheet(np.ones(len(geometry)), geometry)
+    with pytest.raises((ValueError, TypeError), match=f"^geometry: got .*, expected .*{message}") as error:
+        plots.sheet(np.ones(4), geometry)
+    assert "\n" not in str(error.value)
 
 
 def test_values_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"^values: got shape \(5,\), expected shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"^values: got shape \(5,\), expected numbers of shape \(4,\)"):
         plots.sheet(np.ones(5), Grid(2, 2))
     with pytest.raises(ValueError, match=r"^values: got shape \(2, 2\), expected"):
         plots.sheet(np.ones((2, 2)), Grid(2, 2))
-    with pytest.raises(ValueError, match=r"^values: got str, expected an array of numbers"):
+    with pytest.raises(ValueError, match=r"^values: got 'four', expected an array of numbers"):
         plots.sheet("four", Grid(2, 2))
     with pytest.raises(ValueError, match=r"^vmin, vmax: got 2, 1, expected vmin below vmax"):
         plots.sheet(np.ones(4), Grid(2, 2), vmin=2)
@@ -174,6 +179,101 @@ def test_a_colour_bar_is_as_long_as_the_drawing():
     assert len(left.figure.axes) == 3
     assert np.allclose([bar.y0, bar.y1], [drawing.y0, drawing.y1])
     assert drawing.x1 < bar.x0 < right.get_window_extent().x0
+
+
+# places
+
+DRAWN = [
+    Grid(3, 4),
+    Grid(3, 4, spacing=(2.0, 1.0)),
+    Line(5),
+    default_sheet(7),
+    HexGrid(3, 4),
+    Sphere(30),
+    Points(RNG.random((8, 2))),
+    Points(RNG.random((8, 1))),
+    Points(RNG.random((8, 3))),
+]
+
+
+@pytest.mark.parametrize("geometry", DRAWN, ids=repr)
+def test_places_go_through_json_and_draw_what_their_geometry_draws(geometry):
+    places = plots.Places.of(geometry)
+    again = plots.Places.from_config(json.loads(json.dumps(places.config())), places.xy.tolist())
+    assert plots.Places.of(again) is again
+    assert again.config() == places.config()
+    assert np.array_equal(again.xy, places.xy)
+    assert len(again) == len(geometry)
+    values = RNG.random(len(geometry))
+    both = [plots.sheet(values, g) for g in (geometry, again)]
+    for ax in both:
+        ax.figure.canvas.draw()
+    first, second = (np.asarray(ax.figure.canvas.buffer_rgba()) for ax in both)
+    assert np.array_equal(first, second)
+    titles = {plots.transmitted_signal(values, g, 3).get_title() for g in (geometry, again)}
+    assert len(titles) == 1
+    axes = plots.class_maps({"a": values[None]}, again)
+    assert axes.shape == (1, 1)
+
+
+def test_points_in_space_are_projected_onto_their_principal_axes():
+    flat = RNG.normal(size=(50, 2)) * [3, 1]
+    turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    seen = plots.Places.of(Points(np.hstack([flat, np.zeros((50, 1))]) @ turn + 7)).xy
+    apart = np.linalg.norm(flat[:, None] - flat, axis=2)
+    assert np.allclose(np.linalg.norm(seen[:, None] - seen, axis=2), apart)
+    assert np.ptp(seen[:, 0]) > np.ptp(seen[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("config", "xy", "name"),
+    [
+        ({"kind": "cells", "shape": [2, 2]}, np.ones((5, 2)), "shape"),
+        ({"kind": "cells", "shape": []}, np.ones((1, 2)), "shape"),
+        ({"kind": "cells", "shape": "22"}, np.ones((1, 2)), "shape"),
+        ({"kind": "cells", "shape": [-1, -9]}, np.ones((1, 2)), "shape"),
+        ({"kind": "cells", "shape": [2, 2], "spacing": [1.0]}, np.ones((4, 2)), "spacing"),
+        ({"kind": "cells", "shape": [2, 2], "spacing": [0, 1]}, np.ones((4, 2)), "spacing"),
+        ({"kind": "points", "shape": [2]}, np.ones((2, 2)), "shape"),
+        ({"kind": "tiles"}, np.ones((2, 2)), "kind"),
+        ({"kind": "sphere", "radius": "wide"}, np.ones((2, 2)), "radius"),
+        ({"kind": "points"}, np.ones((2, 3)), "xy"),
+        ({"kind": "points"}, np.full((2, 2), np.nan), "xy"),
+        ({"kind": "points"}, np.ones((0, 2)), "xy"),
+        ({"kind": "points", "colour": 1}, np.ones((2, 2)), "config"),
+        ({}, np.ones((2, 2)), "config"),
+        (None, np.ones((2, 2)), "config"),
+    ],
+)
+def test_what_describes_no_places(config, xy, name):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: got .*, expected "):
+        plots.Places.from_config(config, xy)
+
+
+ALONE = """
+import sys
+import matplotlib
+matplotlib.use("Agg")
+import numpy as np
+from locality_prior import analysis, plots
+from locality_prior.analysis import statistics
+
+grid = plots.Places.from_config({"kind": "cells", "shape": [2, 2]}, [[0, 0], [1, 0], [0, 1], [1, 1]])
+plots.sheet(np.arange(4.0), grid)
+plots.class_maps({"control": np.ones((3, 4)), "local": np.ones((3, 4))}, grid)
+plots.seeds_by_condition({"a": [1.0, 2.0], "b": [2.0, 3.0]}, label="x", intervals={"a": (0, 1)})
+plots.banded({"a": ([1, 2], [1, 2], [1, 1])}, x="x", y="y")
+statistics.paired_comparison([1.0, 2, 4], [1.0, 1, 1])
+analysis.mean_interval([1.0, 2.0, None])
+analysis.selectivity([[1.0, 2], [1, 3], [1, 4], [1, 6]], [0, 0, 1, 1])
+loaded = [name for name in ("torch", "locality_prior.geometry") if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+def test_findings_and_pages_need_no_torch():
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # transmitted signal
@@ -253,9 +353,9 @@ def test_ten_classes_fit_a_page():
 
 
 def test_class_maps_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"^maps\['b'\]: got shape \(2, 9\), expected shape \(3, 9\)"):
+    with pytest.raises(ValueError, match=r"^maps\['b'\]: got shape \(2, 9\), expected numbers of shape \(3, 9\)"):
         plots.class_maps({"a": np.ones((3, 9)), "b": np.ones((2, 9))}, Grid(3, 3))
-    with pytest.raises(ValueError, match=r"^maps\['a'\]: got shape \(3, 8\), expected shape \(any, 9\)"):
+    with pytest.raises(ValueError, match=r"^maps\['a'\]: got shape \(3, 8\), expected numbers of shape \(any, 9\)"):
         plots.class_maps({"a": np.ones((3, 8))}, Grid(3, 3))
     with pytest.raises(ValueError, match=r"^classes: got 2 names, expected 3, one for each class"):
         plots.class_maps({"a": np.ones((3, 9))}, Grid(3, 3), classes=["x", "y"])
@@ -303,7 +403,7 @@ def test_wires_that_are_not_there_are_not_drawn():
 def test_a_long_row_numbers_its_ends():
     ax = plots.wiring(np.ones((40, 40)))
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "39"]
-    with pytest.raises(ValueError, match=r"^costs: got shape \(3,\), expected shape \(any, any\)"):
+    with pytest.raises(ValueError, match=r"^costs: got shape \(3,\), expected numbers of shape \(any, any\)"):
         plots.wiring(np.ones(3))
 
 
@@ -343,7 +443,7 @@ def test_variance_without_a_defined_value():
 
 
 def test_variances_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"^variances\['a'\]: got shape \(3,\), expected shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"^variances\['a'\]: got shape \(3,\), expected numbers of shape \(2,\)"):
         plots.variance_by_class({"a": np.ones(3)}, [0, 1])
     for labels in ([0.5, 1], [-1, 0], [np.nan, 1], []):
         with pytest.raises(ValueError, match=r"^labels: got .*, expected whole numbers from 0"):
@@ -366,7 +466,7 @@ def test_correlation_by_distance():
     assert ax.get_ylabel() == "response correlation"
     with pytest.raises(ValueError, match=r"^curves\['a'\]: got 2 arrays, expected a tuple of 3 arrays"):
         plots.correlation_by_distance({"a": (d, d)})
-    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(4,\), expected shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(4,\), expected numbers of shape \(5,\)"):
         plots.correlation_by_distance({"a": (d, d, d[:4])})
 
 
@@ -387,7 +487,7 @@ def test_a_seed_with_a_nan_is_left_out_of_both_sides():
     assert [line.get_ydata()[0] for line in ax.lines[:2]] == [2, 3]
     assert len(ax.lines) == 2 + 2
     plots.paired_seeds({"a": [np.nan], "b": [1.0]}, label="x")
-    with pytest.raises(ValueError, match=r"^values\['b'\]: got shape \(1,\), expected shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"^values\['b'\]: got shape \(1,\), expected numbers of shape \(2,\)"):
         plots.paired_seeds({"a": [1.0, 2], "b": [1.0]}, label="x")
 
 
@@ -411,9 +511,11 @@ def test_training():
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["control", "quadratic"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "test accuracy (%)")
     assert plots.training({"local": ([1], [0.5])}, label="loss").lines[0].get_marker() == "."
-    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(2, 3\), expected shape \(any, 4\)"):
+    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(2, 3\), expected numbers of shape \(any, 4\)"):
         plots.training({"a": (epochs, np.ones((2, 3)))}, label="loss")
-    with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(1, 2, 4\), expected shape \(any, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"^curves\['a'\]: got shape \(1, 2, 4\), expected numbers of shape \(any, 4\)"
+    ):
         plots.training({"a": (epochs, np.ones((1, 2, 4)))}, label="loss")
 
 

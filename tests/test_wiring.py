@@ -114,7 +114,7 @@ def test_lengths_by_hand_and_undefined() -> None:
 def test_lengths_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"weights: got shape \(3, 4\), expected \(3, 3\)"):
         wire_lengths(np.zeros((3, 4)), lp.Line(3))
-    with pytest.raises(ValueError, match=r"weights: got float64 \(3,\), expected numbers of shape \(out, in\)"):
+    with pytest.raises(ValueError, match=r"weights: got shape \(3,\), expected numbers of shape \(out, in\)"):
         wire_lengths(np.zeros(3), lp.Line(3))
     with pytest.raises(ValueError, match=r"weights: got 2\.0 at \(0, 1\), expected 0 where there is no way"):
         wire_lengths([[0.0, 2], [0, 0]], lp.Distances([[0.0, math.inf], [1.0, 0.0]]))
@@ -313,7 +313,7 @@ def test_no_edge(v: Any) -> None:
 def test_graphs_that_do_not_fit(measure: Any) -> None:
     with pytest.raises(ValueError, match=r"weights: got shape \(3, 4\), expected as many units before as after"):
         measure(np.zeros((3, 4)))
-    with pytest.raises(ValueError, match=r"weights: got float64 \(3,\)"):
+    with pytest.raises(ValueError, match=r"weights: got shape \(3,\)"):
         measure(np.zeros(3))
     for density in (0, -0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"density: got .*, expected a number above 0 and up to 1"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from locality_prior._check import count, positive, wrong
-from locality_prior.analysis._given import Floats, Integers, array, floats, own_distances, responses, units
-from locality_prior.geometry import Geometry
+from locality_prior.analysis._given import Floats, Integers, array, floats, is_tensor, own_distances, responses, units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from locality_prior.geometry import Geometry
 
 _Spread = Callable[[Floats, Integers], Floats]
 
@@ -70,7 +72,11 @@ def spatial_variance(activations: Any, geometry: Geometry) -> Any:
         s = q.sum(axis=1)
         pairs = s * (2 + s) - np.square(q).sum(axis=1)
         np.divide(spread(w, peak), pairs, out=variance[block], where=pairs > 0)
-    return torch.from_numpy(variance) if isinstance(activations, Tensor) else variance
+    if is_tensor(activations):
+        import torch
+
+        return torch.from_numpy(variance)
+    return variance
 
 
 def _squared_deviation(geometry: Geometry) -> _Spread:

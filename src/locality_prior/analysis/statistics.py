@@ -13,6 +13,29 @@ from locality_prior._check import count, wrong
 from locality_prior.analysis._given import Floats, floats
 
 
+def mean_interval(values: Any) -> tuple[float, float] | None:
+    """Student's 95 % confidence interval of a mean: mean ± t* · sd / √n, with t* the 97.5 % point of n − 1 degrees.
+
+    Args:
+        values: (n,); NaN and infinite values are left out.
+
+    Returns:
+        (low, high); None for fewer than two values, and for values that are all equal to rounding.
+
+    Raises:
+        ValueError: values that are not one-dimensional.
+    """
+    v = floats("values", values, "values")
+    v = v[np.isfinite(v)]
+    if len(v) < 2 or np.ptp(v) <= 4 * np.finfo(float).eps * abs(v).max():
+        return None
+    from scipy import stats
+
+    half = float(stats.t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / math.sqrt(len(v)))
+    mean = float(v.mean())
+    return mean - half, mean + half
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """A paired t-test; ``t`` and ``p`` are None where undefined.
@@ -115,11 +138,10 @@ def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed:
         return PairedComparison(test.n, mean, None, None, None, None, p_permutation, None, None, test.dropped)
     from scipy import stats
 
-    half = float(stats.t.ppf(0.975, test.n - 1) * delta.std(ddof=1) / math.sqrt(test.n))
     return PairedComparison(
         test.n,
         test.mean_difference,
-        (test.mean_difference - half, test.mean_difference + half),
+        mean_interval(delta),
         test.t,
         test.p,
         float(stats.wilcoxon(delta).pvalue),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from locality_prior._check import positive, wrong
 from locality_prior.analysis._given import Floats, Integers, array, floats, own_distances, units
-from locality_prior.geometry import Geometry
+
+if TYPE_CHECKING:
+    from locality_prior.geometry import Geometry
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from locality_prior._check import count, wrong
 from locality_prior.analysis._given import Floats, Integers, floats
-from locality_prior.geometry import Geometry
+
+if TYPE_CHECKING:
+    from locality_prior.geometry import Geometry
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What is given: arrays, conditions and classes, checked and made plain."""
+"""Checks of what callers give: arrays, conditions, classes and units."""
 
 from __future__ import annotations
 
@@ -6,35 +6,24 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
 from locality_prior._check import wrong
-
-Floats = NDArray[np.float64]
+from locality_prior.analysis._given import Floats, floats
 
 
 def as_array(name: str, values: Any, *shape: int | None, of: str | None = None) -> Floats:
     """``values`` as float64 of ``shape``, where None is any size; ``of``: the condition they belong to."""
-    name = name if of is None else f"{name}[{of!r}]"
-    try:
-        array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, float)
-    except (TypeError, ValueError):
-        raise wrong(name, type(values).__name__, "an array of numbers") from None
-    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
-        sizes = ", ".join("any" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
-        raise wrong(name, f"shape {array.shape}", f"shape ({sizes})")
-    return array
+    return floats(name if of is None else f"{name}[{of!r}]", values, *shape)
 
 
 def as_conditions(name: str, given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping) or not given:
-        raise wrong(name, repr(given) if not given else type(given).__name__, "a dict of condition → numbers")
+    """``given``, where it maps the name of each condition to its numbers."""
+    if not isinstance(given, Mapping) or not given or not all(isinstance(c, str) for c in given):
+        raise wrong(name, given, "a dict of condition → numbers")
     return given
 
 
 def as_parts(name: str, given: Any, condition: str, n: int) -> Sequence[Any]:
+    """``given``, where it is ``n`` arrays."""
     if not isinstance(given, (tuple, list)) or len(given) != n:
         shown = f"{len(given)} arrays" if isinstance(given, (tuple, list)) else type(given).__name__
         raise wrong(f"{name}[{condition!r}]", shown, f"a tuple of {n} arrays")
@@ -42,6 +31,9 @@ def as_parts(name: str, given: Any, condition: str, n: int) -> Sequence[Any]:
 
 
 def class_names(classes: Sequence[Any] | None, n: int | None = None) -> list[str]:
+    """The names of ``n`` classes; None: the numbers from 0."""
+    if classes is not None and (isinstance(classes, str) or not hasattr(classes, "__len__")):
+        raise wrong("classes", classes, "a list of names")
     names = [str(c) for c in (range(n or 0) if classes is None else classes)]
     if n is not None and len(names) != n:
         raise wrong("classes", f"{len(names)} names", f"{n}, one for each class")
@@ -49,10 +41,11 @@ def class_names(classes: Sequence[Any] | None, n: int | None = None) -> list[str
 
 
 def unit_number(unit: Any, n: int) -> int:
+    """``unit``, where it is the number of one of ``n`` units."""
     try:
         number = operator.index(unit)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):
         number = -1
-    if not 0 <= number < n:
-        raise wrong("unit", repr(unit), f"the number of a unit, from 0 to {n - 1}")
+    if not 0 <= number < n or isinstance(unit, bool):
+        raise wrong("unit", unit, f"the number of a unit, from 0 to {n - 1}")
     return number

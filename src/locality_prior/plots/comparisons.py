@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from locality_prior._check import wrong
-from locality_prior.plots._given import Floats, as_array, as_conditions, as_parts
+from locality_prior.analysis._given import Floats
+from locality_prior.plots._given import as_array, as_conditions, as_parts
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
 
 _ROW = 0.28  # inches

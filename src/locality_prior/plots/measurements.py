@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from locality_prior._check import wrong
-from locality_prior.plots._given import Floats, as_array, as_conditions, as_parts, class_names
+from locality_prior.analysis._given import Floats
+from locality_prior.plots._given import as_array, as_conditions, as_parts, class_names
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
 
 #: Half the width of a 95 % confidence interval, in standard errors of the mean.

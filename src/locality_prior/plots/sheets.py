@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,15 +13,18 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from locality_prior._check import wrong
-from locality_prior.geometry import Geometry, Grid
-from locality_prior.plots._given import Floats, as_array, as_conditions, class_names, unit_number
+from locality_prior.plots._given import as_array, as_conditions, class_names, unit_number
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
-from locality_prior.plots._units import colour_scale, columns_of, draw_units, extent_of, figure_size, places_of
+from locality_prior.plots._units import colour_scale, draw_units, extent_of, figure_size
+from locality_prior.plots.places import Places
+
+if TYPE_CHECKING:
+    from locality_prior.geometry import Geometry
 
 
 def sheet(
     values: Any,
-    geometry: Geometry,
+    geometry: Geometry | Places,
     ax: Axes | None = None,
     *,
     vmin: float | None = None,
@@ -46,19 +49,19 @@ def sheet(
     Raises:
         ValueError: not one value for each unit, or a geometry that cannot be drawn on a plane.
     """
-    places = places_of(geometry)
-    values = as_array("values", values, len(geometry))
+    places = Places.of(geometry)
+    values = as_array("values", values, len(places))
     norm, colours = colour_scale(values, vmin, vmax, cmap)
     ax = axes_or_new(ax, *figure_size(places, 3.4))
-    drawn = draw_units(values, geometry, places, ax, norm, colours)
-    _index_ticks(geometry, ax)
+    drawn = draw_units(values, places, ax, norm, colours)
+    _index_ticks(places, ax)
     if colorbar:
-        colour_bar(drawn, [ax], label, below=isinstance(geometry, Grid) and len(geometry.shape) == 1)
+        colour_bar(drawn, [ax], label, below=len(places.shape) == 1)
     return dress(ax, title=title)
 
 
 def transmitted_signal(
-    signal: Any, geometry: Geometry, unit: int, ax: Axes | None = None, *, label: str = "transmitted signal"
+    signal: Any, geometry: Geometry | Places, unit: int, ax: Axes | None = None, *, label: str = "transmitted signal"
 ) -> Axes:
     """The share of the signal that arrives at one unit, marked by a ring, from every unit of its sheet.
 
@@ -71,13 +74,14 @@ def transmitted_signal(
     Raises:
         ValueError: as :func:`sheet`, or no such unit.
     """
-    unit = unit_number(unit, len(geometry))
-    x, y = places_of(geometry)[unit]
-    signal = as_array("signal", signal, len(geometry))
+    places = Places.of(geometry)
+    unit = unit_number(unit, len(places))
+    x, y = places.xy[unit]
+    signal = as_array("signal", signal, len(places))
     top = float(np.max(signal, initial=1.0, where=np.isfinite(signal)))
-    n = columns_of(geometry)
+    n = places.shape[1] if len(places.shape) == 2 else 0
     title = f"unit at row {unit // n}, column {unit % n}" if n else f"unit {unit}"
-    ax = sheet(signal, geometry, ax, vmin=0.0, vmax=top, label=label, title=title)
+    ax = sheet(signal, places, ax, vmin=0.0, vmax=top, label=label, title=title)
     ring = ax.plot(x, y, "o", ms=6, mfc="none", mec="black", mew=1.0, clip_on=False, zorder=3)[0]
     ring.set_path_effects([withStroke(linewidth=2.0, foreground="white")])
     return ax
@@ -85,7 +89,7 @@ def transmitted_signal(
 
 def class_maps(
     maps: Mapping[str, Any],
-    geometry: Geometry,
+    geometry: Geometry | Places,
     axes: Any = None,
     *,
     classes: Sequence[Any] | None = None,
@@ -106,19 +110,17 @@ def class_maps(
     Raises:
         ValueError: as :func:`sheet`, or numbers of classes that differ.
     """
-    places = places_of(geometry)
-    arrays = {
-        name: as_array("maps", m, None, len(geometry), of=name) for name, m in as_conditions("maps", maps).items()
-    }
+    places = Places.of(geometry)
+    arrays = {name: as_array("maps", m, None, len(places), of=name) for name, m in as_conditions("maps", maps).items()}
     n = len(next(iter(arrays.values())))
     for name, array in arrays.items():
-        as_array("maps", array, n, len(geometry), of=name)
+        as_array("maps", array, n, len(places), of=name)
     names = class_names(classes, n)
     norm, colours = colour_scale(np.stack(list(arrays.values())), None, None, None)
     grid = _grid_of_axes(axes, len(arrays), n, places)
     for row, (condition, array) in zip(grid, arrays.items(), strict=True):
         for ax, values in zip(row, array, strict=True):
-            drawn = draw_units(values, geometry, places, ax, norm, colours)
+            drawn = draw_units(values, places, ax, norm, colours)
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(condition, rotation=0, ha="right", va="center")
     slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, names)) > 8 else {}
@@ -128,7 +130,7 @@ def class_maps(
     return grid
 
 
-def _grid_of_axes(axes: Any, rows: int, cols: int, places: Floats) -> NDArray[np.object_]:
+def _grid_of_axes(axes: Any, rows: int, cols: int, places: Places) -> NDArray[np.object_]:
     if axes is None:
         across, down = extent_of(places)
         cell = min(max(0.6, 6 / cols), 1.2)
@@ -143,11 +145,11 @@ def _grid_of_axes(axes: Any, rows: int, cols: int, places: Floats) -> NDArray[np
     return grid.reshape(rows, cols)
 
 
-def _index_ticks(geometry: Geometry, ax: Axes) -> None:
+def _index_ticks(places: Places, ax: Axes) -> None:
     """The first and the last index of each axis of a grid, and no other tick."""
-    if not isinstance(geometry, Grid):
+    if places.kind != "cells":
         return
-    *rows, cols = geometry.shape
+    *rows, cols = places.shape
     ax.set_xticks(sorted({0, cols - 1}))
     ax.set_yticks(sorted({0, rows[0] - 1}) if rows else [])
     ax.tick_params(length=0, pad=5)

@@ -10,7 +10,8 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from numpy.typing import NDArray
 
-from locality_prior.plots._given import Floats, as_array, unit_number
+from locality_prior.analysis._given import Floats
+from locality_prior.plots._given import as_array, unit_number
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
 
 _WIRES = LinearSegmentedColormap.from_list("wires", ["0.84", "0.0"])
