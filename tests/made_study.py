@@ -1,4 +1,4 @@
-"""Directories of finished studies, made of random numbers: what the report reads, without training and without torch."""
+"""Directories of finished studies made of random numbers: what the report reads, without training or torch."""
 
 from __future__ import annotations
 
@@ -273,9 +273,7 @@ def _claim(study: dict[str, Any], group: Group, says: str) -> None:
         return
     measure = next((m for m in study["measures"] if m.startswith("morans_i")), "loss")
     found = next(
-        c
-        for c in study["comparisons"]
-        if (c["condition"], c["control"], c["measure"]) == (others[0], control, measure)
+        c for c in study["comparisons"] if (c["condition"], c["control"], c["measure"]) == (others[0], control, measure)
     )
     kept = ("n", "means", "mean_difference", "ci", "p", "seeds_needed")
     study["hypotheses"].append(

@@ -1,4 +1,4 @@
-"""Reading a study's files, which may be damaged or come from somebody else: numbers and words, nothing that executes."""
+"""Reading a study's files, which may be damaged or come from somebody else. Nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locality_prior._check import Problem, wrong
+from locality_prior.plots import Places
 from locality_prior.report.words import LONGEST, plain
 
 Floats = NDArray[np.float64]
@@ -71,7 +72,6 @@ _SHAPE: dict[str, Any] = {
             "p": _NUMBER,
             "p_holm": _NUMBER,
             "p_permutation": _NUMBER,
-            "p_wilcoxon": _NUMBER,
             "effect": _NUMBER,
             "seeds_needed": _NUMBER,
             "seeds_needed_near_end": _NUMBER,
@@ -289,18 +289,25 @@ def _arrays(path: Path) -> dict[str, Floats]:
 
 def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
     """That the arrays have the shapes of the group's sheets and layers."""
-    k = len(arrays["classes"]) if "classes" in arrays else None
+    classes = arrays.get("classes", np.empty(0))
+    if classes.ndim != 1 or not np.isfinite(classes).all():
+        raise ValueError("its classes are not a list of numbers")
+    k = len(classes)
     for name, sheet in group["sheets"].items():
         units = sheet["units"]
-        for key, shape in (("xy", (units, 2)), ("class_means", (k, units)), ("selectivity", (k, units))):
+        for key, shape in (("xy", (units, 2)), ("class_means", (k, units))):
             array = arrays.get(f"sheet/{name}/{key}")
             if array is not None and array.shape != shape:
                 raise ValueError(f"sheet/{plain(name)}/{key} has shape {array.shape}, not {shape}")
+        if sheet["places"] is not None and f"sheet/{name}/xy" in arrays:
+            Places.from_config(sheet["places"], arrays[f"sheet/{name}/xy"])
         curve = arrays.get(f"sheet/{name}/curve")
         if curve is not None and (curve.ndim != 2 or len(curve) != 3):
             raise ValueError(f"sheet/{plain(name)}/curve has shape {curve.shape}, not (3, bins)")
     for name in group["layers"]:
-        shapes = {arrays[key].shape for key in (f"wires/{name}/{p}" for p in ("length", "strength", "count")) if key in arrays}
+        shapes = {
+            arrays[key].shape for key in (f"wires/{name}/{p}" for p in ("length", "strength", "count")) if key in arrays
+        }
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise ValueError(f"the arrays of wires/{plain(name)} have different shapes")
 

@@ -167,17 +167,17 @@ def comparisons(study: Study, group: dict[str, Any], forced: bool = False) -> Ta
     told = study.found["measures"]
     kept = [c for c in study.of(group, "comparisons") if c["n"] and told[c["measure"]]["forced"] == forced]
     kept.sort(key=lambda c: (-(c["evidence"] or 0), 2 if c["p"] is None else c["p"]))
-    rows = [["compared", "measure", "difference [95 % interval]", "networks", "p, t-test"]]
+    rows = [["compared", "measure", "difference [95 % interval]", "n", "p, t-test"]]
     enough = any(c["n"] >= FEW for c in kept)
     if enough:
-        rows[0] += ["p, Holm", "p, sign flips", "p, Wilcoxon", "effect d_z", "seeds needed"]
+        rows[0] += ["p, Holm", "p, sign flips", "effect d_z", "seeds needed"]
     for one in kept:
         numbers = [_difference(one), str(one["n"]), p_value(one["p"])]
         if enough and one["n"] >= FEW:
-            numbers += [p_value(one[p]) for p in ("p_holm", "p_permutation", "p_wilcoxon")]
+            numbers += [p_value(one[p]) for p in ("p_holm", "p_permutation")]
             numbers += [fixed(one["effect"], 2, sign=True), _needed(one)]
         elif enough:
-            numbers += [""] * 5
+            numbers += [""] * 4
         rows.append([pair(study, one), measure_name(study, one["measure"]), *numbers])
     return Table(rows, 2)
 
@@ -188,7 +188,9 @@ def _difference(one: dict[str, Any]) -> str:
     if ends is None:
         return fixed(mean, places, sign=True)
     places = min(places, decimals(ends) + 1)
-    return f"{fixed(mean, places, sign=True)} [{fixed(ends[0], places, sign=True)}, {fixed(ends[1], places, sign=True)}]"
+    return (
+        f"{fixed(mean, places, sign=True)} [{fixed(ends[0], places, sign=True)}, {fixed(ends[1], places, sign=True)}]"
+    )
 
 
 def _needed(one: dict[str, Any]) -> str:

@@ -22,17 +22,20 @@ def plain(text: object, most: int = LONGEST) -> str:
     return f"{line[: most - end - 1].rstrip()}…{line[-end:].lstrip()}"
 
 
-def drawn(names: Iterable[str], width: int = 24, lines: int = 2) -> dict[str, str]:
-    """Each name as a label of a figure: no mathematical markup, at most ``lines`` lines, no two labels alike."""
-    labels: dict[str, str] = {}
-    for name in names:
-        text = plain(name, width * lines - 6).lstrip("_") or "_"
-        label = textwrap.fill(text, width).replace("$", r"\$")
-        taken, n = set(labels.values()), 2
-        while label in taken:
-            label = f"{textwrap.fill(f'{text} ({n})', width)}".replace("$", r"\$")
-            n += 1
-        labels[name] = label
+def drawn(text: str, width: int = 32, lines: int = 1) -> str:
+    """``text`` as a label of a figure: on at most ``lines`` lines (or one more), and without mathematical markup."""
+    text = plain(text, width * lines).lstrip("_") or "–"  # matplotlib hides a label that begins with "_"
+    return textwrap.fill(text, width).replace("$", r"\$")
+
+
+def told_apart(texts: Iterable[str], width: int = 24, lines: int = 2) -> list[str]:
+    """Each text as :func:`drawn`, no two of them alike."""
+    labels: list[str] = []
+    for text in texts:
+        label, n = drawn(text, width, lines), 2
+        while label in labels:
+            label, n = drawn(f"{plain(text, width * lines - 6)} ({n})", width, lines), n + 1
+        labels.append(label)
     return labels
 
 
