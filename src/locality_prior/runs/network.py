@@ -17,7 +17,7 @@ from locality_prior.geometry import Channels, Geometry, Shuffled
 from locality_prior.layers import Locality
 from locality_prior.placement import Placement, place
 from locality_prior.retrofit.plan import localize, plan
-from locality_prior.retrofit.targets import BECOMES
+from locality_prior.retrofit.targets import plain_kind
 from locality_prior.runs import door, places
 from locality_prior.runs.config import Named, Run
 from locality_prior.runs.task import Task
@@ -110,8 +110,8 @@ def layout(model: nn.Module, place_at: Named, local_at: Named) -> tuple[dict[str
         raise wrong("place", "no sheet", "one or more modules on geometries, as fc1=32x32, or a model with its own")
     if not local:
         # every placed layer that a prior can be put into
-        placed = place(model, sheets)  # type: ignore[arg-type]
-        local = {name: placed[name].geometry for name in placed if type(placed[name].module) in BECOMES}
+        placed = place(model, sheets)
+        local = {name: placed[name].geometry for name in placed if plain_kind(placed[name].module) is not None}
     return sheets, local
 
 
