@@ -150,6 +150,7 @@ def test_a_users_geometry_is_saved_under_its_own_name() -> None:
         from_config(config)
     again = from_config(config, custom=CUSTOM)
     assert again == CYLINDER
+    assert repr(again) == "Cylinder(4 units)"
     assert again != homemade.Cylinder(CYLINDER.angles, CYLINDER.heights, power=3)
     assert pickle.loads(pickle.dumps(CYLINDER)) == CYLINDER
 
@@ -391,7 +392,7 @@ def test_a_large_sparse_graph_is_made_without_a_matrix() -> None:
     adjacency = sparse.coo_array((np.ones(2), ([0, 1], [1, 0])), shape=(n, n))
     graph = lp.Graph(adjacency)
     assert repr(graph) == "Graph(1000000 nodes, 1 edges)"
-    with pytest.raises(RuntimeError, match=r"the 1,000,000 × 1,000,000 distances .* would take 7,451 GiB, more than"):
+    with pytest.raises(RuntimeError, match=r"The 1,000,000 × 1,000,000 distances .* would take 7,451 GiB, more than"):
         graph.distances()
 
 

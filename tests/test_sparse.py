@@ -200,6 +200,19 @@ def test_compiled_whole(backend: str) -> None:
     assert_close(sparse.weight.grad, sparse.pattern.gather(dense.weight.grad))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.", "ignore::torch.jit.TracerWarning")
+@backends
+def test_traced_and_exported_code_takes_any_batch(backend: str) -> None:
+    layer = small(backend)
+    given = torch.randn(3, 30)
+    traced = torch.jit.trace(layer, given)  # type: ignore[no-untyped-call]
+    exported = torch.export.export(layer, (given,), dynamic_shapes={"input": {0: torch.export.Dim("batch")}}).module()
+    for n in (2, 3, 9):
+        x = torch.randn(n, 30)
+        assert_close(traced(x), layer(x))
+        assert_close(exported(x), layer(x))
+
+
 @backends
 def test_hazards(backend: str) -> None:
     sparse, dense = pair(backend)

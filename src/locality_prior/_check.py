@@ -150,7 +150,7 @@ def check_fits(entries: int, what: str, advice: str) -> None:
     """
     if 8 * entries > _memory():
         raise Problem(
-            f"{what} would take {8 * entries / 2**30:,.0f} GiB, more than this machine's {_memory() / 2**30:,.0f} GiB "
+            f"{what[0].upper()}{what[1:]} would take {8 * entries / 2**30:,.0f} GiB, more than this machine's {_memory() / 2**30:,.0f} GiB "
             f"of memory: {advice}"
         )
 

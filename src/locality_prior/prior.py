@@ -361,8 +361,10 @@ class Prior:
             sums, counts = zip(*((p.sum(1), int((p > 0).sum())) for p in rows), strict=True)
             return torch.cat(sums), sum(counts)
         places = tuple(range(-len(table.source), 0))
-        sums, counts = zip(*((p.sum(places).flatten(), int((p > 0).sum())) for _, p in table.blocks()), strict=True)
-        return torch.cat(sums), sum(counts)
+        total = torch.cat([p.sum(places).flatten() for _, p in table.blocks()])
+        if (table.values > 0).all():
+            return total, math.prod(self.shape)
+        return total, sum(int((p > 0).sum()) for _, p in table.blocks())
 
     def _chunks(self) -> Iterator[Tensor]:
         return iter(torch.split(torch.arange(self.shape[0], device="cpu"), max(1, 16 * BLOCK // self.shape[1])))

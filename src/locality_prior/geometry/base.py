@@ -146,6 +146,9 @@ class Geometry(ABC):
 
         return Channels(self, channels)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} units)"
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True

@@ -15,7 +15,7 @@ from locality_prior.prior import Wires
 
 #: How many vectors wide a panel may be, and how many bytes a vector has.
 WIDTHS, VECTOR = (1, 2, 4, 8), 32
-#: Rows that a thread takes at a time (UNITS of kernels.c).
+#: How many rows a thread takes at a time (UNITS in kernels.c).
 UNITS = 64
 
 

@@ -80,7 +80,7 @@ def sparse_linear(
 def _plain(x: Tensor, v: Tensor, targets: Tensor, sources: Tensor, out_features: int) -> Tensor:
     """Σ_j V_ij x_j with one term for each wire: slow, but it works under every transformation."""
     terms = x.index_select(1, sources) * v
-    return x.new_zeros(len(x), out_features).index_add(1, targets, terms)
+    return x.new_zeros(x.shape[0], out_features).index_add(1, targets, terms)
 
 
 class _SparseLinear(torch.autograd.Function):
