@@ -462,11 +462,16 @@ def random_sides(kind: str, g: torch.Generator) -> tuple[lp.Geometry, lp.Geometr
 
 
 @pytest.mark.parametrize("kind", ["grid", "torus", "hexagons", "sphere", "points", "channels", "graph"])
-@pytest.mark.parametrize("seed", range(4))
-def test_random_geometries_sizes_and_radii(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_geometries_sizes_and_radii(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lp.geometry.meeting, "TILE", 8)
+    for seed in range(4):
+        with monkeypatch.context() as patch:
+            check_random(kind, seed, patch)
+
+
+def check_random(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     g = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    monkeypatch.setattr(lp.geometry.meeting, "TILE", 8)
     source, target, least = random_sides(kind, g)
     cost = lp.cost.Exponential(3).within(least + 0.1 + 4 * float(torch.rand((), generator=g)))
     sizes, made = (len(source), len(target)), {"source": source, "target": target, "cost": cost, "dtype": torch.float64}

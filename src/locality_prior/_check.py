@@ -149,9 +149,10 @@ def check_fits(entries: int, what: str, advice: str) -> None:
         Problem: ``what`` does not fit; ``advice`` says what to do.
     """
     if 8 * entries > _memory():
+        asked, there = 8 * entries / 2**30, _memory() / 2**30
         raise Problem(
-            f"{what[0].upper()}{what[1:]} would take {8 * entries / 2**30:,.0f} GiB, more than this machine's {_memory() / 2**30:,.0f} GiB "
-            f"of memory: {advice}"
+            f"{what[0].upper()}{what[1:]} would take {asked:,.0f} GiB, more than this machine's {there:,.0f} GiB of "
+            f"memory: {advice}"
         )
 
 
