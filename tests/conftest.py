@@ -25,6 +25,11 @@ LONGEST = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # every test passes without a compiler too
+    config.addinivalue_line("filterwarnings", "ignore:no C compiler:RuntimeWarning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 

@@ -1,6 +1,7 @@
 """The slow and obvious reference: every definition as a double loop over plain numbers, and the rows of the contract.
 
-Nothing here uses the library's formulas. A new geometry or cost is tested by adding one row below.
+Nothing here uses the library's formulas. A new geometry or cost is tested by adding one row below; those of a user's
+own (homemade.py) are rows like any others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import homemade
 import numpy as np
 import torch
 
@@ -21,6 +23,34 @@ from locality_prior.cost import Cost
 from locality_prior.geometry import Geometry, default_sheet
 
 Matrix = list[list[float]]
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def pairwise(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Some of the combinations of the axes' values: always the same, and any two values of two axes meet in one."""
+    missing = {
+        (a, i, b, j)
+        for a, b in itertools.combinations(range(len(axes)), 2)
+        for i in range(len(axes[a]))
+        for j in range(len(axes[b]))
+    }
+
+    def covers(row: Sequence[int]) -> set[tuple[int, int, int, int]]:
+        return {(a, row[a], b, row[b]) for a, b in itertools.combinations(range(len(axes)), 2)}
+
+    by_size = sorted(range(len(axes)), key=lambda a: -len(axes[a]))
+    turn, rows = random.Random(0), []
+    for pair in itertools.product(*(range(len(axes[a])) for a in by_size[:2])):
+        rest = list(itertools.product(*(range(len(axes[a])) for a in by_size[2:])))
+        turn.shuffle(rest)
+        choices = [[x for _, x in sorted(zip(by_size, (*pair, *others), strict=True))] for others in rest]
+        best = max(choices, key=lambda row: len(covers(row) & missing))
+        missing -= covers(best)
+        rows.append(best)
+    assert not missing
+    return [tuple(axis[k] for axis, k in zip(axes, row, strict=True)) for row in rows]
+
 
 # --- distances -------------------------------------------------------------------------------------------------------
 
@@ -246,6 +276,7 @@ COSTS: dict[str, tuple[Cost, Callable[[float], float]]] = {
     "flat within": (lp.cost.Flat().within(1.5), there(lambda d: 1.0, 1.5)),
     "custom": (lp.cost.Custom(parabola), there(lambda d: 1 + d * d / 3)),
     "linear within": (lp.cost.Linear().within(1.6), there(lambda d: 1 + d, 1.6)),
+    "own class": (homemade.Logarithmic(2).within(2.1), there(lambda d: 1 + math.log(1 + d / 2), 2.1)),
 }
 
 
@@ -287,6 +318,28 @@ def taxi(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """A user's own metric: twice the city block."""
     return 2 * (a[:, None] - b[None]).abs().sum(-1)
 
+
+def cylinder(targets: Sequence[Sequence[float]], sources: Sequence[Sequence[float]]) -> Matrix:
+    """Around or along: the shorter way round."""
+
+    def distance(a: Sequence[float], b: Sequence[float]) -> float:
+        turn = abs(a[0] - b[0])
+        return math.sqrt(min(turn, 2 * math.pi - turn) ** 2 + (a[1] - b[1]) ** 2)
+
+    return between(targets, sources, distance)
+
+
+#: Angles and heights of units around a cylinder.
+AROUND = [[0.1, 0.0], [3.0, 0.2], [6.1, 0.4], [4.5, 1.0]]
+OTHERS = [[0.0, 0.1], [1.5, 0.5], [5.5, 0.3]]
+
+#: What is saved by import path, and passed by whoever loads it.
+CUSTOM = {
+    "homemade:Cylinder": homemade.Cylinder,
+    "homemade:Logarithmic": homemade.Logarithmic,
+    "reference:parabola": parabola,
+    "reference:taxi": taxi,
+}
 
 # the first two points coincide
 XYZ = [[0.1, 0.2, 0.0], [0.1, 0.2, 0.0], [1.0, 0.5, 0.3], [0.4, 1.5, 0.2], [1.3, 1.1, 1.0]]
@@ -348,6 +401,11 @@ GEOMETRIES: dict[str, Meeting] = {
         lp.Grid(2, 2).with_channels(3),
         lp.Grid(3, 2),
         lambda: [row * 3 for row in grid([3, 2], [2, 2])],
+    ),
+    "own class": Meeting(
+        homemade.Cylinder(*zip(*AROUND, strict=True)),
+        homemade.Cylinder(*zip(*OTHERS, strict=True)),
+        lambda: cylinder(OTHERS, AROUND),
     ),
     "to channels": Meeting(lp.Line(4), lp.Line(3).with_channels(2), lambda: grid([3], [4]) * 2),
 }

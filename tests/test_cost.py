@@ -9,15 +9,29 @@ import math
 import pickle
 from collections.abc import Callable
 
+import homemade
 import numpy as np
 import pytest
 import reference
 import torch
-from reference import COSTS
+from reference import COSTS, CUSTOM
 from torch.testing import assert_close
 
 import locality_prior as lp
-from locality_prior.cost import KINDS, Cost, Custom, Flat, Gaussian, Linear, LinearDecay, Power, from_config, parse
+from locality_prior.cost import (
+    KINDS,
+    Cost,
+    Custom,
+    Flat,
+    Gaussian,
+    Linear,
+    LinearDecay,
+    Power,
+    as_cost,
+    from_config,
+    parse,
+    word,
+)
 
 rows = pytest.mark.parametrize(("cost", "price"), COSTS.values(), ids=COSTS)
 LENGTHS = [0.0, 0.1, 0.5, 1.0, 1.5, 1.6, 1.7, 2.0, 2.4, 2.5, 3.0, 4.0, 7.3, 20.0, math.inf]
@@ -35,7 +49,7 @@ def test_cost_and_signal_are_the_formulas(cost: Cost, price: Callable[[float], f
 
 
 def test_every_kind_is_in_the_rows() -> None:
-    assert {type(cost) for cost, _ in COSTS.values()} == set(KINDS.values())
+    assert {type(cost) for cost, _ in COSTS.values()} == {*KINDS.values(), homemade.Logarithmic}
 
 
 def test_a_wrong_formula_is_caught() -> None:
@@ -82,14 +96,14 @@ def test_immutable_equal_by_value_and_hashed(cost: Cost, price: Callable[[float]
 @rows
 def test_config_goes_through_json(cost: Cost, price: Callable[[float], float]) -> None:
     config = json.loads(json.dumps(cost.config(), allow_nan=False))
-    assert from_config(config) == cost
+    assert from_config(config, CUSTOM) == cost
     cut = cost.within(1.25)
-    assert from_config(json.loads(json.dumps(cut.config(), allow_nan=False))) == cut
+    assert from_config(json.loads(json.dumps(cut.config(), allow_nan=False)), CUSTOM) == cut
 
 
 @pytest.mark.parametrize(
     "cost",
-    [cost for cost, _ in COSTS.values() if not isinstance(cost, Custom)]
+    [cost for cost, _ in COSTS.values() if type(cost) in KINDS.values() and not isinstance(cost, Custom)]
     + [Power(p=1), Power(3, 1), Linear(1 / 3), Linear().within(0.1 * 3), LinearDecay(1)],
     ids=repr,
 )
@@ -143,12 +157,12 @@ def test_within_leaves_the_signal_inside() -> None:
 def test_an_own_function_is_saved_by_import_path() -> None:
     config = Custom(reference.parabola).config()
     assert config == {"type": "Custom", "f": "reference:parabola"}
-    assert from_config(config) == Custom(reference.parabola)
+    assert from_config(config, {"reference:parabola": reference.parabola}) == Custom(reference.parabola)
 
 
-@pytest.mark.parametrize("f", [lambda d: 1 + d, torch.nn.functional.softplus, math.exp, reference.decay(2.0), Linear])
+@pytest.mark.parametrize("f", [lambda d: 1 + d, torch.nn.functional.softplus, math.exp, reference.decay(2.0)])
 def test_what_has_no_import_path_works_but_cannot_be_saved(f: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match=r"f: got .*cannot be saved, expected a function at the top of an importable"):
+    with pytest.raises(ValueError, match=r"f: got .*cannot be saved, expected a function or class at the top"):
         Custom(f).config()
 
 
@@ -156,11 +170,69 @@ def test_a_lambda_works() -> None:
     assert Custom(lambda d: 1 + d).signal([0, 1, math.inf]).tolist() == [1, 0.5, 0]
 
 
-def test_reading_imports_nothing() -> None:
-    """A path in a file names a Python function of a module that is there already, or it is refused."""
-    for path in ("antigravity:fly", "this:s", "os:system", "reference:nothing", "reference", "reference:Meeting"):
-        with pytest.raises(ValueError, match="f: got "):
-            from_config({"type": "Custom", "f": path})
+def test_a_file_reaches_no_function_by_itself() -> None:
+    """Neither one of a module still to import nor one of a module already imported: only what the caller passes."""
+    hook = "torch.nn.modules.module:register_module_forward_pre_hook"
+    for path in ("antigravity:fly", "os:system", "reference:parabola", "reference", hook, "builtins:print", 3, None):
+        for custom in (None, {}, {"reference:other": reference.parabola}):
+            with pytest.raises(ValueError, match=r"f: got .*, which is not built in, expected it to be passed by the"):
+                from_config({"type": "Custom", "f": path}, custom)
+    with pytest.raises(ValueError, match="cost: got 'os:system', which is not built in"):
+        from_config({"type": "os:system"})
+    with pytest.raises(ValueError, match=r"custom: got .* for 'reference:parabola', expected a subclass of Cost"):
+        from_config({"type": "reference:parabola"}, CUSTOM)
+    with pytest.raises(ValueError, match="custom: got 3 for 'reference:parabola', expected a function or class"):
+        from_config({"type": "Custom", "f": "reference:parabola"}, {"reference:parabola": 3})
+    with pytest.raises(TypeError, match=r"custom: got \[\], expected a mapping"):
+        from_config({"type": "Custom", "f": "reference:parabola"}, [])  # type: ignore[arg-type]
+
+
+# --- a class of a user's own -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [-3, 0, math.nan, "two", None])
+def test_a_users_subclass_is_checked(length: object) -> None:
+    """Whether or not its module has ``from __future__ import annotations``."""
+    for kind in (homemade.Logarithmic, Postponed):
+        with pytest.raises(ValueError, match=r"length: got .*, expected a finite number above 0"):
+            kind(length)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="radius: got -1"):
+        homemade.Logarithmic().within(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Postponed(Cost):
+    """A subclass in a module with ``from __future__ import annotations``."""
+
+    length: float = 1.0
+
+    def cost_of(self, d: torch.Tensor) -> torch.Tensor:
+        return self.length * torch.ones_like(d)
+
+
+def test_a_users_subclass_is_saved_under_its_own_name() -> None:
+    cost = homemade.Logarithmic(3).within(5)
+    config = cost.config()
+    assert config == {"type": "homemade:Logarithmic", "length": 3.0, "radius": 5.0}
+    with pytest.raises(ValueError, match="cost: got 'homemade:Logarithmic', which is not built in"):
+        from_config(config)
+    assert from_config(config, CUSTOM) == cost
+    assert repr(cost) == "Logarithmic(length=3).within(5)"
+
+
+def test_a_subclass_named_as_a_built_in_cost_is_not_taken_for_it() -> None:
+    own = type("Linear", (Postponed,), {"__module__": "homemade"})
+    with pytest.raises(ValueError, match="cost: got homemade:Linear, which cannot be saved"):
+        own().config()
+    with pytest.raises(ValueError, match=r"cost: got .*, expected one of linear, sqrt"):
+        word(own())
+
+
+def test_a_users_formula_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"Postponed: got cost 0.5 at d = 1, expected at least 1"):
+        Postponed(0.5).signal([1.0])
+    with pytest.raises(ValueError, match=r"Postponed: got cost 0.5 at d = 1, expected at least 1"):
+        Postponed(0.5).cost([1.0])
 
 
 # --- one word --------------------------------------------------------------------------------------------------------
@@ -179,8 +251,31 @@ def test_reading_imports_nothing() -> None:
         ("flat", Flat()),
     ],
 )
-def test_parse(text: str, cost: Cost) -> None:
-    assert parse(text) == cost
+def test_a_word_is_a_cost(text: str, cost: Cost) -> None:
+    assert parse(text) == as_cost("cost", text) == cost
+    assert parse(word(cost)) == cost
+    assert as_cost("cost", cost) is cost
+
+
+@pytest.mark.parametrize(
+    ("spellings", "canonical"),
+    [
+        (["linear", "linear:1", "LINEAR:1.0", "linear:1e0"], "linear"),
+        (["linear@3", "Linear:1@3.0"], "linear@3"),
+        (["exponential:2", "exponential:2.0"], "exponential:2"),
+        (["power:1,1.5", "power:1.0,1.50"], "power:1,1.5"),
+    ],
+)
+def test_a_cost_has_one_word(spellings: list[str], canonical: str) -> None:
+    assert {word(parse(text)) for text in spellings} == {canonical}
+
+
+@pytest.mark.parametrize("value", [3, None, Linear, ["linear"], b"linear"], ids=repr)
+def test_what_is_no_cost_is_refused_by_the_name_of_the_argument(value: object) -> None:
+    with pytest.raises(TypeError, match=r"price: got .*, expected a cost, such as"):
+        as_cost("price", value)
+    with pytest.raises(ValueError, match="price: got 'cubic', expected"):
+        as_cost("price", "cubic")
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -193,7 +288,7 @@ def test_parse(text: str, cost: Cost) -> None:
         (lambda: Linear(-1.0), "length: got -1.0"),
         (lambda: Linear(math.nan), "length: got nan"),
         (lambda: Linear(math.inf), "length: got inf"),
-        (lambda: Linear("two"), "length: got 'two', expected a number"),
+        (lambda: Linear("two"), "length: got two, expected a finite number above 0"),
         (lambda: Linear(True), "length: got True"),
         (lambda: Linear().within(0), "radius: got 0"),
         (lambda: Linear().within(-2), "radius: got -2"),
@@ -216,10 +311,12 @@ def test_parse(text: str, cost: Cost) -> None:
         (lambda: from_config([]), "cost: got "),
         (lambda: parse("cubic"), "cost: got 'cubic', expected name.* linear"),
         (lambda: parse("linear:1,2"), "cost: got 'linear:1,2', expected at most 1"),
-        (lambda: parse("linear:x"), "length: got 'x'"),
-        (lambda: parse("linear@"), "radius: got ''"),
-        (lambda: parse("linear@0"), "radius: got '0'"),
-        (lambda: parse("power:2"), "p: got None"),
+        (lambda: parse("linear:x"), "cost: got 'linear:x', expected a finite number above 0 as its length"),
+        (lambda: parse("linear@"), "cost: got 'linear@', expected a finite number above 0 as its radius"),
+        (lambda: parse("linear@0"), "cost: got 'linear@0', expected a finite number above 0 as its radius"),
+        (lambda: parse("linear:"), "cost: got 'linear:', expected a finite number above 0 as its length"),
+        (lambda: parse("power:2"), "cost: got 'power:2' without p, expected a number for it too, such as power:2,2"),
+        (lambda: parse("lineardecay"), "cost: got 'lineardecay' without end"),
         (lambda: parse("custom"), "cost: got 'custom'"),
     ],
 )

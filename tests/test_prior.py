@@ -9,18 +9,17 @@ from collections.abc import Callable
 import pytest
 import reference
 import torch
-from reference import COSTS, GEOMETRIES, Meeting
+from reference import COSTS, GEOMETRIES, Meeting, pairwise
 from torch import Tensor
 from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior import prior as prior_module
 from locality_prior.cost import Cost
-from locality_prior.geometry import Geometry, default_sheet
+from locality_prior.geometry import Geometry, Offsets, default_sheet, meet
 from locality_prior.prior import Prior, Table, resolve
 
 meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
-costs = pytest.mark.parametrize(("cost", "price"), COSTS.values(), ids=COSTS)
 rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
 
 
@@ -29,9 +28,14 @@ def tensor(rows: object) -> Tensor:
 
 
 @meetings
-@costs
-@rescaled
-def test_prior_is_the_references(meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool) -> None:
+def test_prior_is_the_references(meeting: Meeting) -> None:
+    """Each geometry with each cost, in one test for a geometry."""
+    for cost, price in COSTS.values():
+        for rescale in (False, True):
+            check(meeting, cost, price, rescale)
+
+
+def check(meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool) -> None:
     prior = Prior(meeting.source, meeting.target, cost, rescale)
     expected = tensor(reference.prior(meeting.distances, price, rescale))
     dense = prior.dense()
@@ -72,12 +76,13 @@ GRIDS: dict[str, tuple[lp.Grid, lp.Grid]] = {
     "block": (lp.Grid(2, 3, 4), lp.Grid(2, 3, 4)),
     "block unequal": (lp.Grid(2, 3, 4), lp.Grid(3, 2, 2)),
 }
-grids = pytest.mark.parametrize(("source", "target"), GRIDS.values(), ids=GRIDS)
 
 
 def tabulate(source: lp.Grid, target: lp.Grid, cost: Cost, row_scale: Tensor | None) -> Table:
     """The table by hand: a value for each combination of the axes' offsets."""
-    axes = target.axes(source)
+    met = meet(target, source)
+    assert isinstance(met, Offsets)
+    axes = met.axes
     squared = torch.zeros(())
     for axis in axes:
         squared = squared[..., None] + axis.lengths.square()
@@ -85,12 +90,10 @@ def tabulate(source: lp.Grid, target: lp.Grid, cost: Cost, row_scale: Tensor | N
     return Table(cost.signal(squared.sqrt()), target.shape, source.shape, steps, row_scale)
 
 
-@grids
-@rescaled
-@pytest.mark.parametrize("block", [0, 1, 30, 1 << 18])
-def test_a_table_is_the_matrix(
-    source: lp.Grid, target: lp.Grid, rescale: bool, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# of grids × block sizes × rescaling (112), a sample in which any two meet
+@pytest.mark.parametrize(("grids", "block", "rescale"), pairwise([*GRIDS], [0, 1, 30, 1 << 18], [False, True]))
+def test_a_table_is_the_matrix(grids: str, rescale: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = GRIDS[grids]
     if block:  # as without a compiler; 0: as it is here
         monkeypatch.setattr(prior_module, "BLOCK", block)
         monkeypatch.setattr(prior_module._compiled, "serves", lambda *_: False)
@@ -176,24 +179,74 @@ def test_prior_is_rounded_once() -> None:
         assert torch.equal(kept, prior.dense().to(dtype))
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cityblock", "chebyshev", reference.taxi])
-@pytest.mark.parametrize("cost", [cost for cost, _ in COSTS.values()], ids=COSTS)
-@rescaled
-def test_gradients_reach_the_points(metric: object, cost: Cost, rescale: bool) -> None:
-    """Finite at coincident units, and the derivative of P itself: that of r_i too where rows are rescaled."""
-    xyz = torch.tensor(reference.XYZ, dtype=torch.float64, requires_grad=True)
-    readout = torch.randn(5, 5, dtype=torch.float64)
+# --- one definition of a wire ----------------------------------------------------------------------------------------
 
-    def read(places: Tensor) -> Tensor:
-        points = lp.Points(places, metric)  # type: ignore[arg-type]
-        return (Prior(points, points, cost, rescale).dense() * readout).sum()
+#: Long wires whose signal is above 0 in float64 and rounds to 0 in every narrower dtype.
+FAINT = lp.cost.Gaussian(1).within(30)
 
-    (slope,) = torch.autograd.grad(read(xyz), xyz)
-    assert slope.isfinite().all()
-    step = 1e-6 * torch.zeros(5, 3, dtype=torch.float64).index_put((torch.tensor([3]),), torch.ones(3).double())
-    with torch.no_grad():
-        measured = (read(xyz + step) - read(xyz - step)) / 2e-6
-    assert_close(slope[3].sum(), measured, rtol=1e-5, atol=1e-8)
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("line", [lp.Line(40), lp.Points([[float(k)] for k in range(40)])], ids=repr)
+def test_a_wire_is_one_in_every_form_and_dtype(line: Geometry, dtype: torch.dtype) -> None:
+    prior, cpu = Prior(line, line, FAINT), torch.device("cpu")
+    wires = prior.wires()
+    expected = torch.tensor([[abs(i - j) <= 30 for j in range(40)] for i in range(40)])
+    assert wires.count == int(expected.sum()) == 1510
+    assert torch.equal(torch.stack([wires.rows(), wires.sources], 1), expected.nonzero())
+    support = prior.support(dtype, cpu)
+    assert support is not None
+    assert support.dtype == dtype
+    assert torch.equal(support, expected.to(dtype))
+    assert len(prior.signals(dtype, cpu)) == 1510
+    if dtype != torch.float64:
+        assert int((prior.dense(dtype) > 0).sum()) < 1510  # which is not where the wires are
+    lengths = prior.lengths(dtype, cpu)
+    assert torch.equal(lengths > 0, expected & ~torch.eye(40).bool())
+    assert torch.equal(lengths[expected], prior.wire_lengths(dtype, cpu))
+    some = Prior(line, line, FAINT, kept=torch.tensor([0, 30, *range(41, 1600, 41)]))
+    left = some.support(dtype, cpu)
+    assert left is not None
+    assert left.sum() == some.wires().count == 41
+    assert left[0, 30] == 1
+
+
+def test_a_prior_with_a_wire_for_every_pair_needs_no_support() -> None:
+    for cost in (lp.cost.Linear(), lp.cost.Flat(), lp.cost.Linear().within(99), lp.cost.Exponential(2)):
+        assert Prior(lp.Line(40), lp.Line(40), cost).support(torch.float32, torch.device("cpu")) is None
+    assert not Prior(lp.Line(40), lp.Line(40), lp.cost.Gaussian(1)).complete  # e^(−39²/2) is 0 in float64
+    assert (
+        Prior(lp.Line(4), lp.Line(4), lp.cost.Flat(), kept=torch.arange(0, 16, 5)).support(torch.float32, "cpu")
+        is not None
+    )  # type: ignore[arg-type]
+
+
+@meetings
+def test_a_default_device_changes_nothing(meeting: Meeting) -> None:
+    cpu = torch.device("cpu")
+
+    def made(cost: Cost) -> list[Tensor]:
+        prior = Prior(meeting.source, meeting.target, cost, rescale=True)
+        wires = prior.wires()
+        return [
+            prior.dense(),
+            prior.rows(torch.tensor([1, 0], device="cpu")),
+            prior.signals(torch.float64, cpu),
+            prior.lengths(torch.float64, cpu),
+            prior.wire_charges(cost, torch.float64, cpu),
+            wires.rows(),
+            wires.sources,
+        ]
+
+    for cost in (lp.cost.Linear(), lp.cost.Linear().within(1.6)):
+        expected = made(cost)
+        with torch.device("meta"):
+            found = made(cost)
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_word_is_a_cost() -> None:
+    assert Prior(GRID, GRID, "linear@1.0").cost == lp.cost.Linear().within(1)
 
 
 def test_islands_are_seen_through_channels_and_own_metrics() -> None:
@@ -231,22 +284,28 @@ GRID = lp.Grid(3)
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Prior(GRID, GRID, "linear"), "cost: got 'linear', expected a cost"),
+        (lambda: Prior(GRID, GRID, "cubic"), "cost: got 'cubic', expected name"),
+        (lambda: Prior(GRID, GRID, None), "cost: got None, expected a cost"),
+        (lambda: Prior(GRID, GRID, lp.cost.Linear(), rescale="no"), "rescale: got no, expected True or False"),
+        (
+            lambda: resolve(10**9, 10**9, None, None) and Prior(*resolve(10**9, 10**9, None, None), "linear"),
+            "GiB, more",
+        ),
         (lambda: Prior(GRID, GRID, lp.cost.Linear), "cost: got <class"),
-        (lambda: Prior("sheet", GRID, lp.cost.Linear()), "source: got 'sheet', expected a geometry"),
+        (lambda: Prior("sheet", GRID, lp.cost.Linear()), "source: got sheet, expected a geometry"),
         (lambda: Prior(GRID, 3, lp.cost.Linear()), "target: got 3, expected a geometry"),
         (lambda: Prior(GRID, lp.Sphere(3), lp.cost.Linear()), r"target: got Sphere\(3\) opposite .*Grid\(3\), which"),
         (
             lambda: Prior(lp.Line(8), lp.Line(1), lp.cost.Linear().within(0.4)),
-            r"target: got unit 0 of Grid\(1\) with no wire under Linear\(\).within\(0.4\), expected a wire",
+            r"target: got unit 0 of Grid\(1\) with no wire under Linear\(\).within\(0.4\), expected a wire to each",
         ),
         (lambda: Prior(lp.Line(4), lp.Line(2), lp.cost.LinearDecay(0.5)), "target: got unit 0 .* no wire"),
         (
             lambda: Prior(d := lp.Distances([[0, 1], [math.inf, math.inf]]), d, lp.cost.Flat()),
             "target: got unit 1 of .* with no wire",
         ),
-        (lambda: resolve(4, 4, "sheet", None), "source: got 'sheet', expected a geometry"),
-        (lambda: resolve(4, 4, lp.Distances([[1.0] * 4] * 4), "sheet"), "target: got 'sheet', expected a geometry"),
+        (lambda: resolve(4, 4, "sheet", None), "source: got sheet, expected a geometry"),
+        (lambda: resolve(4, 4, lp.Distances([[1.0] * 4] * 4), "sheet"), "target: got sheet, expected a geometry"),
         (
             lambda: resolve(4, 4, lp.Grid(3), None),
             r"source: got Grid\(3\) of 3 units, expected 4 units \(in_features\)",
@@ -259,7 +318,7 @@ GRID = lp.Grid(3)
     ],
 )
 def test_bad_input_is_named_in_one_line(make: Callable[[], object], words: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=words) as caught:
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
 
@@ -279,6 +338,6 @@ def test_two_geometries_can_share_a_rule_of_prices() -> None:
 
 
 def test_geometry_is_shared_by_copies() -> None:
-    geometry: Geometry = lp.Points(torch.tensor(reference.XYZ, requires_grad=True))
+    geometry: Geometry = lp.Points(reference.XYZ)
     layer = lp.LocalityLinear(5, 5, source=geometry)
     assert copy.deepcopy(layer).source is geometry

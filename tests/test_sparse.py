@@ -9,18 +9,21 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import reference
 import torch
-from reference import COSTS, GEOMETRIES, Meeting
+from reference import COSTS, GEOMETRIES, Meeting, pairwise
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import locality_prior as lp
+from locality_prior import _compiled
 from locality_prior._compiled import library
 from locality_prior.cost import Cost
 from locality_prior.geometry import near, tiles
@@ -32,15 +35,22 @@ BOUNDED = {name: row for name, row in COSTS.items() if row[0].reach < math.inf}
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 3e-2}
 
 #: "wires" is computed in C where there is a compiler, and by torch.sparse where there is none: both are tested.
-backends = pytest.mark.parametrize("backend", ["windowed", "wires", "wires in torch"], indirect=True)
+BACKENDS = ["windowed", "wires", "wires in torch"]
+backends = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
-costs = pytest.mark.parametrize(("cost", "price"), BOUNDED.values(), ids=BOUNDED)
-rescaled = pytest.mark.parametrize("rescale", [False, True], ids=["", "rescaled"])
-dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
 #: bfloat16 is for windows alone
-WAYS = [(torch.bfloat16, "windowed")] + [
-    (dtype, backend) for dtype in (torch.float64, torch.float32) for backend in ("windowed", "wires", "wires in torch")
-]
+WAYS = {
+    f"{str(dtype)[6:]} {way}": (dtype, way)
+    for dtype, way in [(torch.bfloat16, "windowed")]
+    + [
+        (dtype, backend)
+        for dtype in (torch.float64, torch.float32)
+        for backend in ("windowed", "wires", "wires in torch")
+    ]
+}
+#: Of geometries × costs × ways × rescaling, more than two thousand combinations, a sample in which any two values meet:
+#: a geometry has each way and each cost, but not each cost in each way.
+SAMPLE = pairwise([*GEOMETRIES], [*WAYS], [*BOUNDED], [False, True])
 
 
 @pytest.fixture
@@ -88,13 +98,14 @@ def test_wires_are_not_for_bfloat16(backend: str) -> None:
         layer(torch.randn(2, layer.in_features, dtype=torch.bfloat16))
 
 
-@meetings
-@costs
-@rescaled
-@pytest.mark.parametrize(("dtype", "backend"), WAYS, ids=[f"{str(d)[6:]} {b}" for d, b in WAYS], indirect=["backend"])
-def test_contract(
-    meeting: Meeting, cost: Cost, price: Callable[[float], float], rescale: bool, dtype: torch.dtype, backend: str
-) -> None:
+@pytest.mark.parametrize(
+    ("where", "dtype", "backend", "price_name", "rescale"),
+    [(where, *WAYS[way], cost, rescale) for where, way, cost, rescale in SAMPLE],
+    ids=[f"{where}, {way}, {cost}{', rescaled' if rescale else ''}" for where, way, cost, rescale in SAMPLE],
+    indirect=["backend"],
+)
+def test_contract(where: str, dtype: torch.dtype, backend: str, price_name: str, rescale: bool) -> None:
+    meeting, (cost, price) = GEOMETRIES[where], BOUNDED[price_name]
     layer = meeting.layer(cost, rescale=rescale, dtype=dtype, backend=backend)
     p = reference.prior(meeting.distances, price, rescale)
     pattern = layer.pattern
@@ -131,9 +142,11 @@ def test_the_contract_can_be_broken(backend: str) -> None:
         assert_close(layer(x), folded(x))
 
 
-@backends
-@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1, 3), (0,), (2, 0)], ids=str)
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("backend", "shape", "bias"),
+    pairwise(BACKENDS, [(), (1,), (3,), (2, 1, 3), (0,), (2, 0)], [True, False]),
+    indirect=["backend"],
+)
 def test_leading_shapes(backend: str, shape: tuple[int, ...], bias: bool) -> None:
     layer = small(backend, bias=bias, dtype=torch.float64)
     plain = layer.fold()
@@ -185,6 +198,19 @@ def test_compiled_whole(backend: str) -> None:
     dense(x).square().sum().backward()
     assert sparse.pattern is not None
     assert_close(sparse.weight.grad, sparse.pattern.gather(dense.weight.grad))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.", "ignore::torch.jit.TracerWarning")
+@backends
+def test_traced_and_exported_code_takes_any_batch(backend: str) -> None:
+    layer = small(backend)
+    given = torch.randn(3, 30)
+    traced = torch.jit.trace(layer, given)  # type: ignore[no-untyped-call]
+    exported = torch.export.export(layer, (given,), dynamic_shapes={"input": {0: torch.export.Dim("batch")}}).module()
+    for n in (2, 3, 9):
+        x = torch.randn(n, 30)
+        assert_close(traced(x), layer(x))
+        assert_close(exported(x), layer(x))
 
 
 @backends
@@ -351,18 +377,17 @@ def test_on_a_gpu(name: str) -> None:
 
 
 @meetings
-@pytest.mark.parametrize("radius", [0.4, 1, math.sqrt(2), 2.6, 50])
-def test_near_is_what_distances_say(meeting: Meeting, radius: float) -> None:
+def test_near_is_what_distances_say(meeting: Meeting) -> None:
     d = meeting.target.distances(meeting.source)
-    i, j = (d <= radius * (1 + 1e-9)).nonzero(as_tuple=True)
-    found = [torch.cat(parts) for parts in zip(*near(meeting.target, meeting.source, radius), strict=True)]
-    assert torch.equal(found[0], i)
-    assert torch.equal(found[1], j)
-    assert torch.equal(found[2], d[i, j])
+    for radius in (0.4, 1, math.sqrt(2), 2.6, 50):
+        i, j = (d <= radius * (1 + 1e-9)).nonzero(as_tuple=True)
+        found = [torch.cat(parts) for parts in zip(*near(meeting.target, meeting.source, radius), strict=True)]
+        assert torch.equal(found[0], i)
+        assert torch.equal(found[1], j)
+        assert torch.equal(found[2], d[i, j])
 
 
-@pytest.mark.parametrize("n", [1, 5, 64, 100, 257])
-@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 64), (5, 1), (64, 7), (64, 64), (100, 64), (257, 7)])
 def test_tiles_are_compact_and_small(n: int, size: int) -> None:
     numbers = tiles(lp.geometry.default_sheet(n).positions, size)
     counts = numbers.bincount()
@@ -437,11 +462,16 @@ def random_sides(kind: str, g: torch.Generator) -> tuple[lp.Geometry, lp.Geometr
 
 
 @pytest.mark.parametrize("kind", ["grid", "torus", "hexagons", "sphere", "points", "channels", "graph"])
-@pytest.mark.parametrize("seed", range(4))
-def test_random_geometries_sizes_and_radii(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_geometries_sizes_and_radii(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lp.geometry.meeting, "TILE", 8)
+    for seed in range(4):
+        with monkeypatch.context() as patch:
+            check_random(kind, seed, patch)
+
+
+def check_random(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     g = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    monkeypatch.setattr(lp.geometry.meeting, "TILE", 8)
     source, target, least = random_sides(kind, g)
     cost = lp.cost.Exponential(3).within(least + 0.1 + 4 * float(torch.rand((), generator=g)))
     sizes, made = (len(source), len(target)), {"source": source, "target": target, "cost": cost, "dtype": torch.float64}
@@ -492,10 +522,32 @@ def test_auto_says_what_it_chose(compiler: bool, monkeypatch: pytest.MonkeyPatch
     assert_close(few(x), lp.fold(few)(x), rtol=0.05, atol=0.05)
 
 
-def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    for compiler in ("false", "no-such-compiler", "'"):
-        monkeypatch.setenv("CC", compiler)
-        assert library.__wrapped__(torch.float32) is None
+def test_without_a_compiler_one_warning_says_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compiled, "_warn", cache(_compiled._warn.__wrapped__))  # which may have warned before
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for compiler in ("false", "no-such-compiler", "'"):
+            for dtype in (torch.float32, torch.float64):
+                monkeypatch.setenv("CC", compiler)
+                assert library.__wrapped__(dtype) is None
+    assert [str(one.message).split(",")[0] for one in told] == ["no C compiler could be run"]
+    assert 'filterwarnings("ignore", message="no C compiler")' in str(told[0].message)
+
+
+@backends
+def test_a_default_device_changes_nothing(backend: str) -> None:
+    """All that a layer keeps is made on its own device, before and during a step."""
+    x = torch.randn(3, 30, requires_grad=True)
+    layer = small(backend)
+    expected = torch.autograd.grad(layer(x).sum(), [x, layer.weight])
+    with torch.device("meta"):
+        again = small(backend, device="cpu")
+        again.load_state_dict(layer.state_dict())
+        y = again(x)
+        found = torch.autograd.grad(y.sum(), [x, again.weight])
+        assert small(backend).weight.is_meta
+    assert_close(y, layer(x))
+    assert_close(found, expected)
 
 
 def test_the_compiler_is_fed_in_any_locale() -> None:

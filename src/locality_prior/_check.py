@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ class ArgumentTypeError(Told, TypeError):
 
 
 class Problem(Told, RuntimeError):
-    """Work that cannot go on for want of files, memory or sane numbers: a sentence says what happened and what to do."""
+    """Trouble with files, memory or numbers while working: a sentence says what happened and what to do."""
 
 
 def wrong(name: str, given: object, expected: str) -> ArgumentError:
@@ -140,22 +142,73 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     return found
 
 
-def import_path(name: str, function: Any) -> str:
-    """The import path "module:function" by which a user's function is saved."""
-    path = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', '?')}"
-    module = sys.modules.get(path.split(":")[0])
-    found = getattr(module, path.split(":")[1], None)
-    if found is not function or not isinstance(found, FunctionType) or module is sys.modules.get("__main__"):
-        raise wrong(name, f"{path}, which cannot be saved", "a function at the top of an importable module")
+def check_fits(entries: int, what: str, advice: str) -> None:
+    """Raise where a float64 tensor of so many entries is larger than this machine's memory.
+
+    Raises:
+        Problem: ``what`` does not fit; ``advice`` says what to do.
+    """
+    if 8 * entries > _memory():
+        asked, there = 8 * entries / 2**30, _memory() / 2**30
+        raise Problem(
+            f"{what[0].upper()}{what[1:]} would take {asked:,.0f} GiB, more than this machine's {there:,.0f} GiB of "
+            f"memory: {advice}"
+        )
+
+
+@lru_cache
+def _memory() -> int:
+    """The bytes of memory that this machine has; where that cannot be asked, 1 TiB."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 40
+
+
+def unmasked(name: str, value: Any) -> None:
+    """Refuse a numpy masked array some of whose values are masked: what is behind the mask is not meant to be used."""
+    mask = getattr(value, "mask", None)
+    if mask is not None and hasattr(value, "filled") and hasattr(mask, "any") and mask.any():
+        raise wrong(name, f"an array with {int(mask.sum())} masked values", "values of which none is masked")
+
+
+def array_like(value: Any) -> bool:
+    """Whether ``value`` is a number or holds some; what would first have to be gone through, as a range, is not."""
+    return isinstance(value, (int, float, list, tuple)) or hasattr(value, "__array__")
+
+
+def import_path(name: str, thing: Any) -> str:
+    """The import path "module:name" under which a function or class of a user's own is saved.
+
+    Raises:
+        ValueError: a lambda, a function made inside another, or one that is not written in Python.
+    """
+    path = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', '?')}"
+    module, _, attribute = path.partition(":")
+    found = getattr(sys.modules.get(module), attribute, None)
+    if found is not thing or not isinstance(found, (FunctionType, type)):
+        raise wrong(name, f"{path}, which cannot be saved", "a function or class at the top of a module")
     return path
 
 
-def from_import_path(name: str, path: str) -> Any:
-    """The function at ``path``, of a module already imported: reading a file must not run code."""
-    module, _, function = str(path).partition(":")
-    if module not in sys.modules:
-        raise wrong(name, repr(path), f"a function of a module already imported (import {module} first)")
-    found = getattr(sys.modules[module], function, None)
-    if not isinstance(found, FunctionType):
-        raise wrong(name, repr(path), "the import path of a Python function")
-    return found
+def from_import_path(name: str, path: Any, custom: Mapping[str, Any] | None) -> Any:
+    """The function or class that the caller passes for an import path found in a file.
+
+    The path is only a label: nothing is imported or looked up because a file says so.
+
+    Args:
+        name: the argument to name in the error.
+        path: what the file says, such as "mine.shapes:Cylinder".
+        custom: the caller's own functions and classes by import path.
+
+    Raises:
+        ValueError: ``custom`` does not hold it, or what it holds cannot be called.
+    """
+    if custom is not None and not isinstance(custom, Mapping):
+        raise wrong_type("custom", custom, 'a mapping, such as {"mine.shapes:Cylinder": Cylinder}')
+    if not isinstance(path, str) or custom is None or path not in custom:
+        expected = f"it to be passed by the caller: custom={{{short(repr(path))}: …}}"
+        raise wrong(name, f"{short(repr(path))}, which is not built in", expected)
+    if not callable(custom[path]):
+        raise wrong("custom", f"{shown(custom[path])} for {path!r}", "a function or class")
+    return custom[path]

@@ -1,4 +1,7 @@
-"""Kernels in C for the CPU, compiled when first needed; where there is no compiler, torch does the same more slowly."""
+"""Kernels in C for the CPU, compiled when they are first needed.
+
+Without a compiler torch does the same more slowly, and a warning says so once.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,24 @@ import os
 import shlex
 import subprocess
 import tempfile
-from functools import lru_cache
+import warnings
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-#: C's names of the dtypes that are served.
+#: What C calls the dtypes for which there are kernels.
 REALS = {torch.float32: "float", torch.float64: "double"}
 
 
-@lru_cache
+@cache
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The functions of ``kernels.c`` in ``dtype``; None without a C compiler that does as asked.
+    """The functions of ``kernels.c`` in ``dtype``; None where they cannot be compiled.
 
-    It is compiled for this very processor (half a second) and belongs to this process: nothing is left on disk that
-    another machine could find. The compiler is ``$CC``, else ``cc``; ``CC=false`` does without.
+    They are compiled for this machine's processor, in half a second, and belong to this process: nothing is left on
+    disk that another machine could find. The compiler is ``$CC``, or ``cc`` if that is not set.
     """
     source = resources.files("locality_prior").joinpath("kernels.c").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
@@ -32,11 +36,24 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
         try:
             compiler = shlex.split(os.environ.get("CC") or "cc")
             subprocess.run([*compiler, *flags, "-o", made], input=source.encode(), capture_output=True, check=True)
-            # not linked with -fopenmp: torch's own threads serve, a second set of them would fight for the cores
+            # without -fopenmp, so that torch's own threads are used: a second set would compete for the cores
             subprocess.run([*compiler, "-shared", made, "-o", linked], capture_output=True, check=True)
             return ctypes.CDLL(str(linked))
         except (OSError, ValueError, subprocess.CalledProcessError):
+            _warn()
             return None
+
+
+@cache
+def _warn() -> None:
+    """Say once that there are no kernels."""
+    warnings.warn(
+        "no C compiler could be run, so sparse layers and large dense ones compute in torch alone, which can take "
+        "several times as long on a CPU: install gcc or clang, or set CC to a compiler; to silence this, "
+        'warnings.filterwarnings("ignore", message="no C compiler")',
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def serves(dtype: torch.dtype, device: torch.device) -> bool:
@@ -45,7 +62,7 @@ def serves(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def call(name: str, dtype: torch.dtype, rows: int, *arguments: Tensor | int | None) -> None:
-    """The C function ``name`` on all threads. Tensors go as pointers: the caller sees that they are contiguous."""
+    """Call the C function ``name`` on all threads. Tensors are passed as pointers, and must be contiguous."""
     getattr(library(dtype), name)(*map(_to_c, (rows, torch.get_num_threads(), *arguments)))
 
 

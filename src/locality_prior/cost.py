@@ -1,7 +1,8 @@
 """What a wire of length d costs, c(d) ≥ 1, and the signal that survives it, s(d) = 1/c(d).
 
-A cost is immutable, compares by value and round-trips through plain config. c(0) = 1; where there is no wire
-(d = inf, or beyond a cut-off) c = inf and s = 0.
+A cost is immutable, compares by value and can be saved as plain values. c(0) = 1; where there is no wire
+(d = inf, or beyond a cut-off) c = inf and s = 0. Wherever a cost is expected, a word does too: ``"linear@3"`` is
+``Linear().within(3)`` (see :func:`parse`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from locality_prior._check import ROUNDING, from_import_path, import_path, positive, wrong
+from locality_prior._check import (
+    ROUNDING,
+    Told,
+    from_import_path,
+    import_path,
+    instance,
+    positive,
+    short,
+    wrong,
+)
+from locality_prior.geometry._given import reals
 
 C = TypeVar("C", bound="Cost")
 
@@ -25,24 +36,43 @@ C = TypeVar("C", bound="Cost")
 class Cost(ABC):
     """Cost and signal of a wire as functions of its length.
 
+    A subclass of your own is a cost like any other. It is a frozen dataclass, whose float fields must be above 0, and
+    defines :meth:`cost_of`:
+
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Logarithmic(Cost):
+    ...     length: float = 1.0
+    ...
+    ...     def cost_of(self, d):
+    ...         return 1 + torch.log1p(d / self.length)
+
+    The class is saved by its import path, and whoever loads it passes the class itself (``custom``): see
+    :func:`from_config`. A single function does not need a class: see :class:`Custom`.
+
     Args:
         radius: wires longer than this are not there; inf: no cut-off.
     """
+
+    #: What an error calls the formula; empty: the name of the class.
+    FORMULA: ClassVar[str] = ""
 
     _: KW_ONLY
     radius: float = math.inf
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.type == "float" and not (field.name == "radius" and self.radius == math.inf):
+            # a module with "from __future__ import annotations" has words where others have types
+            if field.type in (float, "float") and not (field.name == "radius" and self.radius == math.inf):
                 object.__setattr__(self, field.name, positive(field.name, getattr(self, field.name)))
 
     @abstractmethod
-    def _signal(self, d: Tensor) -> Tensor:
-        """s(d) before the cut-off."""
+    def cost_of(self, d: Tensor) -> Tensor:
+        """c(d) ≥ 1 before any cut-off, of the shape of ``d``; all lengths are finite and at least 0."""
 
-    def _cost(self, d: Tensor) -> Tensor:
-        return 1 / self._signal(d)
+    def signal_of(self, d: Tensor) -> Tensor:
+        """s(d) = 1/c(d) before any cut-off; define it where there is a more accurate formula."""
+        cost: Any = self.cost_of(d)
+        return 1 / cost if isinstance(cost, Tensor) else cost  # which is then refused by name
 
     @property
     def reach(self) -> float:
@@ -52,16 +82,39 @@ class Cost(ABC):
     def signal(self, d: Any) -> Tensor:
         """s(d) = 1/c(d): the share of the signal that arrives over length ``d`` ≥ 0 (any shape); 0 for no wire."""
         there, d = self._ask(d)
-        return torch.where(there, self._signal(d), 0.0)
+        s = self.signal_of(d)
+        self._check(d, s, lambda: (s >= 0) & (s <= 1 + ROUNDING), lambda at: 1 / float(s[at]) if s[at] else math.inf)
+        return torch.where(there, s, 0.0)
 
     def cost(self, d: Any) -> Tensor:
         """c(d) ≥ 1: what a wire of length ``d`` ≥ 0 (any shape) costs per unit of signal; inf for no wire."""
         there, d = self._ask(d)
-        return torch.where(there, self._cost(d), math.inf)
+        c = self.cost_of(d)
+        self._check(d, c, lambda: c >= 1 - ROUNDING, lambda at: float(c[at]))
+        return torch.where(there, c, math.inf)
+
+    def _check(
+        self, d: Tensor, values: Any, fits: Callable[[], Tensor], cost: Callable[[tuple[int, ...]], float]
+    ) -> None:
+        """Whether the formula gave a cost of at least 1 for each length."""
+        name = self.FORMULA or type(self).__name__
+        if not isinstance(values, Tensor) or values.shape != d.shape:
+            raise wrong(
+                name, f"{type(values).__name__} {getattr(values, 'shape', '')}", f"a tensor of {tuple(d.shape)}"
+            )
+        there = fits()
+        if not there.all():
+            at = tuple((~there).nonzero()[0].tolist())
+            raise wrong(name, f"cost {cost(at):g} at d = {float(d[at]):g}", "at least 1")
 
     def _ask(self, d: Any) -> tuple[Tensor, Tensor]:
         """Where there is a wire, and the lengths with 0 elsewhere: no formula meets inf, forward or backward."""
-        d = d if isinstance(d, Tensor) and d.is_floating_point() else torch.as_tensor(d, dtype=torch.float64)
+        if not isinstance(d, Tensor):
+            d = reals("d", d, "lengths of at least 0")
+        elif d.is_complex() or d.layout != torch.strided or d.is_meta:
+            raise wrong("d", f"{d.dtype}, {d.layout} on {d.device}", "lengths of at least 0, dense and real")
+        elif not d.is_floating_point():
+            d = d.double()
         if (d < 0).any():
             raise wrong("d", f"{float(d.min()):g}", "lengths of at least 0")
         there = self._wired(d)
@@ -71,26 +124,32 @@ class Cost(ABC):
         return (d <= self.radius * (1 + ROUNDING)) & d.isfinite()
 
     def within(self: C, radius: float) -> C:
-        """The same cost, cut off: wires with d ≤ ``radius`` alone are there."""
+        """The same cost, cut off: only wires with d ≤ ``radius`` are there."""
         return dataclasses.replace(self, radius=min(self.radius, positive("radius", radius)))
 
     def config(self) -> dict[str, Any]:
-        """Plain values from which :func:`from_config` makes an equal cost."""
-        values = {k: v for k, v in vars(self).items() if not (k == "radius" and v == math.inf)}
-        return {"type": type(self).__name__, **values}
+        """Plain values (JSON, YAML) from which :func:`from_config` makes an equal cost."""
+        kind, values = type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.radius == math.inf:
+            del values["radius"]
+        return {"type": kind.__name__ if kind in KINDS.values() else import_path("cost", kind), **values}
 
     def __repr__(self) -> str:
-        config = self.config()
-        name, radius = config.pop("type"), config.pop("radius", None)
-        unsaid = {field.name: field.default for field in dataclasses.fields(self)}
-        shown = [f"{k}={_number(v)}" for k, v in config.items() if v != unsaid[k]]
-        return f"{name}({', '.join(shown)})" + ("" if radius is None else f".within({_number(radius)})")
+        shown = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "radius" and value != field.default:
+                shown.append(f"{field.name}={_number(value) if isinstance(value, float) else short(repr(value))}")
+        return f"{type(self).__name__}({', '.join(shown)}){self._cut_off()}"
+
+    def _cut_off(self) -> str:
+        return "" if self.radius == math.inf else f".within({_number(self.radius)})"
 
 
 def _number(value: float) -> str:
     """``value`` as short as can be read back."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+    brief = f"{value:g}"
+    return brief if float(brief) == value else repr(value)
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,11 +158,8 @@ class Linear(Cost):
 
     length: float = 1.0
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return 1 + d / self.length
-
-    def _signal(self, d: Tensor) -> Tensor:
-        return 1 / self._cost(d)
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,10 +168,10 @@ class Sqrt(Cost):
 
     length: float = 1.0
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return (1 + d / self.length).sqrt()
 
-    def _signal(self, d: Tensor) -> Tensor:
+    def signal_of(self, d: Tensor) -> Tensor:
         return (1 + d / self.length).rsqrt()
 
 
@@ -125,11 +181,8 @@ class Quadratic(Cost):
 
     length: float = 1.0
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return (1 + d / self.length).square()
-
-    def _signal(self, d: Tensor) -> Tensor:
-        return 1 / self._cost(d)
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,10 +192,10 @@ class Power(Cost):
     length: float = 1.0
     p: float = None  # type: ignore[assignment]  # no default: __post_init__ asks for it
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return (1 + d / self.length) ** self.p
 
-    def _signal(self, d: Tensor) -> Tensor:
+    def signal_of(self, d: Tensor) -> Tensor:
         return (1 + d / self.length) ** -self.p
 
 
@@ -152,10 +205,10 @@ class Exponential(Cost):
 
     length: float = 1.0
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return (d / self.length).exp()
 
-    def _signal(self, d: Tensor) -> Tensor:
+    def signal_of(self, d: Tensor) -> Tensor:
         return (-d / self.length).exp()
 
 
@@ -165,10 +218,10 @@ class Gaussian(Cost):
 
     length: float = 1.0
 
-    def _cost(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
         return (d.square() / (2 * self.length**2)).exp()
 
-    def _signal(self, d: Tensor) -> Tensor:
+    def signal_of(self, d: Tensor) -> Tensor:
         return (-d.square() / (2 * self.length**2)).exp()
 
 
@@ -185,7 +238,10 @@ class LinearDecay(Cost):
     def _wired(self, d: Tensor) -> Tensor:
         return super()._wired(d) & (d < self.end * (1 - ROUNDING))
 
-    def _signal(self, d: Tensor) -> Tensor:
+    def cost_of(self, d: Tensor) -> Tensor:
+        return 1 / self.signal_of(d)
+
+    def signal_of(self, d: Tensor) -> Tensor:
         return (1 - d / self.end).clamp(min=0)
 
 
@@ -193,8 +249,8 @@ class LinearDecay(Cost):
 class Flat(Cost):
     """c(d) = 1: distance costs nothing (the control)."""
 
-    def _signal(self, d: Tensor) -> Tensor:
-        return 1 + 0 * d  # a constant with a gradient: 0
+    def cost_of(self, d: Tensor) -> Tensor:
+        return 1 + 0 * d  # a constant that has a gradient, 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,85 +262,121 @@ class Custom(Cost):
             lambda works but cannot be saved.
     """
 
+    FORMULA: ClassVar[str] = "f"
+
     f: Callable[[Tensor], Tensor] = None  # type: ignore[assignment]  # no default: __post_init__ asks for it
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.f):
-            raise wrong("f", repr(self.f), "a function of distances that returns costs of at least 1")
+            raise wrong("f", self.f, "a function of distances that returns costs of at least 1")
 
-    def _cost(self, d: Tensor) -> Tensor:
-        cost = self.f(d)
-        if not isinstance(cost, Tensor) or cost.shape != d.shape:
-            shape = getattr(cost, "shape", "")
-            raise wrong("f", f"{type(cost).__name__} {shape} from {self.f!r}", f"a tensor of {tuple(d.shape)}")
-        if not (cost >= 1 - ROUNDING).all():
-            at = (~(cost >= 1 - ROUNDING)).nonzero()[0].tolist()
-            raise wrong("f", f"cost {float(cost[tuple(at)]):g} at d = {float(d[tuple(at)]):g}", "at least 1")
-        return cost
-
-    def _signal(self, d: Tensor) -> Tensor:
-        return 1 / self._cost(d)
+    def cost_of(self, d: Tensor) -> Tensor:
+        return self.f(d)
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "f": import_path("f", self.f)}
 
     def __repr__(self) -> str:
-        within = "" if self.radius == math.inf else f".within({_number(self.radius)})"
-        return f"Custom({getattr(self.f, '__name__', self.f)}){within}"
+        return f"Custom({getattr(self.f, '__name__', self.f)}){self._cut_off()}"
 
 
+#: The built-in costs, by the names under which they are saved.
 KINDS: dict[str, type[Cost]] = {
     kind.__name__: kind for kind in (Linear, Sqrt, Quadratic, Power, Exponential, Gaussian, LinearDecay, Flat, Custom)
 }
+#: Those that a word can name.
+WORDS: dict[str, type[Cost]] = {name.lower(): kind for name, kind in KINDS.items() if kind is not Custom}
 
 
-def from_config(config: dict[str, Any]) -> Cost:
-    """The cost that ``config`` (of :meth:`Cost.config`) describes.
+def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Cost:
+    """The cost that ``config`` describes, of :meth:`Cost.config`.
+
+    Nothing is imported and no function is looked up: a cost of your own is the one that you pass.
+
+    Args:
+        config: plain values.
+        custom: your own functions and classes by the import path under which they were saved, such as
+            ``{"mine.costs:parabola": parabola}``.
 
     Raises:
-        ValueError: no such cost, or values that do not fit it.
+        ValueError: no such cost, values that do not fit it, or a function or class that ``custom`` does not hold.
     """
-    values = dict(config) if isinstance(config, dict) else {}
-    kind = KINDS.get(str(values.pop("type", "")))
+    values = dict(config) if isinstance(config, Mapping) else {}
+    name = values.pop("type", None)
+    kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise wrong("cost", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
+        if not isinstance(name, str) or ":" not in name:
+            raise wrong("cost", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
+        kind = from_import_path("cost", name, custom)
+        if not (isinstance(kind, type) and issubclass(kind, Cost)):
+            raise wrong("custom", f"{kind!r} for {name!r}", "a subclass of Cost")
     if kind is Custom and "f" in values:
-        values["f"] = from_import_path("f", values["f"])
+        values["f"] = from_import_path("f", values["f"], custom)
     try:
         return kind(**values)
+    except Told:
+        raise
     except TypeError:
         raise wrong("cost", repr(config), f"the values of {kind.__name__}") from None
 
 
-def parse(text: str) -> Cost:
+def as_cost(name: str, value: Any) -> Cost:
+    """``value`` as a cost: one already, or a word such as "linear", "exponential:2", "power:1,1.5" or "linear@3".
+
+    Raises:
+        ValueError, TypeError: neither; ``name`` is the argument that the error names.
+    """
+    if isinstance(value, str):
+        return parse(value, name)
+    return instance(name, value, Cost, 'a cost, such as locality_prior.cost.Linear() or "linear@3"')
+
+
+def parse(text: str, name: str = "cost") -> Cost:
     """The cost in one word, as the command line takes it: ``name[:ℓ[,p]][@radius]``.
 
     >>> parse("linear"), parse("power:2,1.5"), parse("linear@2")
     (Linear(), Power(length=2, p=1.5), Linear().within(2))
+
+    Raises:
+        ValueError: no such word; ``name`` is the argument that the error names.
     """
-    head, at, radius = text.partition("@")
-    name, _, numbers = head.partition(":")
-    kind = {k.lower(): v for k, v in KINDS.items() if v is not Custom}.get(name.lower())
+    head, at, radius = instance(name, text, str, "a word, such as linear@3").partition("@")
+    kind_name, colon, numbers = head.partition(":")
+    kind = WORDS.get(kind_name.lower())
     if kind is None:
-        known = ", ".join(k.lower() for k in KINDS if k != "Custom")
-        raise wrong("cost", repr(text), f"name[:length[,p]][@radius] with a name of {known}")
-    names = [f.name for f in dataclasses.fields(kind) if f.name != "radius"]
-    given = numbers.split(",") if numbers else []
-    if len(given) > len(names):
-        raise wrong("cost", repr(text), f"at most {len(names)} numbers after {name}")
-    made = kind(**{n: positive(n, v) for n, v in zip(names, given, strict=False)})
-    return made.within(positive("radius", radius)) if at else made
+        raise wrong(name, repr(text), f"name[:length[,p]][@radius] with a name of {', '.join(WORDS)}")
+    fields = [f for f in dataclasses.fields(kind) if f.name != "radius"]
+    given = numbers.split(",") if colon else []
+    if len(given) > len(fields):
+        raise wrong(name, repr(text), f"at most {len(fields)} numbers after {kind_name}")
+    values = {field.name: _read(name, text, field.name, number) for field, number in zip(fields, given, strict=False)}
+    for field in fields[len(given) :]:
+        if field.default is None:
+            example = ",".join([*given, *["2"] * (len(fields) - len(given))])
+            raise wrong(name, f"{text!r} without {field.name}", f"a number for it too, such as {kind_name}:{example}")
+    made = kind(**values)
+    return made.within(_read(name, text, "radius", radius)) if at else made
+
+
+def _read(name: str, text: str, field: str, number: str) -> float:
+    try:
+        return positive(field, float(number))
+    except ValueError:
+        raise wrong(name, repr(text), f"a finite number above 0 as its {field}") from None
 
 
 def word(cost: Cost) -> str:
-    """``cost`` in the one word that :func:`parse` takes.
+    """``cost`` in the one word that :func:`parse` takes, always spelled alike.
 
-    >>> word(Power(2, 1.5)), word(Linear().within(2))
-    ('power:2,1.5', 'linear@2')
+    >>> word(Power(2, 1.5)), word(Linear().within(2)), word(parse("Linear:1.0"))
+    ('power:2,1.5', 'linear@2', 'linear')
+
+    Raises:
+        ValueError: a cost of the user's own, which no word names.
     """
-    if isinstance(cost, Custom):
-        raise wrong("cost", repr(cost), "one that has a name")
+    if type(cost) not in WORDS.values():
+        raise wrong("cost", cost, f"one of {', '.join(WORDS)}")
     numbers = {f.name: (getattr(cost, f.name), f.default) for f in dataclasses.fields(cost) if f.name != "radius"}
     said = ",".join(_number(v) for v, _ in numbers.values()) if any(v != d for v, d in numbers.values()) else ""
     within = "" if cost.radius == math.inf else f"@{_number(cost.radius)}"
@@ -292,7 +384,7 @@ def word(cost: Cost) -> str:
 
 
 def scaled(cost: Cost, scale: float) -> Cost:
-    """``cost`` with its length, or where it ends, times ``scale``; a cut-off stays, and a flat cost has no length."""
+    """``cost`` with its length or its end times ``scale``; a cut-off is unchanged, and a flat cost has no length."""
     name = next((f.name for f in dataclasses.fields(cost) if f.name in ("length", "end")), None)
     if name is None:
         return cost

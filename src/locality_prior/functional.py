@@ -18,10 +18,10 @@ Values = Tensor | Table
 
 
 class Workspace:
-    """Buffers that a layer uses again at every step: what is allocated anew costs more than what is computed.
+    """Buffers that a layer uses again at every step, because allocating them anew costs more than the arithmetic.
 
-    ``stamp`` tells which forward pass they hold: a backward pass whose forward was overwritten makes them again. The
-    lock keeps two threads from them; a copied or pickled layer gets an empty one.
+    ``stamp`` says which forward pass the buffers hold. A backward pass whose forward pass has been overwritten fills
+    them again. The lock keeps two threads from using them at once. A copied or pickled layer has its own workspace.
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,15 @@ class Workspace:
         self._buffers: dict[str, tuple[object, Tensor]] = {}
 
     def buffer(self, name: str, shape: Sequence[int], like: Tensor, zeros: bool = False) -> Tensor:
-        """The buffer ``name``, with what was last written to it; made anew (of zeros, if asked) for another shape."""
-        # work queued on another CUDA stream may still read a buffer: a stream gets its own
+        """The buffer ``name`` with what was last written to it, or a new one (of zeros, if asked) for another shape."""
+        # work queued on another CUDA stream may still read a buffer, so each stream has its own
         stream = torch.cuda.current_stream(like.device) if like.is_cuda else None
         key = (tuple(shape), like.dtype, like.device, stream)
         kept, buffer = self._buffers.get(name, (None, like))
         if kept != key:
-            with torch.inference_mode(False):  # it outlives an inference-mode block that happens to be first
+            with torch.inference_mode(
+                False
+            ):  # the buffer may be used after an inference-mode block in which it was made
                 buffer = empty(shape, like)
                 buffer = buffer.zero_() if zeros else buffer
             self._buffers[name] = key, buffer
@@ -48,7 +50,7 @@ class Workspace:
         return multiply(weight, prior, out=self.buffer("product", weight.shape, weight))
 
     def again(self, stamp: int, weight: Tensor, prior: Values) -> tuple[Tensor, int]:
-        """The product of ``stamp``, made again if it was overwritten. The lock must be held."""
+        """The product of ``stamp``, computed again if it has been overwritten. The lock must be held."""
         if stamp == self.stamp:
             return self.buffer("product", weight.shape, weight), stamp
         return self.fill(weight, prior), self.stamp
@@ -82,8 +84,8 @@ def locality_linear(
         weight: W, (out, in).
         prior: P, (out, in), a tensor or a table; it gets no gradient here.
         bias: b, (out,).
-        workspace: where P∘W may be kept from step to step; without one, or where a buffer cannot serve (compiled,
-            traced or transformed code, autocast, another thread at work), the plain formula runs.
+        workspace: where P∘W may be kept from step to step. The plain formula runs without one, and where a buffer
+            cannot be used: in compiled, traced or transformed code, under autocast, and while another thread uses it.
 
     Returns:
         (…, out).
@@ -98,12 +100,12 @@ def locality_linear(
 
 
 def not_autocast(x: Tensor) -> bool:
-    """Whether autocast leaves ``x``'s device alone (it knows nothing of the meta device)."""
+    """Whether autocast is off for the device of ``x``; there is none for the meta device."""
     return x.is_meta or not torch.is_autocast_enabled(x.device.type)
 
 
 def ordinary(x: Tensor, weight: Tensor) -> bool:
-    """Whether this call is ordinary eager code, the one case in which a backward of our own may serve."""
+    """Whether this call is ordinary eager code; only then can a backward pass of our own be used."""
     return not (
         x.is_meta
         or torch.compiler.is_compiling()
@@ -116,10 +118,10 @@ def ordinary(x: Tensor, weight: Tensor) -> bool:
 
 
 def ordinary_backward(grad: Tensor) -> bool:
-    """Whether a backward is neither to be differentiated nor batched, by either vmap."""
+    """Whether a backward pass is neither differentiated nor batched by one of torch's two kinds of vmap."""
     batched = torch._C._functorch.is_legacy_batchedtensor(grad)
-    empty = grad._is_zerotensor()  # which has no memory to read
-    return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched or empty)
+    without_memory = grad._is_zerotensor()
+    return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched or without_memory)
 
 
 class _LocalityLinear(torch.autograd.Function):
@@ -129,7 +131,7 @@ class _LocalityLinear(torch.autograd.Function):
     ) -> Tensor:
         product = workspace.fill(weight, prior)
         need_x, need_weight, *_ = ctx.needs_input_grad
-        # as nn.Linear does: W is held, and guarded against change, only if the input wants its gradient
+        # as nn.Linear does: W is saved, and must not change, only if the input needs a gradient
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.prior, ctx.workspace, ctx.stamp, ctx.x_shape = prior, workspace, workspace.stamp, x.shape
         return F.linear(x, product, bias)
@@ -138,7 +140,7 @@ class _LocalityLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        plain = not ordinary_backward(grad)  # then no buffer, nothing in place
+        plain = not ordinary_backward(grad)  # no buffer may be used and nothing changed in place
         grad_rows = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:

@@ -1,9 +1,10 @@
 /* Built by _compiled.py, once for float and once for double.
  *
- * First, products with the matrix of the wires, V (rows, ·), on panels of a batch: one row a unit, one column an example.
- * Row i has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and weighs weight[k] prior[k]. A
- * panel is WIDTH vectors wide and contiguous, so that a row of it stays in registers while the wires of a unit go by.
- * Every sum is made by one thread in the order of the wires: the result does not depend on the number of threads.
+ * The first functions multiply panels of a batch by the matrix of the wires, V (rows, ·). In a panel each row is a unit
+ * and each column is an example. Row i of V has the wires ends[i] … ends[i + 1] - 1; wire k comes from unit sources[k] and
+ * has the weight weight[k] prior[k]. A panel is WIDTH vectors wide and contiguous, so that one of its rows stays in
+ * registers while all wires of a unit are added up. Every sum is made by one thread, in the order of the wires, so the
+ * result does not depend on the number of threads.
  */
 #include <stdint.h>
 #include <string.h>
@@ -13,10 +14,10 @@
 #endif
 typedef REAL real;
 typedef real vector __attribute__((vector_size(32)));
-/* the same, wherever torch put the panel */
+/* the same for memory that need not be aligned */
 typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 #define LANES ((int64_t)(32 / sizeof(real)))
-/* units that a thread takes at a time: enough to share their sources in its cache */
+/* how many units a thread takes at a time, so that their common sources stay in its cache */
 #define UNITS 64
 
 #define ROWS(body)                                                              \
@@ -60,9 +61,9 @@ typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_a
         })                                                                                                        \
     }
 
-/* x[sources[k]] = Σ weight[k] prior[k] y[i] over the wires k of all rows i. A thread owns a share of x, and goes through
- * the rows that reach it: those whose UNITS have sources from low to high. To go the other way, wire by wire of each x,
- * would be to look for its weights all over memory. */
+/* x[sources[k]] = Σ weight[k] prior[k] y[i] over the wires k of all rows i. Each thread owns a share of x and works through
+ * the rows that have wires there: the sources of each UNITS rows lie from low to high. The other way round, one unit of x
+ * after another, the weights would be scattered all over memory. */
 #define BACK(WIDTH)                                                                                               \
     void back_##WIDTH(int64_t rows, int64_t threads, int64_t units, const int64_t *ends, const int32_t *sources,  \
                       const int32_t *low, const int32_t *high, const real *weight, const real *prior,             \
@@ -93,8 +94,8 @@ BACK(1) BACK(2) BACK(4) BACK(8)
 PRODUCT(1) PRODUCT(2) PRODUCT(4) PRODUCT(8)
 GRADIENT(1) GRADIENT(2) GRADIENT(4) GRADIENT(8)
 
-/* A batch x (n, units), whose examples lie `step` apart, as a panel (units, width), filled up with zeros. Line by line
- * of x: at steps of a power of two, its lines would push each other from cache before they are used up. */
+/* Copy a batch x (n, units), whose examples lie `step` apart, into a panel (units, width), padded with zeros. It goes one
+ * cache line of x at a time: where `step` is a power of two, lines would otherwise displace each other in the cache. */
 #define LINE (64 / (int64_t)sizeof(real))
 #define LINES(body)                                                              \
     _Pragma("omp parallel for schedule(static) num_threads((int)threads)")       \
@@ -116,7 +117,7 @@ void pack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step
     })
 }
 
-/* The way back: a panel (units, width) as n examples of x. */
+/* Copy a panel (units, width) back into n examples of x. */
 void unpack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step, const real *panel, real *x) {
     LINES({
         real block[8 * LANES][LINE];
@@ -126,9 +127,10 @@ void unpack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t st
     })
 }
 
-/* out = weight ∘ P (out may be weight), row by row, where P is a table of offsets whose axes but the first are spread out:
- * table (rest, length, run), with `rest` rows to a cell of the target's first axis and `run` entries to a cell of the
- * source's. Cell y of `cells` sees the cells (cells - 1 - y) a + j b, j < sources. Rows times scale, which may be null. */
+/* out = weight ∘ P, row by row; out may be weight. P is a table of offsets in which all axes but the first are spread out:
+ * table (rest, length, run), with `rest` rows for each cell of the target's first axis and `run` entries for each cell of
+ * the source's. Cell y of `cells` uses the entries (cells - 1 - y) a + j b, j < sources. Rows are multiplied by scale,
+ * which may be null. */
 void spread(int64_t rows, int64_t threads, int64_t rest, int64_t cells, int64_t a, int64_t b, int64_t sources,
             int64_t length, int64_t run, const real *table, const real *scale, const real *weight, real *out) {
 #pragma omp parallel for schedule(static) num_threads((int)threads)

@@ -1,7 +1,10 @@
 """The prior P: the signal that each target unit receives over its wire from each source unit.
 
 P_ij = r_i · s(d_ij), with r_i = 1, or r_i = K / Σ_j s(d_ij) where rescaled (K source units). It is computed in float64
-and rounded on use. Between grids P depends on the offset of two cells alone, and is kept as a :class:`Table`.
+and rounded on use. Between grids P depends only on the offset of two cells, and is kept as a :class:`Table`.
+
+There is a wire between two units where s(d_ij) > 0 in float64. That is decided here, once, for every backend and dtype:
+in float32 the P of a long wire may round to 0, and it is a wire all the same.
 """
 
 from __future__ import annotations
@@ -9,26 +12,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from locality_prior import _compiled
-from locality_prior._check import wrong
-from locality_prior.cost import Cost, Flat
-from locality_prior.geometry import Distances, Geometry, Grid, default_sheet, near
+from locality_prior._check import boolean, check_fits, instance, wrong
+from locality_prior._memory import aside as aside
+from locality_prior.cost import Cost, Flat, as_cost
+from locality_prior.geometry import Distances, Geometry, Offsets, default_sheet, meet, near
 
-#: Below this many entries a matrix is kept whole: it is small, and one product is quicker than several.
+#: A matrix of at most this many entries is kept whole: one product is quicker than several.
 WHOLE = 1 << 16
-#: Entries handled at once where a matrix is gone through by blocks of rows.
+#: How many entries are handled at once where a matrix is worked through in blocks of rows.
 BLOCK = 1 << 18
+#: How many answers of :meth:`Prior.lengths`, ``charges`` and the like are kept.
+REMEMBERED = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A matrix between two grids whose entries depend on the cells' offset, times a factor for each row.
+    """A matrix between two grids whose entries depend only on the offset of two cells, times a factor for each row.
 
     Entry (i, j) is ``row_scale[i] · values[u]``, where along each axis u = (m − 1 − i)·A + j·B, for m target cells and
     steps (A, B): (1, 1) between equal grids, which leaves ∏(2n − 1) distinct values of ∏ n².
@@ -110,7 +115,7 @@ class Table:
             else:
                 sizes.append(size)
                 strides.append(stride)
-        # target cells come out last to first: strides cannot be negative
+        # the target cells come out last to first, because strides cannot be negative
         spread = values.as_strided(sizes, strides)
         return spread.flip(turn) if turn else spread
 
@@ -130,14 +135,7 @@ class Wires:
 
     def rows(self) -> Tensor:
         """The target unit of each wire, (wires,)."""
-        return torch.arange(self.shape[0]).repeat_interleave(self.ends.diff())
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """For what is kept: apart from a caller's default device, and inference mode: it may be trained with later."""
-    with torch.inference_mode(False), torch.device("cpu"):
-        yield
+        return torch.arange(self.shape[0], device="cpu").repeat_interleave(self.ends.diff())
 
 
 class Prior:
@@ -146,37 +144,41 @@ class Prior:
     Args:
         source: places of the source units.
         target: places of the target units.
-        cost: what a wire costs.
+        cost: what a wire costs: a cost, or a word such as "linear@3".
         rescale: whether row i is multiplied by r_i = K / Σ_j s(d_ij), so that each unit's total input is as before.
-        kept: the wires that were not cut, (wires,), as increasing pair numbers i·in + j; None: all of them. Where a
-            wire was cut P is 0; elsewhere it is as before, r_i too.
+        kept: the wires that were not cut, (wires,) int64, as increasing pair numbers i·in + j; None: all of them. Where
+            a wire was cut P is 0. Elsewhere P, and r_i too, are as they were before the cut.
 
     Raises:
-        ValueError: the geometries cannot meet, a target unit has no wire, or what is kept is not a wire.
+        ValueError: the geometries cannot meet, a target unit has no wire, or ``kept`` has pairs without a wire.
+        Problem: every pair may have a wire, and the weights would not fit into this machine's memory.
     """
 
     def __init__(
-        self, source: Geometry, target: Geometry, cost: Cost, rescale: bool = False, kept: Tensor | None = None
+        self, source: Geometry, target: Geometry, cost: Cost | str, rescale: bool = False, kept: Tensor | None = None
     ) -> None:
         _check_geometries(source, target)
-        if not isinstance(cost, Cost):
-            raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
-        self.source, self.target, self.cost, self.rescale = source, target, cost, bool(rescale)
-        measured = source if isinstance(source, Distances) else target if isinstance(target, Distances) else None
-        self.shape = measured.shape if measured else (len(target), len(source))
+        self.source, self.target, self.cost = source, target, as_cost("cost", cost)
+        self.rescale = boolean("rescale", rescale)
         #: r_i, (out,) float64; None without rescaling.
         self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
-        self._memo: tuple[object, Tensor | Table] = (None, torch.empty(0))
+        self._memo: dict[object, Tensor | Table] = {}
         with aside():
-            target.distances(source, rows=torch.tensor([0]))  # raises where they cannot meet
-            total = self._row_sums()
+            self.shape = meet(target, source).shape
+            pairs = math.prod(self.shape)
+            if not self.bounded:
+                layer = f"a layer of {self.shape[0]:,} × {self.shape[1]:,} wires"
+                check_fits(pairs // 2, layer, "use a cost that ends, such as cost.within(4)")
+            total, wires = self._row_sums()
             if not (total > 0).all():
                 i = int((~(total > 0)).nonzero()[0])
-                raise wrong("target", f"unit {i} of {target!r} with no wire under {cost!r}", "a wire to every unit")
+                raise wrong("target", f"unit {i} of {target!r} with no wire under {self.cost!r}", "a wire to each unit")
             #: Whether P is 1 everywhere, so that nothing need be multiplied.
-            self.flat = cost == Flat() and bool((total == self.shape[1]).all())
+            self.flat = self.cost == Flat() and wires == pairs
+            #: Whether every pair has a wire.
+            self.complete = wires == pairs
             if rescale and not self.flat:
                 self.row_scale = self.shape[1] / total
             if kept is not None:
@@ -184,7 +186,7 @@ class Prior:
 
     @property
     def bounded(self) -> bool:
-        """Whether there are pairs without a wire by rule: the cost ends somewhere, or wires were cut."""
+        """Whether wires may be few: the cost ends somewhere, or wires were cut."""
         return self.kept is not None or math.isfinite(self.cost.reach)
 
     def _keep(self, kept: Tensor) -> None:
@@ -195,22 +197,25 @@ class Prior:
         kept = kept.detach().cpu()
         if not (kept.diff() > 0).all() or kept[0] < 0 or kept[-1] >= self.shape[0] * self.shape[1]:
             raise wrong("kept", f"numbers from {int(kept.min())} to {int(kept.max())}", expected)
-        self.kept, self.flat = kept.clone(), False
+        self.kept, self.flat, self.complete = kept.clone(), False, False
         found = sum(len(i) for i, _, _ in self._near())
         if found != len(kept):
             raise wrong("kept", f"{len(kept) - found} pairs that have no wire", expected)
 
     def distances(self, rows: Tensor | None = None) -> Tensor:
-        """Lengths of the wires, (out, in) or (r, in), float64."""
+        """Distances between target and source units, (out, in) or (r, in), float64."""
         return self.target.distances(self.source, rows)
 
     def rows(self, rows: Tensor) -> Tensor:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
-        p = self.cost.signal(self.distances(rows))
-        if self.row_scale is not None:
-            # where places are differentiated, so is r_i
-            p = p * (self.shape[1] / p.sum(1) if p.requires_grad else self.row_scale[rows])[:, None]
-        return p if self.kept is None else p * self._left(rows)
+        with aside():
+            p = self._signal(self.distances(rows))
+            if self.row_scale is not None:
+                p *= self.row_scale[rows, None]
+            return p if self.kept is None else p * self._left(rows)
+
+    def _signal(self, d: Tensor) -> Tensor:
+        return self.cost.signal(d).detach()  # a user's function may have parameters, which do not learn here
 
     def _left(self, rows: Tensor) -> Tensor:
         """Whether each pair's wire was not cut, (r, in)."""
@@ -221,16 +226,25 @@ class Prior:
         return left
 
     def dense(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
-        """P whole, (out, in); differentiable with respect to :class:`~locality_prior.Points` that require it."""
-        return torch.cat([self.rows(rows).to(device, dtype) for rows in self._chunks()])
+        """The whole of P, (out, in)."""
+        with aside():
+            return torch.cat([self.rows(rows).to(device, dtype) for rows in self._chunks()])
+
+    def support(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """Where there is a wire, (out, in): 1 or 0 in ``dtype``; None where every pair has one.
+
+        This is not where P > 0: in ``dtype`` the P of a wire may be 0.
+        """
+        return None if self.complete else self._on_pairs("support", torch.ones_like, dtype, device)
 
     def table(self) -> Table | None:
-        """P as a table of offsets, float64; None where the geometries do not allow it, or it would not be smaller."""
-        table = None if self.kept is not None else self._tabulate(self.cost.signal)
+        """P as a table of offsets, float64; None where the geometries have none, or it would not be smaller."""
+        with aside():
+            table = None if self.kept is not None else self._tabulate(self._signal)
         return None if table is None else dataclasses.replace(table, row_scale=self.row_scale)
 
     def wires(self) -> Wires:
-        """P as the pairs that have a wire; time and memory in proportion to them where both sides are grids."""
+        """The pairs that have a wire. Between grids, time and memory are in proportion to the wires."""
         with aside():
             return self._wires()
 
@@ -248,14 +262,14 @@ class Prior:
 
     def signals(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """P on the wires, (wires,), in row-major order."""
-        r = torch.ones(self.shape[0], dtype=torch.float64) if self.row_scale is None else self.row_scale
         with aside():
-            return torch.cat([(self.cost.signal(d) * r[i]).detach().to(device, dtype) for i, _, d in self._near()])
+            r = torch.ones(self.shape[0], dtype=torch.float64) if self.row_scale is None else self.row_scale
+            return torch.cat([(self._signal(d) * r[i]).to(device, dtype) for i, _, d in self._near()])
 
     def _near(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Target and source units of the wires and their lengths, in row-major order, in blocks."""
         for i, j, d in near(self.target, self.source, self.cost.reach):
-            there = self.cost.signal(d) > 0
+            there = self._signal(d) > 0
             if self.kept is not None:
                 pairs = i * self.shape[1] + j
                 first = torch.searchsorted(self.kept, pairs).clamp_(max=len(self.kept) - 1)
@@ -263,16 +277,16 @@ class Prior:
             yield (i, j, d) if there.all() else (i[there], j[there], d[there])
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
-        """P in the form to keep: its table where there is one and it pays, else whole."""
+        """P in the form to keep: as a table where there is one and it is worth it, else whole."""
         with aside():
             table = self.table() if math.prod(self.shape) > WHOLE else None
             if table is not None:
                 return table.map(lambda t: t.to(device, dtype))
-            return self.dense(dtype, device).detach()
+            return self.dense(dtype, device)
 
     def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Lengths of the wires, (out, in), 0 where there is no wire."""
-        return self._charged("lengths", lambda d: d, dtype, device)
+        return self._on_pairs("lengths", _itself, dtype, device)
 
     def charges(self, cost: Cost, dtype: torch.dtype, device: torch.device) -> Tensor:
         """What ``cost`` asks for each of this prior's wires, (out, in), 0 where there is no wire.
@@ -280,71 +294,80 @@ class Prior:
         Raises:
             ValueError: ``cost`` has no finite price for one of the wires.
         """
-        return self._charged(cost, cost.cost, dtype, device)
+        return self._on_pairs(cost, cost.cost, dtype, device)
 
     def wire_lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Lengths of the wires, (wires,), in row-major order."""
-        return self._charged("lengths", lambda d: d, dtype, device, sparse=True)
+        return self._on_wires("lengths", _itself, dtype, device)
 
     def wire_charges(self, cost: Cost, dtype: torch.dtype, device: torch.device) -> Tensor:
         """:meth:`charges` on the wires, (wires,), in row-major order."""
-        return self._charged(cost, cost.cost, dtype, device, sparse=True)
+        return self._on_wires(cost, cost.cost, dtype, device)
 
-    def _charged(
-        self,
-        key: object,
-        f: Callable[[Tensor], Tensor],
-        dtype: torch.dtype,
-        device: torch.device,
-        sparse: bool = False,
-    ) -> Tensor:
-        def on_wires(d: Tensor) -> Tensor:
-            price = torch.where(self.cost.signal(d) > 0, f(d), 0.0).detach().to(device, dtype)
-            if not price.isfinite().all():
-                at = d[~price.isfinite().to(d.device)].min()
-                raise wrong("cost", f"{key!r}, infinite in {dtype} at d = {float(at):g}", "a price for every wire")
-            return price
+    def _on_pairs(self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """f of the length of each wire, (out, in), 0 where there is no wire."""
 
-        # a penalty is asked for at every step: the last answer is kept, in its smallest form
-        asked, kept = self._memo
-        if asked != (key, dtype, device, sparse):
+        def at(d: Tensor) -> Tensor:
+            return _priced(key, d, torch.where(self._signal(d) > 0, f(d), 0.0), dtype, device)
+
+        def make() -> Tensor | Table:
+            if self.kept is not None:
+                return torch.cat([at(self.distances(r)) * self._left(r).to(device) for r in self._chunks()])
+            return self._tabulate(at) or torch.cat([at(self.distances(r)) for r in self._chunks()])
+
+        return self._remembered(("pairs", key, dtype, device), make)
+
+    def _on_wires(self, key: object, f: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """f of the length of each wire, (wires,)."""
+        return self._remembered(
+            ("wires", key, dtype, device),
+            lambda: torch.cat([_priced(key, d, f(d), dtype, device) for _, _, d in self._near()]),
+        )
+
+    def _remembered(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor:
+        # a penalty is asked for at every step, so the last few answers are kept, each in its smallest form
+        if asked not in self._memo:
             with aside():
-                if sparse:
-                    kept = torch.cat([on_wires(d) for _, _, d in self._near()])
-                elif self.kept is not None:
-                    kept = torch.cat([on_wires(self.distances(r)) * self._left(r).to(device) for r in self._chunks()])
-                else:
-                    kept = self._tabulate(on_wires) or torch.cat([on_wires(self.distances(r)) for r in self._chunks()])
-            self._memo = (key, dtype, device, sparse), kept
-        return kept.dense() if isinstance(kept, Table) else kept
+                made = make()
+            while len(self._memo) >= REMEMBERED:
+                del self._memo[next(iter(self._memo))]
+            self._memo[asked] = made
+        found = self._memo[asked]
+        return found.dense() if isinstance(found, Table) else found
 
     def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
         """f of the distance as a table of offsets."""
-        source, target = self.source, self.target
-        if not (isinstance(source, Grid) and isinstance(target, Grid) and source.whole and target.whole):
+        met = meet(self.target, self.source)
+        if not (isinstance(met, Offsets) and met.source.whole and met.target.whole):
             return None
-        axes = target.axes(source)
-        if 4 * math.prod(len(axis.lengths) for axis in axes) > math.prod(self.shape):
+        if 4 * math.prod(len(axis.lengths) for axis in met.axes) > math.prod(self.shape):
             return None
         squared = torch.zeros((), dtype=torch.float64)
-        for axis in axes:
+        for axis in met.axes:
             squared = squared[..., None] + axis.lengths.square()
-        return Table(f(squared.sqrt()), target.shape, source.shape, tuple(axis.steps for axis in axes))
+        return Table(f(squared.sqrt()), met.target.shape, met.source.shape, tuple(axis.steps for axis in met.axes))
 
-    def _row_sums(self) -> Tensor:
+    def _row_sums(self) -> tuple[Tensor, int]:
+        """Σ_j s(d_ij) of each target unit, (out,), and how many wires there are."""
         if math.isfinite(self.cost.reach):
-            total = torch.zeros(self.shape[0], dtype=torch.float64)
+            total, wires = torch.zeros(self.shape[0], dtype=torch.float64), 0
             for i, _, d in self._near():
-                total.index_add_(0, i, self.cost.signal(d).detach())
-            return total
+                total.index_add_(0, i, self._signal(d))
+                wires += len(i)
+            return total, wires
         table = self.table()
         if table is None:
-            return torch.cat([self.rows(rows).detach().sum(1) for rows in self._chunks()])
+            rows = (self.rows(rows) for rows in self._chunks())
+            sums, counts = zip(*((p.sum(1), int((p > 0).sum())) for p in rows), strict=True)
+            return torch.cat(sums), sum(counts)
         places = tuple(range(-len(table.source), 0))
-        return torch.cat([block.sum(places).flatten() for _, block in table.blocks()])
+        total = torch.cat([p.sum(places).flatten() for _, p in table.blocks()])
+        if (table.values > 0).all():
+            return total, math.prod(self.shape)
+        return total, sum(int((p > 0).sum()) for _, p in table.blocks())
 
     def _chunks(self) -> Iterator[Tensor]:
-        return iter(torch.split(torch.arange(self.shape[0]), max(1, 16 * BLOCK // self.shape[1])))
+        return iter(torch.split(torch.arange(self.shape[0], device="cpu"), max(1, 16 * BLOCK // self.shape[1])))
 
     def __repr__(self) -> str:
         more = ", rescale=True" if self.rescale else ""
@@ -352,13 +375,26 @@ class Prior:
         return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{more})"
 
 
+def _itself(d: Tensor) -> Tensor:
+    return d
+
+
+def _priced(key: object, d: Tensor, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is asked for wires of length ``d``, where it is finite in ``dtype``."""
+    price = values.detach().to(device, dtype)
+    if not price.is_meta and not price.isfinite().all():
+        at = d[~price.isfinite().cpu()].min()
+        raise wrong("cost", f"{key!r}, infinite in {dtype} at d = {float(at):g}", "a price for every wire")
+    return price
+
+
 def resolve(
     in_features: int, out_features: int, source: Geometry | None, target: Geometry | None
 ) -> tuple[Geometry, Geometry]:
     """Source and target geometries of a layer, with the missing ones filled in.
 
-    A geometry given for one side is the other's too where the sizes agree; otherwise n units are the first n cells,
-    row by row, of ⌈√n⌉ columns.
+    A geometry given for one side is also the other side's where the sizes agree; otherwise n units are the first n
+    cells, row by row, of ⌈√n⌉ columns.
 
     Raises:
         ValueError: a geometry whose number of units is not the layer's.
@@ -382,5 +418,5 @@ def resolve(
 
 def _check_geometries(source: Geometry | None, target: Geometry | None, optional: bool = False) -> None:
     for name, geometry in (("source", source), ("target", target)):
-        if not isinstance(geometry, Geometry) and not (optional and geometry is None):
-            raise wrong(name, repr(geometry), "a geometry, such as Grid(7, 7)")
+        if not (optional and geometry is None):
+            instance(name, geometry, Geometry, "a geometry, such as Grid(7, 7)")

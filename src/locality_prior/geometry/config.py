@@ -1,55 +1,138 @@
-"""Geometries from the plain values that are saved with them."""
+"""Geometries as plain values and tensors, to be saved, and back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from locality_prior._check import from_import_path, wrong
+from locality_prior._check import Told, from_import_path, import_path, instance, wrong
+from locality_prior._memory import aside
 from locality_prior.geometry.base import Geometry
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid, HexGrid
 from locality_prior.geometry.measured import Distances, Graph, Shuffled
 from locality_prior.geometry.points import Points, Sphere
 
-
-def _points_from(xyz: Any, metric: str) -> Points:
-    return Points(xyz, from_import_path("metric", metric) if ":" in metric else metric)
-
-
-def _graph_from(nodes: int, edges: Sequence[tuple[int, int, float]]) -> Graph:
-    a = np.zeros((nodes, nodes))
-    for i, j, length in edges:
-        a[i, j] = a[j, i] = length
-    return Graph(a)
-
-
-_MAKE: dict[str, Callable[..., Geometry]] = {
-    "Grid": lambda shape, **rest: Grid(*shape, **rest),
-    "HexGrid": HexGrid,
-    "Sphere": Sphere,
-    "Points": _points_from,
-    "Graph": _graph_from,
-    "Distances": lambda lengths: Distances([[math.inf if d is None else d for d in row] for row in lengths]),
-    "Shuffled": lambda target, source, seed: Shuffled(from_config(target), from_config(source), seed),
-    "Channels": lambda base, channels: Channels(from_config(base), channels),
+#: The built-in geometries, by the names under which they are saved.
+KINDS: dict[str, type[Geometry]] = {
+    kind.__name__: kind for kind in (Grid, HexGrid, Sphere, Points, Graph, Distances, Shuffled, Channels)
 }
 
 
-def from_config(config: dict[str, Any]) -> Geometry:
-    """The geometry that ``config`` (of :meth:`Geometry.config`) describes.
+def to_config(geometry: Geometry) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """``geometry`` as plain values (JSON, YAML), and apart from them its tensors by name.
 
     Raises:
-        ValueError: no such geometry, or values that do not fit it.
+        ValueError: a function or class that has no import path, as a lambda.
     """
-    values = dict(config) if isinstance(config, dict) else {}
-    kind = values.pop("type", None)
-    if kind not in list(_MAKE):
-        raise wrong("geometry", repr(config), f'a mapping whose "type" is one of {", ".join(_MAKE)}')
+    tensors: dict[str, Tensor] = {}
+    return _encode("", instance("geometry", geometry, Geometry, "a geometry"), tensors), tensors
+
+
+def plain_config(geometry: Geometry) -> dict[str, Any]:
+    """``geometry`` as plain values alone: tensors are lists, in which None stands for infinity."""
+    config: dict[str, Any] = _encode("", geometry, None)
+    return config
+
+
+def _encode(name: str, value: Any, tensors: dict[str, Tensor] | None) -> Any:
+    if isinstance(value, Geometry):
+        kind = type(value)
+        known = KINDS.get(kind.__name__) is kind
+        prefix = f"{name}." if name else ""
+        inside = {key: _encode(f"{prefix}{key}", one, tensors) for key, one in value.arguments().items()}
+        return {"type": kind.__name__ if known else import_path("geometry", kind), **inside}
+    if isinstance(value, Tensor):
+        if tensors is None:
+            return {"tensor": _finite(value.tolist())}
+        tensors[name] = value.detach().cpu().contiguous()
+        return {"tensor": name}
+    if callable(value):
+        return {"function": import_path(name, value)}
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Nested lists with None for infinity, which JSON does not have."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if value == math.inf else value
+
+
+def from_config(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+    custom: Mapping[str, Any] | None = None,
+) -> Geometry:
+    """The geometry that ``config`` describes, of :func:`to_config` or :meth:`Geometry.config`.
+
+    Nothing is imported and no function is looked up: a geometry or a metric of your own is the one that you pass.
+
+    Args:
+        config: plain values.
+        tensors: the tensors that ``config`` names.
+        custom: your own functions and classes by the import path under which they were saved, such as
+            ``{"mine.shapes:Cylinder": Cylinder}``.
+
+    Raises:
+        ValueError: no such geometry, values that do not fit it, or a function or class that ``custom`` does not hold.
+    """
     try:
-        return _MAKE[kind](**values)
-    except (TypeError, IndexError):
-        raise wrong("geometry", repr(config), f"the values of a {kind}") from None
+        with aside():
+            return _decode_geometry(config, tensors or {}, custom)
+    except RecursionError:
+        raise wrong("geometry", "a description of too many geometries within each other", "fewer") from None
+
+
+def _decode_geometry(config: Any, tensors: Mapping[str, Tensor], custom: Mapping[str, Any] | None) -> Geometry:
+    values = dict(config) if isinstance(config, Mapping) else {}
+    name = values.pop("type", None)
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        if not isinstance(name, str) or ":" not in name:
+            raise wrong("geometry", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
+        kind = from_import_path("geometry", name, custom)
+        if not (isinstance(kind, type) and issubclass(kind, Geometry)):
+            raise wrong("custom", f"{kind!r} for {name!r}", "a subclass of Geometry")
+    arguments = {str(key): _decode(value, tensors, custom) for key, value in values.items()}
+    try:
+        return kind.from_arguments(**arguments)
+    except Told:
+        raise
+    except (TypeError, KeyError, IndexError, ValueError, RuntimeError):
+        raise wrong("geometry", repr(config), f"the values of a {kind.__name__}") from None
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor], custom: Mapping[str, Any] | None) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if "type" in value:
+        return _decode_geometry(value, tensors, custom)
+    if value.keys() == {"function"}:
+        return from_import_path("geometry", value["function"], custom)
+    if value.keys() == {"tensor"}:
+        return _decode_tensor(value["tensor"], tensors)
+    return value
+
+
+def _decode_tensor(value: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+    if isinstance(value, str):
+        if not isinstance(tensors.get(value), Tensor):
+            raise wrong("tensors", f"no tensor {value!r}", "the tensors that were saved with the geometry")
+        return tensors[value]
+    try:
+        return torch.from_numpy(np.array(_infinite(value)))  # as float64 or int64, whatever torch's default is
+    except (TypeError, ValueError, RuntimeError):
+        raise wrong("geometry", repr(value), "nested lists of numbers") from None
+
+
+def _infinite(value: Any) -> Any:
+    """Nested lists with infinity for None."""
+    if isinstance(value, list):
+        return [_infinite(one) for one in value]
+    return math.inf if value is None else value

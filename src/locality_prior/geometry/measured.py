@@ -1,21 +1,25 @@
-"""Units without places: the distances alone are known, along a graph or measured."""
+"""Units without places: only the distances are known, along a graph or measured."""
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from locality_prior._check import count, wrong
-from locality_prior.geometry.base import Geometry
+from locality_prior._check import ArgumentError, Problem, Told, check_fits, count, instance, wrong
+from locality_prior.geometry._given import reals
+from locality_prior.geometry.base import MOST, Geometry
+from locality_prior.geometry.meeting import ByRow, Meeting
 
 
 class Measured(Geometry):
-    """A geometry that knows distances alone, and so meets only itself."""
+    """A geometry that knows only distances, and so meets only itself."""
+
+    MEETS_ONLY: ClassVar[str] = "a geometry of distances alone meets only itself"
 
     _lengths: Tensor
 
@@ -24,58 +28,155 @@ class Measured(Geometry):
 
     @property
     def positions(self) -> Tensor:
-        raise ValueError(f"{self!r} has no positions, only distances")
+        raise ArgumentError(f"geometry: got {self!r}, which knows only distances, expected one that has positions")
 
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Measured) and type(self) is type(other) and torch.equal(self._lengths, other._lengths)
-        )
-
-    __hash__ = Geometry.__hash__
+    def meet(self, source: Geometry) -> Meeting | None:
+        if self != source:
+            return None
+        lengths = self._lengths
+        return ByRow((lengths.shape[0], lengths.shape[1]), lambda rows: lengths[rows])
 
 
 class Graph(Measured):
-    """Units at the nodes of a graph; the distance is the length of the shortest path.
+    """Units at the nodes of a graph; the distance is the length of the shortest path. Needs scipy.
 
     Args:
-        adjacency: symmetric (n, n) lengths of the edges, dense or scipy.sparse; 0 is no edge. For directed or
-            measured lengths see :class:`Distances`. A node out of reach has no wire. Needs scipy.
+        adjacency: symmetric (n, n) lengths of the edges, an array or a scipy.sparse matrix, in which 0 is no edge; or
+            an undirected networkx graph, whose edges have the length "weight", 1 where there is none, and whose nodes
+            are numbered in their own order. For directed or measured lengths see :class:`Distances`. There is no wire
+            to a node that cannot be reached.
+
+    Raises:
+        ValueError: no symmetric matrix of finite lengths of at least 0, or no undirected graph.
     """
+
+    #: The two ends of each edge, (2, edges) with the smaller number first, in order, and its length, (edges,).
+    _ends: Tensor
+    _edges: Tensor
 
     def __init__(self, adjacency: Any) -> None:
         try:
-            a = adjacency.toarray() if hasattr(adjacency, "toarray") else np.asarray(adjacency)
-        except (TypeError, ValueError, RuntimeError):
-            raise wrong("adjacency", type(adjacency).__name__, "numbers of shape (n, n)") from None
-        if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.size or a.dtype.kind not in "biuf":
-            raise wrong("adjacency", f"{a.dtype} {a.shape}", "numbers of shape (n, n)")
-        a = a.astype(np.float64)
-        if not (np.isfinite(a).all() and (a >= 0).all()):
-            raise wrong("adjacency", "a negative, NaN or infinite length", "finite lengths of at least 0")
-        if not (a == a.T).all():
-            raise wrong("adjacency", "an asymmetric matrix", "a symmetric one (Distances takes directed lengths)")
-        self._adjacency = a
+            if hasattr(adjacency, "nodes") and hasattr(adjacency, "edges"):
+                found = _of_network(adjacency)
+            elif hasattr(adjacency, "tocoo"):
+                found = _of_sparse(adjacency)
+            else:
+                found = _of_matrix(adjacency)
+        except Told:
+            raise
+        except Exception:  # whatever an object does that is no matrix
+            expected = "numbers of shape (n, n), or a networkx graph"
+            raise wrong("adjacency", type(adjacency).__name__, expected) from None
+        self._nodes, self._ends, self._edges = found
 
     def __len__(self) -> int:
-        return len(self._adjacency)
+        return self._nodes
 
     @cached_property
     def _lengths(self) -> Tensor:  # type: ignore[override]
-        from scipy.sparse.csgraph import shortest_path
+        try:
+            from scipy.sparse import coo_array
+            from scipy.sparse.csgraph import shortest_path
+        except ImportError as error:
+            raise Problem("A Graph needs scipy: pip install 'locality-prior[analysis]'.") from error
+        n = self._nodes
+        check_fits(n * n, f"the {n:,} × {n:,} distances of {self!r}", "use a smaller graph")
+        edges = coo_array((self._edges.numpy(), tuple(self._ends.numpy())), shape=(n, n)).tocsr()
+        return torch.from_numpy(shortest_path(edges, directed=False)).to("cpu", torch.float64)
 
-        return torch.from_numpy(shortest_path(self._adjacency, directed=False))
+    def arguments(self) -> dict[str, Any]:
+        return {"nodes": self._nodes, "ends": self._ends, "lengths": self._edges}
 
-    def config(self) -> dict[str, Any]:
-        i, j = np.nonzero(np.triu(self._adjacency))
-        edges = [[int(a), int(b), float(self._adjacency[a, b])] for a, b in zip(i, j, strict=True)]
-        return {"type": "Graph", "nodes": len(self), "edges": edges}
+    @classmethod
+    def from_arguments(cls, **arguments: Any) -> Self:
+        made = cls.__new__(cls)
+        made._nodes, made._ends, made._edges = _of_edges(**arguments)
+        return made
 
     def __repr__(self) -> str:
-        return f"Graph({len(self)} nodes, {np.count_nonzero(np.triu(self._adjacency))} edges)"
+        return f"Graph({self._nodes} nodes, {len(self._edges)} edges)"
+
+
+Edges = tuple[int, Tensor, Tensor]
+
+
+def _of_edges(nodes: int, ends: Any, lengths: Any) -> Edges:
+    n, edges = count("nodes", nodes, most=MOST), reals("lengths", lengths, "the lengths of the edges")
+    if edges.ndim != 1 or not (edges.isfinite() & (edges > 0)).all():
+        raise wrong("lengths", edges, "finite lengths above 0, one for each edge")
+    pairs = torch.as_tensor(ends, device="cpu")
+    if not len(edges) and not pairs.numel():
+        pairs = torch.zeros(2, 0, dtype=torch.int64, device="cpu")
+    if pairs.shape != (2, len(edges)) or pairs.dtype != torch.int64:
+        raise wrong("ends", pairs, f"the numbers of two nodes for each of {len(edges)} edges, (2, edges) int64")
+    if len(edges) and not (int(pairs.min()) >= 0 and int(pairs.max()) < n):
+        raise wrong("ends", f"nodes from {int(pairs.min())} to {int(pairs.max())}", f"nodes from 0 to {n - 1}")
+    low, high = pairs.sort(0).values.numpy()
+    return _sorted(n, low, high, edges.numpy())
+
+
+def _of_matrix(adjacency: Any) -> Edges:
+    a = reals("adjacency", adjacency, "numbers of shape (n, n), or a networkx graph").numpy()
+    if a.ndim != 2 or a.shape[0] != a.shape[1] or not a.size:
+        raise wrong("adjacency", f"shape {a.shape}", "numbers of shape (n, n)")
+    _check_lengths(a)
+    if not (a == a.T).all():
+        raise _asymmetric()
+    i, j = np.nonzero(np.triu(a, 1))
+    return len(a), torch.from_numpy(np.stack([i, j])), torch.from_numpy(a[i, j])
+
+
+def _of_sparse(adjacency: Any) -> Edges:
+    a = adjacency.tocoo()
+    if len(a.shape) != 2 or a.shape[0] != a.shape[1] or not a.shape[0] or a.dtype.kind not in "biuf":
+        raise wrong("adjacency", f"{a.dtype} of shape {tuple(a.shape)}", "numbers of shape (n, n)")
+    a = a.astype(np.float64).tocsr()  # which adds up entries that are given twice
+    a.eliminate_zeros()
+    _check_lengths(a.data)
+    if (a != a.T).nnz:
+        raise _asymmetric()
+    a = a.tocoo()
+    i, j, lengths = (np.asarray(x) for x in (a.row, a.col, a.data))
+    return _sorted(a.shape[0], i.astype(np.int64), j.astype(np.int64), lengths)
+
+
+def _of_network(graph: Any) -> Edges:
+    if graph.is_directed():
+        raise wrong("adjacency", "a directed graph", "an undirected one (Distances takes directed lengths)")
+    number = {node: k for k, node in enumerate(graph.nodes)}
+    if not number:
+        raise wrong("adjacency", "a graph without nodes", "at least one node")
+    shortest: dict[tuple[int, int], float] = {}  # of edges between the same two nodes, the shortest counts
+    for one, other, weight in graph.edges(data="weight", default=1):
+        i, j = sorted((number[one], number[other]))
+        shortest[i, j] = min(float(weight), shortest.get((i, j), math.inf))
+    lengths = np.array(list(shortest.values()), dtype=np.float64)
+    _check_lengths(lengths)
+    if not (lengths > 0).all():
+        raise wrong("adjacency", "an edge of length 0", "edges with a weight above 0")
+    ends = np.array(list(shortest), dtype=np.int64).reshape(-1, 2)
+    return _sorted(len(number), ends[:, 0], ends[:, 1], lengths)
+
+
+def _sorted(nodes: int, i: Any, j: Any, lengths: Any) -> Edges:
+    """Edges in order of their ends, each once, without those from a node to itself."""
+    each = i < j
+    i, j, lengths = i[each], j[each], lengths[each]
+    order = np.lexsort((j, i))
+    return nodes, torch.from_numpy(np.stack([i, j])[:, order]), torch.from_numpy(lengths[order])
+
+
+def _check_lengths(lengths: Any) -> None:
+    if not (np.isfinite(lengths).all() and (lengths >= 0).all()):
+        raise wrong("adjacency", "a negative, NaN or infinite length", "finite lengths of at least 0")
+
+
+def _asymmetric() -> ArgumentError:
+    return wrong("adjacency", "an asymmetric matrix", "a symmetric one (Distances takes directed lengths)")
 
 
 class Distances(Measured):
-    """Measured lengths of the wires, fibre tracts say.
+    """Measured lengths of the wires, such as those of fibre tracts.
 
     Args:
         lengths: (out, in) lengths of at least 0, from source unit (column) to target unit (row); inf is no wire. As a
@@ -83,10 +184,7 @@ class Distances(Measured):
     """
 
     def __init__(self, lengths: Any) -> None:
-        try:
-            self._lengths = torch.as_tensor(lengths, dtype=torch.float64, device="cpu").detach().clone()
-        except (TypeError, ValueError, RuntimeError):
-            raise wrong("lengths", type(lengths).__name__, "an array of shape (out, in)") from None
+        self._lengths = reals("lengths", lengths, "lengths of shape (out, in)")
         if self._lengths.ndim != 2 or 0 in self._lengths.shape:
             raise wrong("lengths", f"shape {tuple(self._lengths.shape)}", "shape (out, in)")
         if not (self._lengths >= 0).all():
@@ -98,21 +196,19 @@ class Distances(Measured):
         """(out, in)."""
         return self._lengths.shape[0], self._lengths.shape[1]
 
-    def config(self) -> dict[str, Any]:
-        # JSON has no infinity: None stands for a wire that is not there
-        rows = [[None if math.isinf(d) else d for d in row] for row in self._lengths.tolist()]
-        return {"type": "Distances", "lengths": rows}
+    def arguments(self) -> dict[str, Any]:
+        return {"lengths": self._lengths}
 
     def __repr__(self) -> str:
         return f"Distances({self.shape[0]} × {self.shape[1]})"
 
 
 class Shuffled(Distances):
-    """Another geometry's distances with each target unit's row in an order of its own: the null of a map.
+    """Another geometry's distances, with each target unit's row in an order of its own: the null hypothesis of a map.
 
     Every target unit keeps the lengths of its wires, and so its total signal, but no two share a neighbourhood: what a
-    layer has under the real geometry and not under this one is locality. (A source unit's signals are others: by chance
-    it is near to more targets, or fewer.)
+    layer has under the real geometry and not under this one is locality. A source unit's total signal does change: by
+    chance it is near to more targets, or to fewer.
 
     Args:
         target: places of the target units.
@@ -121,15 +217,16 @@ class Shuffled(Distances):
     """
 
     def __init__(self, target: Geometry, source: Geometry | None = None, seed: int = 0) -> None:
-        self.target, self.source, self.seed = target, source or target, count("seed", seed, least=0)
-        lengths = self.target.distances(self.source).detach()
+        self.target = instance("target", target, Geometry, "a geometry, such as Grid(7, 7)")
+        self.source = target if source is None else instance("source", source, Geometry, "a geometry, or None")
+        self.seed = count("seed", seed, least=0)
+        lengths = self.target.distances(self.source)
         # raw numbers, which no release of numpy may change
-        raw = np.random.PCG64(self.seed).random_raw(lengths.numel()).reshape(lengths.shape)
+        raw = np.random.PCG64(self.seed).random_raw(lengths.numel()).reshape(tuple(lengths.shape))
         super().__init__(lengths.gather(1, torch.from_numpy(raw.argsort(axis=1, kind="stable"))))
 
-    def config(self) -> dict[str, Any]:
-        target, source = self.target.config(), self.source.config()
-        return {"type": "Shuffled", "target": target, "source": source, "seed": self.seed}
+    def arguments(self) -> dict[str, Any]:
+        return {"target": self.target, "source": self.source, "seed": self.seed}
 
     def __repr__(self) -> str:
         both = repr(self.target) if self.source == self.target else f"{self.target!r}, {self.source!r}"

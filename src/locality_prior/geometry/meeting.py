@@ -1,184 +1,130 @@
-"""How two geometries meet: the target is laid onto the source, and distances are taken there."""
+"""How a target and a source meet: the distances between their units, and the pairs that are near each other."""
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from locality_prior._check import ROUNDING
-from locality_prior.geometry.base import Geometry, cannot_meet
-from locality_prior.geometry.channels import Channels
-from locality_prior.geometry.grids import Grid, HexGrid
-from locality_prior.geometry.measured import Measured
-from locality_prior.geometry.points import Points, Sphere
+from locality_prior._check import ROUNDING, wrong
+from locality_prior._memory import aside
 from locality_prior.geometry.tiles import tiles
 
-#: Entries of a matrix that are handled at once.
+#: How many entries of a matrix are handled at once.
 BLOCK = 1 << 22
-#: Units of a tile of targets whose neighbours are looked for together.
+#: How many target units are in a tile, whose neighbours are looked for together.
 TILE = 256
 
-
-def meet(target: Geometry, source: Geometry, rows: Tensor) -> Tensor:
-    """Distances (len(rows), len(source)) of the target units ``rows``: the rule by which geometries meet."""
-    if isinstance(target, Channels):
-        return meet(target.base, source, rows % len(target.base))
-    if isinstance(source, Channels):
-        return meet(target, source.base, rows).repeat(1, source.channels)
-    if isinstance(target, Grid) and isinstance(source, Grid):
-        return _grids(target, source, rows)
-    laid = _laid(target, source)
-    if laid is not None:
-        return laid.between(laid.target[rows], laid.source)
-    if isinstance(target, Measured) and target == source:
-        return target._lengths[rows]
-    if isinstance(target, Measured) or isinstance(source, Measured):
-        cannot_meet(target, source, "a geometry of distances alone meets only itself")
-    cannot_meet(target, source, "no distance is defined between the two kinds")
+#: Target units, source units and the distances between them, each (pairs,).
+Pairs = tuple[Tensor, Tensor, Tensor]
+#: Distances (n, m) between coordinates (n, d) and (m, d).
+Between = Callable[[Tensor, Tensor], Tensor]
 
 
-def _grids(target: Grid, source: Grid, rows: Tensor) -> Tensor:
-    squared = torch.zeros(len(rows), *([1] * len(source.shape)), dtype=torch.float64)
-    places = target.cells(rows)
-    for a, axis in enumerate(target.axes(source)):
-        index = (axis.target - 1 - places[a])[:, None] * axis.steps[0] + torch.arange(axis.source) * axis.steps[1]
-        shape = [len(rows)] + [1] * len(source.shape)
-        shape[a + 1] = axis.source
-        squared = squared + axis.lengths[index].square().reshape(shape)
-    return squared.sqrt().flatten(1)[:, : len(source)]
+class Meeting(ABC):
+    """The distances between a target and a source, once the target is laid onto the source.
 
-
-def near(target: Geometry, source: Geometry, radius: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Every pair at most ``radius`` apart, in row-major order and in blocks: target and source units, and distances.
-
-    Between grids only cells within reach are looked at, and between other places only what is in a box around each tile
-    of targets; with channels, and where distances alone are known, all are gone through, some rows at a time.
+    A geometry returns one from :meth:`~locality_prior.geometry.Geometry.meet`. :class:`Coordinates` and
+    :class:`ByRow` are ready to use.
     """
-    within = radius * (1 + ROUNDING)
-    if isinstance(target, Grid) and isinstance(source, Grid):
-        yield from _near_cells(target, source, within)
-        return
-    laid = _laid(target, source)
-    if laid is not None and laid.boxed:
-        yield from _near_boxes(laid, within)
-        return
-    for rows in torch.split(torch.arange(len(target)), max(1, BLOCK // len(source))):
-        d = target.distances(source, rows)
-        i, j = (d <= within).nonzero(as_tuple=True)
-        yield rows[i], j, d[i, j]
+
+    #: How many target units and source units there are.
+    shape: tuple[int, int]
+
+    @abstractmethod
+    def rows(self, rows: Tensor) -> Tensor:
+        """Distances (r, m) of the target units ``rows`` (r,) from every source unit; inf where there is no way."""
+
+    def near(self, within: float) -> Iterator[Pairs]:
+        """All pairs at most ``within`` apart, in row-major order, in blocks."""
+        for rows in torch.split(torch.arange(self.shape[0]), max(1, BLOCK // self.shape[1])):
+            d = self.rows(rows)
+            i, j = (d <= within).nonzero(as_tuple=True)
+            yield rows[i], j, d[i, j]
 
 
-def _near_cells(target: Grid, source: Grid, within: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    # along each axis, the source cells within reach of each target cell, in order, and how far they are
-    cells, apart = [], []
-    for axis in target.axes(source):
-        k, j = torch.arange(axis.target)[:, None], torch.arange(axis.source)
-        d = axis.lengths[(axis.target - 1 - k) * axis.steps[0] + j * axis.steps[1]]
-        reached = d <= within
-        first = (~reached).to(torch.int8).argsort(dim=1, stable=True)[:, : int(reached.sum(1).max())]
-        cells.append(first)
-        apart.append(torch.where(reached, d, math.inf).gather(1, first).square())
-    block = max(1, BLOCK // max(1, math.prod(c.shape[1] for c in cells)))
-    for rows in torch.split(torch.arange(len(target)), block):
-        squared, unit = torch.zeros(len(rows), 1, dtype=torch.float64), torch.zeros(len(rows), 1, dtype=torch.int64)
-        for a, places in enumerate(target.cells(rows)):
-            squared = (squared[:, :, None] + apart[a][places][:, None, :]).flatten(1)
-            unit = (unit[:, :, None] * source.shape[a] + cells[a][places][:, None, :]).flatten(1)
-        d = squared.sqrt()
-        i, c = ((d <= within) & (unit < len(source))).nonzero(as_tuple=True)
-        yield rows[i], unit[i, c], d[i, c]
+class ByRow(Meeting):
+    """Distances that a function gives row by row.
+
+    Args:
+        shape: how many target units and source units there are.
+        distances: takes the numbers of target units, (r,), and returns their distances, (r, source units).
+    """
+
+    def __init__(self, shape: tuple[int, int], distances: Callable[[Tensor], Tensor]) -> None:
+        self.shape, self._distances = shape, distances
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return checked("distances", self._distances(rows), (len(rows), self.shape[1]))
 
 
-def _box(sheet: Grid | HexGrid) -> tuple[Tensor, Tensor]:
-    """The first corner and the extent of the bounding box of a sheet's cells."""
-    if isinstance(sheet, Grid):
-        low, extent = [-0.5] * len(sheet.shape), [float(n) for n in sheet.shape]
-    else:
-        height = math.sqrt(3) / 2
-        low, extent = [-height / 2, -0.5], [sheet.rows * height, sheet.cols + 0.5 * (sheet.rows > 1)]
-    return torch.tensor(low, dtype=torch.float64), torch.tensor(extent, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class _Laid:
-    """Coordinates of both sides in one frame, (n, d) and (m, d), and the distance there."""
-
-    target: Tensor
-    source: Tensor
-    between: Callable[[Tensor, Tensor], Tensor]
-    #: Whether no coordinate differs by more than the distance.
-    boxed: bool = True
-
-
-def _laid(target: Geometry, source: Geometry) -> _Laid | None:
-    """The target laid onto the source; None where the two have no common frame, or are grids."""
-    if isinstance(target, Channels) or isinstance(source, Channels):
-        return None
-    if isinstance(target, Points) or isinstance(source, Points):
-        return _points(target, source)
-    if isinstance(target, (Grid, HexGrid)) and isinstance(source, (Grid, HexGrid)):
-        return _boxes(target, source) if isinstance(target, HexGrid) or isinstance(source, HexGrid) else None
-    if isinstance(target, Sphere) and isinstance(source, Sphere):
-        return _Laid(target.directions * source.radius, source.positions, partial(_arc, source.radius))
-    return None
-
-
-def _arc(radius: float, u: Tensor, v: Tensor) -> Tensor:
-    # the angle as 2 atan2(|u − v|, |u + v|): accurate at 0 and at π, where acos(u·v) is not
-    return 2 * radius * torch.atan2(*(_euclidean(u, w) for w in (v, -v)))
-
-
-def _euclidean(u: Tensor, v: Tensor) -> Tensor:
+def euclidean(u: Tensor, v: Tensor) -> Tensor:
+    """Euclidean distances (n, m) between coordinates (n, d) and (m, d)."""
+    # torch's quicker way, through a matrix product, does not give exactly 0 between equal points
     return torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _near_boxes(laid: _Laid, within: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    target, source = laid.target.detach(), laid.source.detach()
-    numbers = tiles(target, TILE)
-    order, sizes = torch.argsort(numbers, stable=True), torch.bincount(numbers)
-    pairs, lengths = [], []
-    reach = within * (1 + ROUNDING)  # more than any rounding of the box
-    for units in torch.split(order, sizes.tolist()):
-        low, high = target[units].amin(0) - reach, target[units].amax(0) + reach
-        seen = ((source >= low) & (source <= high)).all(1).nonzero()[:, 0]
-        d = laid.between(target[units], source[seen])
-        i, j = (d <= within).nonzero(as_tuple=True)
-        pairs.append(units[i] * len(source) + seen[j])
-        lengths.append(d[i, j])
-    found, by_row = torch.cat(pairs).sort()
-    d = torch.cat(lengths)[by_row]
-    for part, there in zip(torch.split(found, BLOCK), torch.split(d, BLOCK), strict=True):
-        yield part // len(source), part % len(source), there
+class Coordinates(Meeting):
+    """Coordinates of both sides in one frame, and the distance between any two of them.
+
+    Args:
+        target: coordinates of the target units, (n, d) float64.
+        source: coordinates of the source units, (m, d) float64.
+        between: takes coordinates (n, d) and (m, d) and returns distances (n, m); Euclidean if not given.
+        boxed: whether coordinates never differ by more than the distance, so that units which are near each other can
+            be found quickly. It is true of Euclidean distances.
+    """
+
+    def __init__(self, target: Tensor, source: Tensor, between: Between = euclidean, boxed: bool | None = None) -> None:
+        self.target, self.source, self._between = target, source, between
+        self.boxed = between is euclidean if boxed is None else boxed
+        self.shape = len(target), len(source)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return self.between(self.target[rows], self.source)
+
+    def between(self, target: Tensor, source: Tensor) -> Tensor:
+        """Distances (n, m) between coordinates (n, d) and (m, d)."""
+        return checked("distances", self._between(target, source), (len(target), len(source)))
+
+    def near(self, within: float) -> Iterator[Pairs]:
+        if not self.boxed:
+            yield from super().near(within)
+            return
+        # for each compact tile of targets, only the sources in a box around it are looked at
+        numbers = tiles(self.target, TILE)
+        order, sizes = torch.argsort(numbers, stable=True), torch.bincount(numbers)
+        pairs, lengths = [], []
+        reach = within * (1 + ROUNDING)  # a little more, so that rounding cannot put a unit outside the box
+        for units in torch.split(order, sizes.tolist()):
+            low, high = self.target[units].amin(0) - reach, self.target[units].amax(0) + reach
+            seen = ((self.source >= low) & (self.source <= high)).all(1).nonzero()[:, 0]
+            d = self.between(self.target[units], self.source[seen])
+            i, j = (d <= within).nonzero(as_tuple=True)
+            pairs.append(units[i] * len(self.source) + seen[j])
+            lengths.append(d[i, j])
+        found, by_row = torch.cat(pairs).sort()
+        d = torch.cat(lengths)[by_row]
+        for part, there in zip(torch.split(found, BLOCK), torch.split(d, BLOCK), strict=True):
+            yield part // len(self.source), part % len(self.source), there
 
 
-def _boxes(target: Grid | HexGrid, source: Grid | HexGrid) -> _Laid:
-    for sheet in (target, source):
-        if isinstance(sheet, Grid) and (len(sheet.shape) != 2 or any(sheet.periodic) or sheet.spacing):
-            cannot_meet(target, source, "a HexGrid meets grids with two open axes and no spacing")
-    (low_t, extent_t), (low_s, extent_s) = _box(target), _box(source)
-    places = target.positions
-    if target != source:
-        places = (places - low_t) * (extent_s / extent_t) + low_s
-    return _Laid(places, source.positions, _euclidean)
+def checked(name: str, d: object, shape: tuple[int, int]) -> Tensor:
+    """Distances as a function gave them, where they are distances."""
+    if not isinstance(d, Tensor) or d.shape != shape:
+        raise wrong(name, f"{type(d).__name__} {tuple(getattr(d, 'shape', ()))}", f"a tensor {shape}")
+    if not (d >= 0).all():
+        raise wrong(name, "a negative or NaN distance", "distances of at least 0")
+    return d.detach().to("cpu", torch.float64)
 
 
-def _points(target: Geometry, source: Geometry) -> _Laid:
-    metrics = [g.metric for g in (target, source) if isinstance(g, Points)]
-    if len(metrics) == 2 and metrics[0] != metrics[1]:
-        cannot_meet(target, source, "their metrics differ")
-    for g in (target, source):
-        if isinstance(g, Measured):
-            cannot_meet(target, source, "a geometry of distances alone meets only itself")
-        if isinstance(g, Grid) and any(g.periodic):
-            cannot_meet(target, source, "points do not close on themselves (periodic)")
-    a, b = target.positions, source.positions
-    if a.shape[1] != b.shape[1]:
-        cannot_meet(target, source, f"positions have {a.shape[1]} and {b.shape[1]} coordinates")
-    points = target if isinstance(target, Points) else source
-    assert isinstance(points, Points)
-    return _Laid(a, b, points.between, boxed=not callable(points.metric))
+def in_blocks(pairs: Iterator[Pairs]) -> Iterator[Pairs]:
+    """The same blocks, each made apart from the caller's default device and inference mode."""
+    while True:
+        with aside():  # not around the yield, which would leave the caller inside
+            block = next(pairs, None)
+        if block is None:
+            return
+        yield block

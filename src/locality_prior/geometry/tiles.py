@@ -1,4 +1,4 @@
-"""Compact groups of units: those of a tile are near each other."""
+"""Compact groups of units: the units of a tile are near each other."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from torch import Tensor
 
 
 def tiles(positions: Tensor, tile: int) -> Tensor:
-    """Compact tiles of at most ``tile`` units: halves along the widest side, and again, as a k-d tree.
+    """Divide units into compact tiles: the units are halved along their widest side again and again, as in a k-d tree.
 
     Args:
-        positions: (units, d).
+        positions: (units, d) on the CPU.
         tile: the most units in a tile.
 
     Returns:
         The tile number of each unit, (units,).
     """
-    number = torch.zeros(len(positions), dtype=torch.int64)
-    order = torch.arange(len(positions))[None]
-    parts = [order[0]]
+    number = torch.zeros(len(positions), dtype=torch.int64, device="cpu")
+    parts = [torch.arange(len(positions), device="cpu")]
     while max(map(len, parts)) > tile:
         halves = []
         for part in parts:

@@ -1,11 +1,13 @@
-"""y = (P∘W) x + b where few pairs have a wire: work and memory in proportion to the wires, exact.
+"""y = (P∘W) x + b where few pairs have a wire, computed exactly, with work and memory in proportion to the wires.
 
-The weight is one number for each wire, in row-major order. Two ways to compute, each the quicker one somewhere. *Wires*
-touches the wires alone: in C where there is a compiler, through torch.sparse elsewhere. *Windowed* multiplies small
-dense blocks, a tile of target units with the window of source units within their reach: any device, any dtype.
+The weight is one number for each wire, in row-major order. There are two ways to compute, each of which is quicker in
+some cases. *Wires* uses only the wires: in C where there is a compiler, through torch.sparse elsewhere. *Windowed*
+multiplies small dense blocks, a tile of target units with the window of source units within their reach; it works on
+any device and in any dtype.
 
-Units keep their public order. A batch lies unit by unit inside, and is handed on so (as the transpose of a contiguous
-tensor): element-wise functions keep that, and the next sparse layer finds its input as it wants it.
+The order of the units is always the public one. The output of a batch is laid out in memory unit by unit, as the
+transpose of a contiguous tensor. Element-wise functions keep that layout, which is also the one that the next sparse
+layer reads fastest.
 """
 
 from locality_prior.sparse.function import Kernel as Kernel

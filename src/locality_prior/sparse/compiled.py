@@ -1,4 +1,4 @@
-"""The *wires* way in C: the quicker one on a CPU, where there is a compiler."""
+"""The *wires* way in C, which is the quicker one on a CPU. It needs a C compiler."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from locality_prior._memory import empty
 from locality_prior.functional import Workspace
 from locality_prior.prior import Wires
 
-#: How many vectors wide a panel may be, and the bytes of a vector.
+#: How many vectors wide a panel may be, and how many bytes a vector has.
 WIDTHS, VECTOR = (1, 2, 4, 8), 32
-#: Rows that a thread takes at a time (UNITS of kernels.c).
+#: How many rows a thread takes at a time (UNITS in kernels.c).
 UNITS = 64
 
 
@@ -32,20 +32,20 @@ class CompiledRows:
 
     @staticmethod
     def serves(wires: Wires, dtype: torch.dtype, device: torch.device) -> bool:
-        """Whether it can: on a CPU, in float32 or float64, with a compiler, and numbers that 32 bits hold."""
+        """Whether this way works: on a CPU in float32 or float64, with a compiler and fewer than 2³¹ wires."""
         return max(*wires.shape, wires.count) < 2**31 and serves(dtype, device)
 
     @cached_property
     def _reach(self) -> tuple[Tensor, Tensor]:
         """The first and the last source of each ``UNITS`` rows."""
-        chunks = torch.arange(self.shape[0]) // UNITS
+        chunks = torch.arange(self.shape[0], device="cpu") // UNITS
         found = []
-        # within a row sources increase: its ends are enough; a row without wires reaches nobody
+        # sources increase within a row, so its two ends are enough; a row without wires has none
         for take, none, nearest in ((0, self.shape[1], "amin"), (-1, -1, "amax")):
             wired = self.ends.diff() > 0
-            ends = torch.full((self.shape[0],), none, dtype=torch.int32)
+            ends = torch.full((self.shape[0],), none, dtype=torch.int32, device="cpu")
             ends[wired] = self.sources[(self.ends[:-1] if take == 0 else self.ends[1:] - 1)[wired]]
-            into = torch.full((int(chunks[-1]) + 1,), none, dtype=torch.int32)
+            into = torch.full((int(chunks[-1]) + 1,), none, dtype=torch.int32, device="cpu")
             found.append(into.scatter_reduce_(0, chunks, ends, nearest))
         return found[0], found[1]
 
@@ -83,7 +83,7 @@ class CompiledRows:
 
 
 def _pack(x: Tensor) -> list[Tensor]:
-    """x (n, units) as panels (units, width), the last one filled up with zeros; x itself where it is laid out so."""
+    """x (n, units) as panels (units, width), the last one padded with zeros; a view of x where that is possible."""
     lanes, units = VECTOR // x.element_size(), x.shape[1]
     x = x.resolve_neg()
     if x.stride(0) != 1 and not x.is_contiguous():
@@ -103,12 +103,12 @@ def _pack(x: Tensor) -> list[Tensor]:
 
 
 def _by_unit(panels: list[Tensor], n: int) -> Tensor:
-    """(n, units), laid out unit by unit, of panels."""
+    """Panels as (n, units), laid out unit by unit."""
     return (panels[0] if len(panels) == 1 else torch.cat(panels, 1))[:, :n].t()
 
 
 def _by_example(panels: list[Tensor], n: int) -> Tensor:
-    """(n, units), laid out example by example, of panels."""
+    """Panels as (n, units), laid out example by example."""
     x = panels[0].new_empty(n, len(panels[0]))
     for part, panel in zip(torch.split(x, panels[0].shape[1]), panels, strict=True):
         call("unpack", panel.dtype, len(panel), len(part), panel.shape[1], part.stride(0), panel, part)

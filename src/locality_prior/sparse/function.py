@@ -1,4 +1,4 @@
-"""The equation on tensors where few pairs have a wire, with its backward."""
+"""The equation on tensors where few pairs have a wire, with its backward pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Kernel(Protocol):
     def forward(
         self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
     ) -> tuple[Tensor, Any]:
-        """V x + b of (n, in), (wires,), (wires,), (out,): (n, out), and what backward uses again, if ``training``."""
+        """V x + b, (n, out), and what the backward pass uses again, if ``training``; see :func:`sparse_linear`."""
 
     def backward(
         self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
@@ -44,25 +44,28 @@ def sparse_linear(
         weight: W on the wires, (wires,), in row-major order.
         prior: P on the wires, (wires,); it gets no gradient here.
         bias: b, (out,).
-        kernel: gives the way to multiply with an input (n, in) in ordinary eager code; elsewhere (compiled, traced or
-            transformed code, a backward that is differentiated) the plain formula runs, which gathers and sums wire by
-            wire.
+        kernel: takes an input (n, in) and returns the way to multiply with it in ordinary eager code. In compiled,
+            traced or transformed code, and in a backward pass that is differentiated, the plain formula runs, which
+            gathers and sums wire by wire.
         targets, sources: the units at the two ends of each wire, (wires,).
         out_features: number of target units.
-        workspace: buffers that may be used from step to step; another thread at work has its own.
+        workspace: buffers that are used again at every step. A second thread that works at the same time gets others.
 
     Returns:
-        (…, out), of which a batch of vectors is laid out unit by unit, as the next sparse layer reads it.
+        (…, out); a batch of vectors is laid out unit by unit, which the next sparse layer reads fastest.
+
+    Raises:
+        ValueError: a weight or a bias of another size, dtype or device than the input and the wires ask for.
     """
     if not not_autocast(x) and x.dtype != torch.float64:
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
         bias = None if bias is None else bias.to(kind)
-    # kernels go by the sizes that they were made for
+    # a kernel relies on the sizes for which it was made
     for name, value, shape in (("weight", weight, prior.shape), ("bias", bias, (out_features,))):
         if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
             given = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
-            raise wrong(name, given, f"{tuple(shape)}, {x.dtype} on {x.device}, as the input")
+            raise wrong(name, given, f"{tuple(shape)}, {x.dtype} on {x.device}, like the input")
     rows = x.reshape(-1, x.shape[-1])
     if ordinary(rows, weight) and len(rows):
         y: Tensor = _SparseLinear.apply(
@@ -75,9 +78,9 @@ def sparse_linear(
 
 
 def _plain(x: Tensor, v: Tensor, targets: Tensor, sources: Tensor, out_features: int) -> Tensor:
-    """Σ_j V_ij x_j, a term a wire: slow, and open to every transformation."""
+    """Σ_j V_ij x_j with one term for each wire: slow, but it works under every transformation."""
     terms = x.index_select(1, sources) * v
-    return x.new_zeros(len(x), out_features).index_add(1, targets, terms)
+    return x.new_zeros(x.shape[0], out_features).index_add(1, targets, terms)
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -95,7 +98,7 @@ class _SparseLinear(torch.autograd.Function):
         grad_enabled: bool,
     ) -> Tensor:
         need_x, need_weight, *_ = ctx.needs_input_grad
-        # as nn.Linear does: W is held, and guarded against change, only if the input wants its gradient
+        # as nn.Linear does: W is saved, and must not change, only if the input needs a gradient
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.prior, ctx.kernel, ctx.ends, ctx.in_features = prior, kernel, (targets, sources), x.shape[1]
         mine = workspace.lock.acquire(blocking=False)
@@ -103,7 +106,7 @@ class _SparseLinear(torch.autograd.Function):
         try:
             training = grad_enabled and any(ctx.needs_input_grad[:3])
             y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
-            return y.data  # no view to autograd, so that it may be changed in place, as ReLU(inplace=True) does
+            return y.data  # autograd must not take it for a view, so that ReLU(inplace=True) may change it
         finally:
             if mine:
                 workspace.lock.release()
@@ -111,7 +114,7 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        x, weight = ctx.saved_tensors  # raises where one was changed since
+        x, weight = ctx.saved_tensors  # raises where one of them has changed since
         need_x, need_weight, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
         if ordinary_backward(grad):

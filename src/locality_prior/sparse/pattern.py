@@ -1,4 +1,4 @@
-"""The wires of a layer, and the quicker way to compute with them."""
+"""The wires of a layer, and the quickest way to compute with them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import wrong
+from locality_prior._memory import aside
 from locality_prior.prior import Prior
 from locality_prior.sparse.compiled import CompiledRows
 from locality_prior.sparse.function import Kernel
 from locality_prior.sparse.rows import Rows
 from locality_prior.sparse.windows import Windows, best_tiles
 
-#: Fewer pairs than this are quicker dense.
+#: A layer with fewer pairs than this is quicker dense.
 SMALL = 1 << 20
-#: So are layers with more than this share of all pairs wired.
+#: So is a layer in which more than this share of all pairs has a wire.
 FULL = 0.35
-#: Without a compiler, rows are quicker than windows on a CPU with at most so many wires to a unit.
+#: Without a compiler, rows are quicker than windows on a CPU where units have at most so many wires each.
 FEW = 64
 
 
 class Pattern:
-    """Which pairs have a wire, on whatever device is asked for, with the kernels that multiply there.
+    """Which pairs have a wire, and the kernels that multiply with them on each device.
 
     Args:
-        rule: source, target and a cost that ends somewhere.
+        rule: the prior, with a cost that ends somewhere.
         backend: "windowed", "wires" or "auto".
 
     Raises:
-        ValueError: a cost without an end.
+        ValueError: the cost has no end.
     """
 
     def __init__(self, rule: Prior, backend: str) -> None:
@@ -40,16 +41,17 @@ class Pattern:
             raise wrong("backend", f"{backend!r} with cost {rule.cost!r}", "a cost that ends, such as .within(4)")
         self.backend = backend
         self.wires = rule.wires()
+        #: The target unit of each wire, (wires,).
         self.targets = self.wires.rows()
         self._rule = rule
         self._made: dict[object, Any] = {}
 
     @cached_property
     def _positions(self) -> Tensor:
-        """Coordinates of the target units, by which tiles are made."""
+        """Coordinates of the target units, from which tiles are made."""
         try:
-            return self._rule.target.positions.detach()
-        except ValueError:  # distances alone
+            return self._rule.target.positions.detach().cpu()
+        except ValueError:  # only distances are known
             return _by_landmarks(self._rule)
 
     def ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -60,14 +62,14 @@ class Pattern:
         return made
 
     def choice(self, dtype: torch.dtype, device: torch.device) -> str:
-        """The way taken: what was asked for, or the one that was measured to be quicker."""
+        """The way to compute: the one that was asked for, or for "auto" the one that was measured to be quicker."""
         if self.backend != "auto":
             return self.backend
         few = self.wires.count <= FEW * self.wires.shape[0] and device.type == "cpu" and Rows.serves(dtype, device)
         return "wires" if few or CompiledRows.serves(self.wires, dtype, device) else "windowed"
 
     def describe(self, dtype: torch.dtype, device: torch.device) -> str:
-        """The backend, and what it comes to in ``dtype`` on ``device``."""
+        """The backend, and how it computes in ``dtype`` on ``device``."""
         way = self.choice(dtype, device)
         notes = [way] if self.backend == "auto" else []
         if way == "wires":
@@ -75,10 +77,10 @@ class Pattern:
         return f"backend={self.backend!r}" + (f" ({', '.join(notes)})" if notes else "")
 
     def kernel(self, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """What multiplies with the wires in ``dtype`` on ``device``.
+        """The kernel that multiplies with the wires in ``dtype`` on ``device``.
 
         Raises:
-            ValueError: "wires" in a dtype that torch's sparse products do not serve.
+            ValueError: "wires" in a dtype for which torch has no sparse products.
         """
         if self.choice(dtype, device) == "windowed":
             made = lambda: Windows(self.wires, best_tiles(self._positions, self.wires), device)  # noqa: E731
@@ -91,7 +93,8 @@ class Pattern:
 
     def _make(self, kind: type, device: torch.device, make: Callable[[], Kernel]) -> Kernel:
         if (kind, device) not in self._made:
-            self._made[kind, device] = make()
+            with aside():
+                self._made[kind, device] = make()
         made: Kernel = self._made[kind, device]
         return made
 
@@ -104,14 +107,14 @@ class Pattern:
         return values.new_zeros(self.wires.shape).index_put(self.ends(values.device), values)
 
     def __deepcopy__(self, memo: Any) -> Pattern:
-        return self  # nothing in it changes
+        return self  # it never changes
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_made": {}}
 
 
 def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
-    """Coordinates for target units of which distances alone are known: those to a few source units."""
+    """Coordinates for target units of which only distances are known: the distances to a few source units."""
     chosen = torch.linspace(0, rule.shape[1] - 1, min(landmarks, rule.shape[1])).long()
     parts = torch.split(torch.arange(rule.shape[0]), 256)
     d = torch.cat([rule.distances(rows)[:, chosen] for rows in parts])
@@ -121,7 +124,7 @@ def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
 
 
 def pattern_for(rule: Prior, backend: str) -> Pattern | None:
-    """The wires to compute with; None for "dense", and under "auto" for a layer that is small or has many wires."""
+    """The wires to compute with; None for "dense", and for "auto" where a layer is small or has many wires."""
     if backend in ("windowed", "wires"):
         return Pattern(rule, backend)
     pairs = rule.shape[0] * rule.shape[1]

@@ -68,4 +68,4 @@ class Rows:
 def _matrix(ends: Tensor, sources: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(ends, sources, values, shape, check_invariants=False)
+        return torch.sparse_csr_tensor(ends, sources, values, shape, device=values.device, check_invariants=False)

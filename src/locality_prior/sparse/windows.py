@@ -1,4 +1,4 @@
-"""The *windowed* way: tiles of target units, each with its window of source units, as one batched product."""
+"""The *windowed* way: one batched product of tiles of target units, each with its window of source units."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from locality_prior.functional import Workspace
 from locality_prior.geometry import tiles
 from locality_prior.prior import Wires
 
-#: Units of a tile, to choose from.
+#: How many units a tile may have.
 TILES = (16, 32, 64, 128)
-#: What a unit seen by a tile costs, in entries of its block: it is gathered, and its gradient scattered.
+#: What a unit in the window of a tile costs, in entries of a block: it is gathered, and its gradient is scattered.
 SEEN = 16
-#: How many tiles the choice looks at.
+#: How many tiles are looked at in order to choose a size.
 LOOKED_AT = 64
 
 
 class Windows:
-    """Products with the matrix of the wires as dense blocks: a tile of target units × the source units they reach.
+    """Products with the matrix of the wires as dense blocks: a tile of target units × the source units in its window.
 
     Args:
         wires: which pairs have a wire.
@@ -46,7 +46,7 @@ class Windows:
         sizes = torch.bincount(pairs // features, minlength=n)
         wide = int(sizes.max())
         column = torch.arange(len(pairs)) - (sizes.cumsum(0) - sizes)[pairs // features]
-        window = torch.zeros(n * wide, dtype=torch.int64)  # padded with unit 0, which no value then weighs
+        window = torch.zeros(n * wide, dtype=torch.int64)  # padded with unit 0, whose weights are 0
         window[pairs // features * wide + column] = pairs % features
 
         self.blocks = (n, tall, wide)
@@ -65,7 +65,7 @@ class Windows:
     ) -> tuple[Tensor, Any]:
         """V x + b, (n, out), of x (n, in), W and P (wires,) and b (out,)."""
         tiles, tall, _ = self.blocks
-        # while V stays as it is, so do the blocks (on a GPU, to compare would be to wait)
+        # the blocks stay as they are while V does (it is not compared on a GPU, which would have to be waited for)
         filled = self._fill(space.fill(weight, prior), space, compare=not training and not x.is_cuda)
         seen = self._see(x, space)
         y = torch.bmm(filled, seen, out=space.buffer("tiled", (tiles, tall, len(x)), x))
@@ -80,7 +80,7 @@ class Windows:
         grad_x, grad_weight, n = None, None, len(grad)
         current = kept == space.stamp
         if not current:
-            space.stamp += 1  # what is made again below is not what the last forward pass left
+            space.stamp += 1  # the buffers no longer hold what the last forward pass left in them
         tiled = space.buffer("tiled", (tiles, tall, n), grad)
         if self.padded:
             tiled.zero_()
@@ -114,9 +114,10 @@ class Windows:
 
 
 def best_tiles(positions: Tensor, wires: Wires) -> Tensor:
-    """Tiles of the size that was measured to be quickest: larger ones gather less, and multiply more zeros.
+    """Tiles of the size that is quickest: larger tiles gather less and multiply more zeros.
 
-    The measure is the entries of the blocks and ``SEEN`` times the units in the windows, of some of the tiles.
+    The price of a size is the number of entries in all blocks plus ``SEEN`` times the number of units in all windows,
+    as estimated from some of the tiles.
     """
     best, least = torch.empty(0), math.inf
     for size in TILES:

@@ -1,0 +1,37 @@
+"""Arrays that a caller gives, as tensors of the library's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from locality_prior._check import Told, array_like, unmasked, wrong
+
+
+def reals(name: str, value: Any, expected: str) -> Tensor:
+    """``value`` as a new float64 tensor on the CPU.
+
+    Raises:
+        ValueError: no array of real numbers, one with masked values, or a tensor that requires a gradient.
+    """
+    unmasked(name, value)
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise wrong(name, "a tensor that requires a gradient", f"{expected} that do not learn, such as {name}.detach()")
+    try:
+        if isinstance(value, Tensor):
+            if value.is_complex() or value.layout != torch.strided:
+                raise wrong(name, f"{value.dtype}, {value.layout}", f"{expected}, dense and real")
+            return value.detach().to("cpu", torch.float64, copy=True)
+        if not array_like(value):
+            raise wrong(name, type(value).__name__, expected)
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise wrong(name, f"{type(value).__name__} of {array.dtype}", expected)
+        return torch.tensor(array.astype(np.float64), device="cpu")
+    except Told:
+        raise
+    except Exception:  # whatever an object does that is no array
+        raise wrong(name, type(value).__name__, expected) from None
