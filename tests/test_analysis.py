@@ -176,14 +176,6 @@ def test_signed_maps_are_told_once_and_can_be_counted_instead():
         assert np.isnan(spatial_variance(a, Line(4))).sum() == 1
 
 
-def test_positions_that_learn_can_be_measured():
-    xyz = torch.from_numpy(random(6, 2)).requires_grad_()
-    a = random(3, 6)
-    for metric in ("euclidean", "chebyshev"):
-        expected = spatial_variance(a, Points(xyz.detach(), metric))
-        np.testing.assert_allclose(spatial_variance(a, Points(xyz, metric)), expected, rtol=1e-14)
-
-
 @pytest.mark.parametrize("measure", [spatial_variance, response_correlation])
 @pytest.mark.parametrize(
     ("activations", "message"),
