@@ -236,6 +236,7 @@ def test_points_in_space_are_projected_onto_their_principal_axes():
         ({"kind": "cells", "shape": [-1, -9]}, np.ones((1, 2)), "shape"),
         ({"kind": "cells", "shape": [2, 2], "spacing": [1.0]}, np.ones((4, 2)), "spacing"),
         ({"kind": "cells", "shape": [2, 2], "spacing": [0, 1]}, np.ones((4, 2)), "spacing"),
+        ({"kind": "cells", "shape": [10**6, 10**6]}, np.ones((1, 2)), "shape"),
         ({"kind": "points", "shape": [2]}, np.ones((2, 2)), "shape"),
         ({"kind": "tiles"}, np.ones((2, 2)), "kind"),
         ({"kind": "sphere", "radius": "wide"}, np.ones((2, 2)), "radius"),
@@ -374,8 +375,8 @@ def test_class_maps_of_several_sheets():
         plots.class_maps(maps, Grid(3, 4))
 
 
-@pytest.mark.parametrize("classes", [1, 3, 10])
-@pytest.mark.parametrize("name", ["3", "golden retriever", "a class with a very long name, longer than most"])
+@pytest.mark.parametrize("classes", [1, 10])
+@pytest.mark.parametrize("name", ["3", "a class with a very long name, longer than most"])
 @pytest.mark.parametrize("row", ["local", "linear@3, weight decay 0.01, shuffled"])
 def test_no_text_of_class_maps_is_cut_off(row, name, classes):
     maps = {row: RNG.random((classes, 16)), "control": RNG.random((classes, 16))}
@@ -600,6 +601,7 @@ def test_what_is_no_ax(call, given):
         call(given)
     assert "\n" not in str(error.value)
     assert plt.get_fignums() == [figure.number]
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("axes", ["axes", 3, [1, 2, 3], {"a": 1}])
