@@ -1,4 +1,4 @@
-"""analysis.py against definitions written out as loops, tiny cases by hand, and scipy."""
+"""Measures of maps against definitions written out as loops, tiny cases by hand, and scipy."""
 
 import math
 import warnings
@@ -10,9 +10,11 @@ from scipy import stats
 
 from locality_prior.analysis import (
     SignedMaps,
+    _given,
     class_means,
     effective_dimension,
     holm,
+    maps,
     mean_interval,
     modularity,
     morans_i,
@@ -174,14 +176,6 @@ def test_signed_maps_are_told_once_and_can_be_counted_instead():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SignedMaps)
         assert np.isnan(spatial_variance(a, Line(4))).sum() == 1
-
-
-def test_positions_that_learn_can_be_measured():
-    xyz = torch.from_numpy(random(6, 2)).requires_grad_()
-    a = random(3, 6)
-    for metric in ("euclidean", "chebyshev"):
-        expected = spatial_variance(a, Points(xyz.detach(), metric))
-        np.testing.assert_allclose(spatial_variance(a, Points(xyz, metric)), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("measure", [spatial_variance, response_correlation])
@@ -482,6 +476,36 @@ def test_morans_i_of_many_maps_is_that_of_each():
             assert np.isnan(entry) if single is None else entry == pytest.approx(single, rel=1e-13), name
     assert many.left_out.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
     assert morans_i(v[:0], sheet, permutations=9).i.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "sheet", [Grid(5, 4), Grid(5, 4, periodic=True), Graph(np.kron(np.eye(4), 1 - np.eye(5)))], ids=repr
+)
+def test_blocks_of_rows_add_up(sheet, monkeypatch):
+    a, v = random(9, 20) - 0.5, random(3, 20)
+    a[:, 7], v[1, 4] = 0.1, np.nan
+    whole, curve = smoothness(v, sheet), response_correlation(a, sheet)
+    variance = spatial_variance(v + 1, sheet)
+    p = morans_i(v, sheet, permutations=20).p
+    monkeypatch.setattr(_given, "ROWS", 3)
+    monkeypatch.setattr(maps, "ROWS", 2)
+    np.testing.assert_allclose(smoothness(v, sheet).score, whole.score, rtol=1e-12)
+    again = response_correlation(a, sheet)
+    assert again.pairs.tolist() == curve.pairs.tolist()
+    assert again.score == (None if curve.score is None else pytest.approx(curve.score, rel=1e-12))
+    for name in ("distance", "correlation", "sem"):
+        np.testing.assert_allclose(getattr(again, name), getattr(curve, name), rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(spatial_variance(v + 1, sheet), variance)
+    assert morans_i(v, sheet, permutations=20).p.shape == p.shape
+
+
+def test_a_unit_far_away_makes_no_long_row_of_bins():
+    xy = random(12, 2)
+    xy[5] = 1e9
+    curve = response_correlation(random(9, 12), Points(xy))
+    assert curve.pairs.sum() == 66
+    assert curve.pairs[-1] == 11 or curve.distance[-1] > 1e8
+    assert smoothness(random(12), Points(xy)).score >= 0
 
 
 def test_measures_of_many_maps_ask_for_distances_once(monkeypatch):

@@ -14,8 +14,10 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from locality_prior import plots
+from locality_prior.analysis import response_correlation
 from locality_prior.geometry import Distances, Graph, Grid, HexGrid, Line, Points, Sphere, default_sheet
 from locality_prior.plots._page import colours_of
 
@@ -234,6 +236,7 @@ def test_points_in_space_are_projected_onto_their_principal_axes():
         ({"kind": "cells", "shape": [-1, -9]}, np.ones((1, 2)), "shape"),
         ({"kind": "cells", "shape": [2, 2], "spacing": [1.0]}, np.ones((4, 2)), "spacing"),
         ({"kind": "cells", "shape": [2, 2], "spacing": [0, 1]}, np.ones((4, 2)), "spacing"),
+        ({"kind": "cells", "shape": [10**6, 10**6]}, np.ones((1, 2)), "shape"),
         ({"kind": "points", "shape": [2]}, np.ones((2, 2)), "shape"),
         ({"kind": "tiles"}, np.ones((2, 2)), "kind"),
         ({"kind": "sphere", "radius": "wide"}, np.ones((2, 2)), "radius"),
@@ -274,6 +277,13 @@ assert not loaded, loaded
 def test_findings_and_pages_need_no_torch():
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_matplotlib_one_line_says_what_to_install():
+    blocked = "import sys; sys.modules['matplotlib'] = None; import locality_prior as lp; lp.plots"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    last = 'Missing: plotting needs matplotlib, which is not installed: pip install "locality-prior[plots]"\n'
+    assert done.stderr.endswith(last)
 
 
 # transmitted signal
@@ -350,6 +360,37 @@ def test_ten_classes_fit_a_page():
     assert height < 3
     axes[0, 0].figure.canvas.draw()
     assert axes[0, 0].get_window_extent().width > 0.5 * axes[0, 0].figure.dpi
+
+
+def test_class_maps_of_several_sheets():
+    maps = {"first": RNG.random((3, 12)), "second": 9 * RNG.random((3, 20))}
+    sheets = {"second": plots.Places.of(HexGrid(4, 5)), "first": Grid(3, 4)}
+    axes = plots.class_maps(maps, sheets)
+    assert [ax.images[0].get_array().shape for ax in axes[0]] == [(3, 4)] * 3
+    scales = {ax.images[0].get_clim() for ax in axes[0]} | {ax.collections[0].get_clim() for ax in axes[1]}
+    assert scales == {(0, maps["second"].max())}
+    with pytest.raises(ValueError, match=r"^geometry: got sheets of \['first'\], expected one for each of"):
+        plots.class_maps(maps, {"first": Grid(3, 4)})
+    with pytest.raises(ValueError, match=r"^maps\['second'\]: got shape \(3, 20\), expected .* \(any, 12\)"):
+        plots.class_maps(maps, Grid(3, 4))
+
+
+@pytest.mark.parametrize("classes", [1, 10])
+@pytest.mark.parametrize("name", ["3", "a class with a very long name, longer than most"])
+@pytest.mark.parametrize("row", ["local", "linear@3, weight decay 0.01, shuffled"])
+def test_no_text_of_class_maps_is_cut_off(row, name, classes):
+    maps = {row: RNG.random((classes, 16)), "control": RNG.random((classes, 16))}
+    axes = plots.class_maps(maps, Grid(4, 4), classes=[name] * classes, label="mean activation")
+    figure = axes[0, 0].figure
+    figure.canvas.draw()
+    page = figure.bbox
+    texts = [t for ax in figure.axes for t in ax.findobj(Text) if t.get_text() and t.get_visible()]
+    for box in (t.get_window_extent() for t in texts):
+        assert box.x0 >= page.x0 - 1, name
+        assert box.x1 <= page.x1 + 1
+        assert box.y0 >= page.y0 - 1
+        assert box.y1 <= page.y1 + 1
+    assert axes[0, 0].get_window_extent().width > 10
 
 
 def test_class_maps_that_do_not_fit():
@@ -446,7 +487,7 @@ def test_variances_that_do_not_fit():
     with pytest.raises(ValueError, match=r"^variances\['a'\]: got shape \(3,\), expected numbers of shape \(2,\)"):
         plots.variance_by_class({"a": np.ones(3)}, [0, 1])
     for labels in ([0.5, 1], [-1, 0], [np.nan, 1], []):
-        with pytest.raises(ValueError, match=r"^labels: got .*, expected whole numbers from 0"):
+        with pytest.raises(ValueError, match=r"^labels: got .*, expected whole numbers"):
             plots.variance_by_class({"a": np.ones(len(labels))}, labels)
     with pytest.raises(ValueError, match=r"^classes: got 1 names, expected a name for each class up to 1"):
         plots.variance_by_class({"a": np.ones(2)}, [0, 1], classes=["x"])
@@ -468,6 +509,13 @@ def test_correlation_by_distance():
         plots.correlation_by_distance({"a": (d, d)})
     with pytest.raises(ValueError, match=r"^curves\['a'\]: got shape \(4,\), expected numbers of shape \(5,\)"):
         plots.correlation_by_distance({"a": (d, d, d[:4])})
+
+
+def test_correlation_by_distance_takes_what_the_analysis_returns():
+    found = response_correlation(RNG.random((20, 12)), Grid(3, 4))
+    ax = plots.correlation_by_distance({"local": found})
+    assert np.array_equal(ax.lines[1].get_xdata(), found.distance)
+    assert np.array_equal(ax.lines[1].get_ydata(), found.correlation)
 
 
 @pytest.mark.parametrize("seeds", [1, 6])
@@ -542,6 +590,98 @@ def test_the_ax_given_is_used_and_returned(call):
     assert isinstance(call(None), Axes)
     assert len(plt.get_fignums()) == 2
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("given", ["an ax", 3, [1, 2], "figure", "array"])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_what_is_no_ax(call, given):
+    figure = plt.figure()
+    given = {"figure": figure, "array": figure.subplots(1, 2)}.get(given, given) if isinstance(given, str) else given
+    with pytest.raises(TypeError, match=r"^ax: got .*, expected matplotlib Axes, or None for a new figure$") as error:
+        call(given)
+    assert "\n" not in str(error.value)
+    assert plt.get_fignums() == [figure.number]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("axes", ["axes", 3, [1, 2, 3], {"a": 1}])
+def test_what_are_no_axes(axes):
+    with pytest.raises(TypeError, match=r"^axes: got .*, expected matplotlib Axes of shape"):
+        plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), axes)
+
+
+#: Arguments that take numbers, by what an error calls them.
+TAKES = {
+    "values": [
+        lambda x: plots.sheet(x, Grid(2, 2)),
+        lambda x: plots.paired_seeds({"a": x}, label="x"),
+        lambda x: plots.seeds_by_condition({"a": x}, label="x"),
+    ],
+    "signal": [lambda x: plots.transmitted_signal(x, Grid(2, 2), 0)],
+    "maps": [lambda x: plots.class_maps({"a": x}, Grid(2, 2))],
+    "costs": [lambda x: plots.wiring(x)],
+    "labels": [lambda x: plots.variance_by_class({"a": [1.0, 2]}, x)],
+    "variances": [lambda x: plots.variance_by_class({"a": x}, [0, 1])],
+    "curves": [
+        lambda x: plots.correlation_by_distance({"a": (x, x, x)}),
+        lambda x: plots.correlation_by_distance({"a": x}),
+        lambda x: plots.banded({"a": x}, x="x", y="y"),
+        lambda x: plots.training({"a": (x, x)}, label="x"),
+        lambda x: plots.pruning({"a": (x, x)}),
+        lambda x: plots.pruning({"a": x}),
+    ],
+    "differences": [lambda x: plots.differences_by_condition({"a": x}, {}, label="x")],
+    "points": [lambda x: plots.scatter({"a": (x, x)}, x="x", y="y"), lambda x: plots.scatter({"a": x}, x="x", y="y")],
+}
+TAKEN = [(f"{name} {k}", name, call) for name, calls in TAKES.items() for k, call in enumerate(calls)]
+NONSENSE = {
+    "nothing": None,
+    "a word": "values",
+    "words": ["a", "b"],
+    "ragged": [[1.0, 2.0], [1.0]],
+    "objects": [object()],
+    "complex": np.ones(4) * 1j,
+    "too deep": np.ones((1, 1, 1, 1)),
+    "masked": np.ma.masked_array(np.ones(4), [False, True, False, False]),
+    "meta": torch.ones(4, device="meta"),
+    "a geometry": Grid(2, 2),
+}
+
+
+@pytest.mark.parametrize("given", NONSENSE)
+@pytest.mark.parametrize(("name", "call"), [t[1:] for t in TAKEN], ids=[t[0] for t in TAKEN])
+def test_no_numbers(name, call, given):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name}(\['a'\])?: got .*, expected ") as error:
+        call(NONSENSE[given])
+    assert "\n" not in str(error.value)
+    assert plt.get_fignums() == []
+
+
+OPTIONS = {
+    "vmin": lambda x: plots.sheet(np.ones(4), Grid(2, 2), vmin=x),
+    "vmax": lambda x: plots.sheet(np.ones(4), Grid(2, 2), vmax=x),
+    "cmap": lambda x: plots.sheet(np.ones(4), Grid(2, 2), cmap=x),
+    "unit": lambda x: plots.transmitted_signal(np.ones(4), Grid(2, 2), x),
+    "level": lambda x: plots.banded({"a": ([1], [1], [1])}, x="x", y="y", level=x),
+    "intervals": lambda x: plots.seeds_by_condition({"a": [1.0]}, label="x", intervals=x),
+    "notes": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", notes=x),
+    "heads": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", heads=x),
+    "classes": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), classes=x),
+}
+
+
+@pytest.mark.parametrize("given", ["nonsense", -7.5j, np.ones(2), object()], ids=str)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_are_nonsense(name, given):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name}: got .*, expected ") as error:
+        OPTIONS[name](given)
+    assert "\n" not in str(error.value)
+    assert plt.get_fignums() == []
+
+
+def test_values_beyond_all_scales():
+    for values in ([1e308, -1e308, 0, 1], [1e308] * 4, [5e-324, 0, 0, 0], [-1e308] * 4):
+        plots.sheet(values, Grid(2, 2)).figure.canvas.draw()
 
 
 def test_the_axes_given_to_class_maps_are_used():

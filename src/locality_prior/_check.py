@@ -5,6 +5,7 @@ Nothing here imports torch, so that the command line can answer quickly.
 
 from __future__ import annotations
 
+import importlib
 import math
 import operator
 import os
@@ -36,6 +37,19 @@ class ArgumentTypeError(Told, TypeError):
 
 class Problem(Told, RuntimeError):
     """Trouble with files, memory or numbers while working: a sentence says what happened and what to do."""
+
+
+class Missing(Told, ImportError):
+    """A library that is not installed: the message says how to install it."""
+
+
+def needs(module: str, extra: str, what: str) -> None:
+    """Check that ``module``, which the optional dependency ``extra`` installs, is there for ``what``."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        message = f'{what} needs {module}, which is not installed: pip install "locality-prior[{extra}]"'
+        raise Missing(message) from None
 
 
 def wrong(name: str, given: object, expected: str) -> ArgumentError:

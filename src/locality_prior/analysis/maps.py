@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import count, wrong
+from locality_prior._check import count, needs, wrong
 from locality_prior.analysis._given import (
     ROWS,
     Floats,
@@ -336,6 +336,7 @@ def morans_i(
 
 def _moran(v: Floats, row: Integers, column: Integers, permutations: int, seed: int) -> tuple[Floats, Floats]:
     """I and p of varied maps (m, units), given the pairs of neighbours."""
+    needs("scipy", "analysis", "this measure")
     from scipy.sparse import csr_array
 
     n = v.shape[1]

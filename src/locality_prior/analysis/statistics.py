@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locality_prior._check import count, number, wrong
+from locality_prior._check import count, needs, number, wrong
 from locality_prior.analysis._given import Floats, floats
 
 #: The most random sign flips.
@@ -33,6 +33,7 @@ def mean_interval(values: Any) -> tuple[float, float] | None:
     v = v[np.isfinite(v)]
     if len(v) < 2 or np.ptp(v) <= 4 * np.finfo(float).eps * abs(v).max():
         return None
+    needs("scipy", "analysis", "this measure")
     from scipy import stats
 
     half = float(stats.t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / math.sqrt(len(v)))
@@ -87,6 +88,7 @@ def paired_t_test(treatment: Any, control: Any) -> PairedTest:
     mean = float(delta.mean()) if n else None
     if mean is None or n < 2 or np.ptp(delta) <= 4 * np.finfo(float).eps * max(abs(a).max(), abs(b).max()):
         return PairedTest(None, None, n, mean, dropped)
+    needs("scipy", "analysis", "this measure")
     from scipy import stats
 
     t = mean / float(delta.std(ddof=1) / np.sqrt(n))
@@ -142,6 +144,7 @@ def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed:
     if test.t is None or test.mean_difference is None:
         mean = test.mean_difference
         return PairedComparison(test.n, mean, None, None, None, None, p_permutation, None, None, test.dropped)
+    needs("scipy", "analysis", "this measure")
     from scipy import stats
 
     return PairedComparison(
@@ -171,6 +174,7 @@ def _sign_flips(delta: Floats, resamples: int, rng: np.random.Generator) -> floa
 
 def _effect_interval(t: float, n: int) -> tuple[float, float]:
     """The 95 % interval of d_z: the noncentralities, over √n, for which P(T > t) is 2.5 % and 97.5 %."""
+    needs("scipy", "analysis", "this measure")
     from scipy.optimize import brentq
 
     def end(share: float) -> float:
@@ -187,6 +191,7 @@ def _above(t: float, freedom: int, away: float) -> float:
     ∫ f(s) Φ(away − t s) ds. The integral is taken by Gauss's rule in pieces about the edge of Φ. (scipy's own function
     gives NaN for some arguments.)
     """
+    needs("scipy", "analysis", "this measure")
     from scipy.special import gammainccinv, gammaincinv, ndtr
 
     half = freedom / 2
@@ -254,6 +259,7 @@ def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int:
     Raises:
         ValueError: a number out of range.
     """
+    needs("scipy", "analysis", "this measure")
     from scipy import stats
 
     if abs(number("effect", effect)) < LEAST_EFFECT:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import ROUNDING, number, wrong
+from locality_prior._check import ROUNDING, needs, number, wrong
 from locality_prior.analysis._given import (
     Floats,
     Integers,
@@ -95,6 +95,7 @@ def patches(values: Any, geometry: Geometry, threshold: float, radius: float | N
 
 def _near(geometry: Geometry, radius: float | None) -> Any:
     """Which units are neighbours: a (units, units) matrix of scipy.sparse."""
+    needs("scipy", "analysis", "this measure")
     from scipy.sparse import csr_array
 
     i, j, _ = neighbours(geometry, radius)
@@ -103,6 +104,7 @@ def _near(geometry: Geometry, radius: float | None) -> Any:
 
 def _parts(above: npt.NDArray[np.bool_], near: Any) -> Integers:
     """The number of each unit's connected part among those ``above``, from 0 for the largest; −1 for the others."""
+    needs("scipy", "analysis", "this measure")
     from scipy.sparse.csgraph import connected_components
 
     found, part = connected_components(near[above][:, above], directed=False)

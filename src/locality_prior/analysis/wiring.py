@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from locality_prior._check import count, number, wrong
+from locality_prior._check import count, needs, number, wrong
 from locality_prior.analysis._given import Floats, Integers, floats, place_of
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def modularity(weights: Any, density: float = 0.1, nulls: int = 20, seed: int = 
 
 def _louvain(n: int, edges: Integers, seed: int) -> tuple[float, list[set[int]]]:
     """Q, and the communities that have it."""
+    needs("networkx", "analysis", "this measure")
     import networkx as nx
 
     graph = nx.Graph()
@@ -200,6 +201,7 @@ def small_worldness(weights: Any, density: float = 0.1, nulls: int = 20, seed: i
 
 
 def _clustering_and_path(n: int, edges: Integers) -> tuple[float, float]:
+    needs("scipy", "analysis", "this measure")
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import shortest_path
 

@@ -40,6 +40,16 @@ def class_names(classes: Sequence[Any] | None, n: int | None = None) -> list[str
     return names
 
 
+def intervals_of(name: str, given: Any) -> dict[str, tuple[float, float]]:
+    """The (low, high) of each condition that has an interval; None: of none."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise wrong(name, given, "a dict of condition → (low, high) or None")
+    found = {c: floats(f"{name}[{c!r}]", ends, 2).tolist() for c, ends in given.items() if ends is not None}
+    return {c: (low, high) for c, (low, high) in found.items()}
+
+
 def unit_number(unit: Any, n: int) -> int:
     """``unit``, where it is the number of one of ``n`` units."""
     try:

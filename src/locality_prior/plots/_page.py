@@ -1,4 +1,4 @@
-"""What every picture shares: its Axes, the colours of conditions, colour bars, labels and legends."""
+"""What all pictures share: their Axes, the colours of conditions, colour bars, labels and legends."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from matplotlib.colorbar import make_axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from locality_prior._check import instance
+
 _FIXED = {"control": "#7f7f7f", "local": "#0072B2"}
 _CYCLE = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
-    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+    """The Axes given, or those of a new figure of ``width`` by ``height`` inches."""
+    if ax is None:
+        return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return instance("ax", ax, Axes, "matplotlib Axes, or None for a new figure")
 
 
-def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below: bool = False) -> None:
-    """A colour bar along the drawing itself, which an equal aspect makes smaller than the room it has."""
+def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below: bool = False) -> Axes:
+    """A colour bar as long as the drawing itself, which an equal aspect makes smaller than its Axes."""
     figure = axes[0].figure
     across, up = (figure.dpi / 72 / side for side in (figure.bbox.width, figure.bbox.height))  # one point
 
@@ -29,7 +34,7 @@ def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below
         return Bbox.union([ax.get_position(original=original) for ax in axes])
 
     def along(cax: Any, _: Any) -> Bbox:
-        if cax.get_box_aspect() is not None:  # which a layout engine gives it
+        if cax.get_box_aspect() is not None:  # a layout engine has set it
             cax.set_box_aspect(None)
         box = drawing()
         if below:
@@ -44,9 +49,11 @@ def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below
     bar.ax.tick_params(labelsize="small", width=0.5, length=2.5)
     if label:
         bar.set_label(label)
+    return bar.ax
 
 
 def dress(ax: Axes, x: str | None = None, y: str | None = None, title: str | None = None) -> Axes:
+    """The labels and the title of Axes, and no spine that they do not need."""
     ax.tick_params(labelsize="small")
     if x or y:
         ax.spines[["top", "right"]].set_visible(False)
@@ -60,7 +67,7 @@ def dress(ax: Axes, x: str | None = None, y: str | None = None, title: str | Non
 
 
 def legend_above(ax: Axes, most: int = 3) -> Axes:
-    """A legend in headroom of its own above the data."""
+    """A legend above the data, for which the Axes are made higher."""
     low, high = ax.get_ylim()
     handles, labels = ax.get_legend_handles_labels()
     ax.set_yticks([t for t in ax.get_yticks() if low <= t <= high])
@@ -72,7 +79,7 @@ def legend_above(ax: Axes, most: int = 3) -> Axes:
 
 
 def colours_of(conditions: Iterable[str]) -> dict[str, str]:
-    """A colour for what each is called before a comma: what comes after it sets others of the kind apart."""
+    """A colour for each condition. Those whose names are equal up to a comma are of one kind and share its colour."""
     kinds = {c: c.partition(",")[0] for c in conditions}
     others = [kind for kind in dict.fromkeys(kinds.values()) if kind not in _FIXED]
     return {c: _FIXED.get(kind) or _CYCLE[others.index(kind) % len(_CYCLE)] for c, kind in kinds.items()}

@@ -12,11 +12,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Ellipse
 
-from locality_prior._check import wrong
+from locality_prior._check import number, wrong
 from locality_prior.analysis._given import Floats
 from locality_prior.plots.places import Places
 
 _NAN = "0.85"
+#: The largest number on a colour scale: matplotlib cannot place ticks on one that is longer.
+LARGEST = 1e300
 
 
 def extent_of(places: Places) -> Floats:
@@ -102,11 +104,16 @@ def colour_scale(
     values: Floats, vmin: float | None, vmax: float | None, cmap: str | Colormap | None
 ) -> tuple[Normalize, Colormap]:
     """The scale from values to colours: from 0 to the maximum, or symmetric about 0 if a value is negative."""
-    finite = values[np.isfinite(values)]
+    vmin, vmax = (
+        None if end is None else number(name, end, -LARGEST, LARGEST) for name, end in (("vmin", vmin), ("vmax", vmax))
+    )
+    if (isinstance(cmap, str) and cmap not in plt.colormaps()) or not isinstance(cmap, (str, Colormap, type(None))):
+        raise wrong("cmap", cmap, "the name of a matplotlib colour map, a Colormap, or None")
+    finite = np.clip(values[np.isfinite(values)], -LARGEST, LARGEST)
     top = float(np.abs(finite).max(initial=0.0)) or 1.0
     signed = bool((finite < 0).any())
-    low = (-top if signed else 0.0) if vmin is None else float(vmin)
-    high = top if vmax is None else float(vmax)
+    low = (-top if signed else 0.0) if vmin is None else vmin
+    high = top if vmax is None else vmax
     if not low < high:
         raise wrong("vmin, vmax", f"{low:g}, {high:g}", "vmin below vmax")
     if cmap is None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from locality_prior._check import wrong
 from locality_prior.analysis._given import Floats
-from locality_prior.plots._given import as_array, as_conditions, as_parts
+from locality_prior.plots._given import as_array, as_conditions, as_parts, intervals_of
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
 
 _ROW = 0.28  # inches
@@ -24,7 +24,7 @@ def seeds_by_condition(
     label: str,
     intervals: Mapping[str, tuple[float, float] | None] | None = None,
 ) -> Axes:
-    """A row for each condition: its networks, their mean and its interval, a line for each seed across conditions.
+    """A row for each condition: its networks, their mean and its interval. A line joins the networks of each seed.
 
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; NaN where there is no network.
@@ -34,7 +34,7 @@ def seeds_by_condition(
     Raises:
         ValueError: numbers of seeds that differ.
     """
-    table = _table("values", values)
+    table, bars = _table("values", values), intervals_of("intervals", intervals)
     ax = axes_or_new(ax, 4.0, 0.8 + _ROW * len(table))
     y = np.arange(len(table))
     for seed in table.T:
@@ -43,7 +43,7 @@ def seeds_by_condition(
     for k, ((name, colour), row) in enumerate(zip(colours_of(values).items(), table, strict=True)):
         if np.isfinite(row).any():
             ax.plot(np.nanmean(row), k, "|", color=colour, ms=13, mew=3, zorder=3)
-        _bar(ax, (intervals or {}).get(name), k, colour)
+        _bar(ax, bars.get(name), k, colour)
     _rows(ax, list(values))
     return dress(ax, label)
 
@@ -57,23 +57,25 @@ def differences_by_condition(
     notes: Mapping[str, Sequence[str]] | None = None,
     heads: Sequence[str] = (),
 ) -> Axes:
-    """A row for each condition: each seed's difference from the control, their mean and its interval, and notes beside.
+    """A row for each condition: the seeds' differences from the control, their mean and its interval, and notes.
 
     Args:
         differences: condition → (seeds,) condition − control; NaN where there is no pair.
         intervals: condition → (low, high) of the mean; None or absent where there is none.
         label: what the numbers are, with their unit.
-        notes: condition → texts to the right of the row, as many as ``heads``, which stand above them.
+        notes: condition → texts to the right of the row, one for each of ``heads``.
+        heads: what stands above each column of notes.
 
     Raises:
-        ValueError: numbers of seeds that differ.
+        ValueError: numbers of seeds that differ, or notes that are not as many as their heads.
     """
-    table = _table("differences", differences)
+    table, bars = _table("differences", differences), intervals_of("intervals", intervals)
+    texts = _notes(notes, heads)
     ax = axes_or_new(ax, 4.0, 0.8 + _ROW * len(table))
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     for k, ((name, colour), row) in enumerate(zip(colours_of(differences).items(), table, strict=True)):
         ax.plot(row, np.full(len(row), k), "o", color="0.55", ms=2.5, alpha=0.8)
-        _bar(ax, intervals.get(name), k, colour)
+        _bar(ax, bars.get(name), k, colour)
         if np.isfinite(row).any():
             ax.plot(np.nanmean(row), k, "D", color=colour, ms=4.5, zorder=4)
     _rows(ax, list(differences))
@@ -83,7 +85,7 @@ def differences_by_condition(
         x = 1.2 + 0.19 * column
         ax.annotate(head, (x, 1.02), xycoords="axes fraction", **(style | {"va": "bottom"}))
         for k, name in enumerate(differences):
-            ax.annotate((notes or {}).get(name, [""] * len(heads))[column], (x, k), xycoords=places, **style)
+            ax.annotate(texts.get(name, [""] * len(heads))[column], (x, k), xycoords=places, **style)
     return dress(ax, label)
 
 
@@ -98,12 +100,14 @@ def scatter(points: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str
         ValueError: not two arrays of equal size.
     """
     parts = {c: as_parts("points", v, c, 2) for c, v in as_conditions("points", points).items()}
+    places = {}
+    for condition, (across, up) in parts.items():
+        across = as_array("points", across, None, of=condition)
+        places[condition] = across, as_array("points", up, len(across), of=condition)
     ax = axes_or_new(ax, 4.0, 3.0)
-    for k, (condition, colour) in enumerate(colours_of(parts).items()):
-        across = as_array("points", parts[condition][0], None, of=condition)
-        up = as_array("points", parts[condition][1], len(across), of=condition)
+    for k, (condition, colour) in enumerate(colours_of(places).items()):
         marker = "osD^vPX*"[k % 8]  # conditions may be more than colours
-        ax.plot(across, up, marker, color=colour, ms=4.5, alpha=0.75, mew=0, label=condition)
+        ax.plot(*places[condition], marker, color=colour, ms=4.5, alpha=0.75, mew=0, label=condition)
     return legend_above(dress(ax, x, y))
 
 
@@ -114,6 +118,17 @@ def _table(name: str, values: Mapping[str, Any]) -> Floats:
     if len({len(a) for a in arrays}) > 1:
         raise wrong(name, f"{sorted({len(a) for a in arrays})} seeds", "as many for each condition")
     return np.stack(arrays)
+
+
+def _notes(notes: Any, heads: Any) -> Mapping[str, Sequence[str]]:
+    if isinstance(heads, str) or not isinstance(heads, Sequence):
+        raise wrong("heads", heads, "a list of texts")
+    if notes is not None and not isinstance(notes, Mapping):
+        raise wrong("notes", notes, "a dict of condition → texts")
+    for name, texts in (notes or {}).items():
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or len(texts) != len(heads):
+            raise wrong(f"notes[{name!r}]", texts, f"{len(heads)} texts, one for each of heads")
+    return notes or {}
 
 
 def _bar(ax: Axes, interval: tuple[float, float] | None, row: int, colour: str) -> None:

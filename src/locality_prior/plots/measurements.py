@@ -1,4 +1,4 @@
-"""Measurements of conditions: variance, correlation, seeds and training."""
+"""Measurements of conditions: variance, correlation, seeds, training and pruning."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from locality_prior._check import wrong
-from locality_prior.analysis._given import Floats
+from locality_prior._check import number, wrong
+from locality_prior.analysis import ResponseCorrelation
+from locality_prior.analysis._given import Floats, labels_of
 from locality_prior.plots._given import as_array, as_conditions, as_parts, class_names
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
 
@@ -23,20 +24,20 @@ _MARKERS = "osD^vP"
 def variance_by_class(
     variances: Mapping[str, Any], labels: Any, ax: Axes | None = None, *, classes: Sequence[Any] | None = None
 ) -> Axes:
-    """Mean spatial variance of each class's maps, and its 95 % confidence interval over images (1.96 sem).
+    """Mean spatial variance of the maps of each class, with its 95 % confidence interval over images (1.96 sem).
 
     Args:
-        variances: condition → (n,) variances of the images' maps, in spacings²; NaN (undefined) is left out.
-        labels: (n,) classes of the images, whole numbers from 0.
-        classes: names of the classes 0, 1, …; None: the numbers themselves.
+        variances: condition → (images,) spatial variances of their maps, in spacings²; NaN (undefined) is left out.
+        labels: (images,) whole numbers from 0, each image's class.
+        classes: names of the classes 0, 1, …; None: their numbers.
 
     Raises:
         ValueError: sizes that differ, or a label without a name.
     """
-    labels = as_array("labels", labels, None)
-    if not len(labels) or not (np.equal(np.mod(labels, 1), 0) & (labels >= 0)).all():
-        raise wrong("labels", f"{labels.tolist()[:5]} …" if len(labels) else "none", "whole numbers from 0")
-    present = np.unique(labels).astype(int)
+    labels = labels_of(labels, len(as_array("labels", labels, None)))
+    if not len(labels):
+        raise wrong("labels", "none", "whole numbers from 0")
+    present = np.unique(labels)
     names = [str(k) for k in present] if classes is None else class_names(classes)
     if classes is not None:
         if present[-1] >= len(names):
@@ -62,11 +63,16 @@ def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -
     """Response correlation of pairs of units against the distance between them, with a band of ± 1 sem.
 
     Args:
-        curves: condition → (distance, correlation, sem), three arrays of (bins,); distance in spacings.
+        curves: condition → what :func:`locality_prior.analysis.response_correlation` returns, or three arrays of
+            (bins,): distance in spacings, correlation, and its standard error.
 
     Raises:
         ValueError: not three arrays of equal size.
     """
+    curves = {
+        condition: (curve.distance, curve.correlation, curve.sem) if isinstance(curve, ResponseCorrelation) else curve
+        for condition, curve in as_conditions("curves", curves).items()
+    }
     return banded(curves, ax, x="distance between units (spacings)", y="response correlation", level=0)
 
 
@@ -75,8 +81,8 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
 
     Args:
         curves: condition → (x, y, half the band's width), three arrays of (n,).
-        x, y: what they are, with their units.
-        level: where a horizontal line says that there is no effect.
+        x, y: labels of the axes, with units.
+        level: the height of a horizontal line, where there would be no effect; None: no line.
 
     Raises:
         ValueError: not three arrays of equal size.
@@ -85,6 +91,8 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
     arrays = {
         c: [as_array("curves", p, len(as_array("curves", v[0], None, of=c)), of=c) for p in v] for c, v in parts.items()
     }
+    if level is not None:
+        level = number("level", level)
     ax = axes_or_new(ax, 4.0, 2.8)
     if level is not None:
         ax.axhline(level, color="0.6", lw=0.8, zorder=0)
@@ -96,10 +104,10 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
 
 
 def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
-    """A line for each seed, which joins its networks across conditions, and a bar at each condition's mean.
+    """A line for each seed, joining its networks across conditions, and a bar at each condition's mean.
 
     Args:
-        values: condition → (seeds,) numbers, the same seeds in the same order; a seed with a NaN is left out.
+        values: condition → (seeds,) numbers, the same seeds in the same order; seeds with a NaN are left out.
         label: what the numbers are, with their unit.
 
     Raises:
@@ -123,7 +131,7 @@ def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: st
 
 
 def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
-    """A number over the epochs of training, one thin line for each seed of each condition.
+    """A number over the epochs of training: a thin line for each seed of each condition.
 
     Args:
         curves: condition → (epochs, values): (n,) and (n,) or (seeds, n) numbers.
@@ -138,7 +146,7 @@ def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -
 
 
 def pruning(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str = "test accuracy (%)") -> Axes:
-    """A number against the share of wires kept, on a logarithmic axis: a line for each seed, all wires at the right.
+    """A number against the share of wires kept, on a logarithmic axis: a line for each seed of each condition.
 
     Args:
         curves: condition → (share, values): (n,) shares, and (n,) or (seeds, n) numbers.
@@ -169,14 +177,14 @@ def _lines(curves: Mapping[str, Any], ax: Axes | None) -> Axes:
     ax = axes_or_new(ax, 4.0, 2.8)
     for condition, colour in colours_of(arrays).items():
         x, seeds = arrays[condition]
-        # a single point has no line: its mark alone would be invisible
+        # a line through a single point would be invisible: draw a dot
         lines = ax.plot(x, seeds.T, "." if len(x) == 1 else "-", color=colour, lw=0.9, alpha=0.85)
         lines[0].set_label(condition)
     return ax
 
 
 def _mean_sem(values: Floats) -> tuple[float, float]:
-    """Mean and standard error of the values that are not NaN; NaN where there are too few."""
+    """Mean and standard error of the finite values; NaN where there are too few."""
     values = values[np.isfinite(values)]
     n = len(values)
     return (

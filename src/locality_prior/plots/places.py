@@ -14,6 +14,9 @@ from locality_prior.analysis._given import Floats, floats
 if TYPE_CHECKING:
     from locality_prior.geometry import Geometry
 
+#: The most cells of a sheet, most of which may be without a unit.
+MOST_CELLS = 1 << 24
+
 Kind = Literal["cells", "hexagons", "sphere", "points"]
 
 
@@ -43,7 +46,7 @@ class Places:
         axes = {"cells": (1, 2), "hexagons": (2,)}.get(self.kind, (0,))
         shape = tuple(count("shape", n) for n in _tuple("shape", self.shape))
         spacing = tuple(positive("spacing", s) for s in _tuple("spacing", self.spacing))
-        if len(shape) not in axes or (shape and math.prod(shape) < len(xy)):
+        if len(shape) not in axes or (shape and not len(xy) <= math.prod(shape) <= max(MOST_CELLS, len(xy))):
             raise wrong("shape", shape, f"the shape of {len(xy)} {self.kind}")
         if len(spacing) not in ((0, len(shape)) if self.kind == "cells" else (0,)):
             raise wrong("spacing", spacing, "one for each axis of cells, or none")

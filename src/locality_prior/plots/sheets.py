@@ -1,7 +1,8 @@
-"""Maps: a value for each unit, at the unit's place."""
+"""Maps: a value for each unit, drawn at its place."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from locality_prior._check import wrong
+from locality_prior._check import wrong, wrong_type
 from locality_prior.plots._given import as_array, as_conditions, class_names, unit_number
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
 from locality_prior.plots._units import colour_scale, draw_units, extent_of, figure_size
@@ -36,15 +38,18 @@ def sheet(
 ) -> Axes:
     """A map of one value for each unit, at the unit's place.
 
-    A two-dimensional :class:`Grid` has row 0 at the top, :class:`Points` are drawn as (x, y), a :class:`Sphere` in
+    A two-dimensional :class:`Grid` has row 0 at the top, :class:`Points` are drawn as (x, y), and a :class:`Sphere` in
     Hammer's equal-area projection. Cells without a unit stay blank; NaN and infinite values are light grey.
 
     Args:
         values: (units,) numbers.
-        geometry: a geometry of places on a plane or on a sphere.
+        geometry: a geometry of places on a plane or on a sphere, or its :class:`Places`.
         vmin, vmax: ends of the colour scale. None: 0 and the maximum, or symmetric about 0 if a value is negative.
-        cmap: None: viridis, or a diverging map where the scale is symmetric about 0.
+        cmap: a matplotlib colour map or its name; None: viridis, or a diverging map where the scale is symmetric
+            about 0. Both are perceptually even.
         label: what the colour bar shows, with its unit.
+        colorbar: whether to draw it.
+        title: of the Axes.
 
     Raises:
         ValueError: not one value for each unit, or a geometry that cannot be drawn on a plane.
@@ -63,12 +68,12 @@ def sheet(
 def transmitted_signal(
     signal: Any, geometry: Geometry | Places, unit: int, ax: Axes | None = None, *, label: str = "transmitted signal"
 ) -> Axes:
-    """The share of the signal that arrives at one unit, marked by a ring, from every unit of its sheet.
+    """The share of each unit's signal that arrives at one unit, which a ring marks.
 
     Args:
         signal: (units,) row ``unit`` of the prior. The colour scale goes from 0 to 1, or to the maximum where
             rescaling takes it above 1.
-        geometry: the sheet of both sides.
+        geometry: the sheet on which both sides sit, or its :class:`Places`.
         unit: number of the unit.
 
     Raises:
@@ -89,60 +94,108 @@ def transmitted_signal(
 
 def class_maps(
     maps: Mapping[str, Any],
-    geometry: Geometry | Places,
+    geometry: Geometry | Places | Mapping[str, Geometry | Places],
     axes: Any = None,
     *,
     classes: Sequence[Any] | None = None,
     label: str = "mean activation",
 ) -> NDArray[np.object_]:
-    """A sheet for each condition (row) and class (column), all on one colour scale.
+    """A map for each class (column) of each condition or sheet (row), all on one colour scale.
 
     Args:
-        maps: condition → (classes, units) numbers.
-        geometry: the sheet of the units.
-        axes: (conditions, classes) Axes to draw on; None: a new figure, 7.5 inches wide for ten classes.
+        maps: name of the row, such as the condition → (classes, units) numbers.
+        geometry: the sheet of the units, or its :class:`Places`; or one for each row, by the row's name.
+        axes: (rows, classes) Axes to draw on; None: a new figure, about 8 inches wide for ten classes.
         classes: a name for each class; None: 0, 1, …
         label: what the colour bar shows, with its unit.
 
     Returns:
-        (conditions, classes) Axes.
+        (rows, classes) Axes.
 
     Raises:
-        ValueError: as :func:`sheet`, or numbers of classes that differ.
+        ValueError: as :func:`sheet`, or rows with different numbers of classes.
     """
-    places = Places.of(geometry)
-    arrays = {name: as_array("maps", m, None, len(places), of=name) for name, m in as_conditions("maps", maps).items()}
+    given = as_conditions("maps", maps)
+    if not isinstance(geometry, Mapping):
+        places = dict.fromkeys(given, Places.of(geometry))
+    elif set(geometry) == set(given):
+        places = {name: Places.of(geometry[name]) for name in given}
+    else:
+        raise wrong("geometry", f"sheets of {list(geometry)}", f"one for each of {list(given)}")
+    arrays = {name: as_array("maps", m, None, len(places[name]), of=name) for name, m in given.items()}
     n = len(next(iter(arrays.values())))
     for name, array in arrays.items():
-        as_array("maps", array, n, len(places), of=name)
+        as_array("maps", array, n, len(places[name]), of=name)
+    if not n:
+        raise wrong("maps", "no class", "a map for each of one or more classes")
     names = class_names(classes, n)
-    norm, colours = colour_scale(np.stack(list(arrays.values())), None, None, None)
-    grid = _grid_of_axes(axes, len(arrays), n, places)
-    for row, (condition, array) in zip(grid, arrays.items(), strict=True):
+    norm, colours = colour_scale(np.concatenate([a.ravel() for a in arrays.values()]), None, None, None)
+    grid = _grid_of_axes(axes, len(arrays), n)
+    for row, (name, array) in zip(grid, arrays.items(), strict=True):
         for ax, values in zip(row, array, strict=True):
-            drawn = draw_units(values, places, ax, norm, colours)
+            drawn = draw_units(values, places[name], ax, norm, colours)
             ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(condition, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(_wrapped(name), rotation=0, ha="right", va="center")
     slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, names)) > 8 else {}
-    for ax, name in zip(grid[0], names, strict=True):
-        ax.set_title(name, fontsize="medium" if not slant else "small", pad=3, **slant)
-    colour_bar(drawn, grid.ravel().tolist(), label)
+    for ax, title in zip(grid[0], names, strict=True):
+        ax.set_title(_wrapped(title), fontsize="medium" if not slant else "small", pad=3, **slant)
+    bar = colour_bar(drawn, grid.ravel().tolist(), label)
+    if axes is None:
+        _lay_out(grid, bar, [down / across for across, down in map(extent_of, places.values())])
     return grid
 
 
-def _grid_of_axes(axes: Any, rows: int, cols: int, places: Places) -> NDArray[np.object_]:
+def _wrapped(name: str) -> str:
+    return textwrap.fill(name, 20)
+
+
+def _grid_of_axes(axes: Any, rows: int, cols: int) -> NDArray[np.object_]:
     if axes is None:
-        across, down = extent_of(places)
-        cell = min(max(0.6, 6 / cols), 1.2)
-        size = 1.5 + cell * cols, 0.38 + rows * (cell * min(down / across, 3.0) + 0.06)
-        grid: NDArray[np.object_] = plt.subplots(rows, cols, figsize=size, layout="compressed", squeeze=False)[1]
-        engine = grid[0, 0].figure.get_layout_engine()
-        engine.set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+        grid: NDArray[np.object_] = plt.subplots(rows, cols, squeeze=False)[1]
         return grid
     grid = np.asarray(axes, dtype=object)
+    if not all(isinstance(ax, Axes) for ax in grid.flat):
+        raise wrong_type("axes", axes, f"matplotlib Axes of shape ({rows}, {cols}), or None for a new figure")
     if grid.size != rows * cols:
         raise wrong("axes", f"shape {grid.shape}", f"Axes of shape ({rows}, {cols})")
     return grid.reshape(rows, cols)
+
+
+def _lay_out(grid: NDArray[np.object_], bar: Axes, aspects: list[float]) -> None:
+    """Make the figure as large as its maps and texts are: a layout engine would cut long names off.
+
+    All sizes are in inches.
+    """
+    figure = grid[0, 0].figure
+    cols = grid.shape[1]
+    edge, gap, across = 0.06, 0.06, min(max(0.6, 6 / cols), 1.2)
+    heights = [across * min(max(aspect, 0.08), 3.0) for aspect in aspects]
+
+    def extent(text: Text) -> tuple[float, float]:
+        box = text.get_window_extent()
+        return box.width / figure.dpi, box.height / figure.dpi
+
+    labels = [extent(ax.yaxis.label) for ax in grid[:, 0]]
+    titles = [extent(ax.title) for ax in grid[0]]
+    # a name may be higher than its row
+    pitch = [max(height, label[1]) + gap for height, label in zip(heights, labels, strict=True)]
+    left = edge + max(width for width, _ in labels) + 0.1
+    top = edge + max(height for _, height in titles) + 0.1
+    # a slanted title begins in the middle of its map, a level one has its middle there
+    ends = [k * (across + gap) + across / 2 + width for k, (width, _) in enumerate(titles)]
+    maps = cols * (across + gap)
+    figure.set_size_inches(left + maps + 1, top + sum(pitch))
+    drawn = bar.get_tightbbox()
+    beside = (0.0 if drawn is None else drawn.width / figure.dpi) + 0.15
+    width, height = left + max(maps + beside, *ends) + edge, top + sum(pitch) + edge
+    figure.set_size_inches(width, height)
+    above = top
+    for row, size, room in zip(grid, heights, pitch, strict=True):
+        bottom = height - above - (room + size) / 2
+        for k, ax in enumerate(row):
+            place = left + k * (across + gap), bottom, across, size
+            ax.set_position(np.divide(place, (width, height, width, height)).tolist())
+        above += room
 
 
 def _index_ticks(places: Places, ax: Axes) -> None:

@@ -10,10 +10,13 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from numpy.typing import NDArray
 
+from locality_prior._check import wrong
 from locality_prior.analysis._given import Floats
 from locality_prior.plots._given import as_array, unit_number
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
 
+#: The most wires in a picture.
+MOST_WIRES = 100_000
 _WIRES = LinearSegmentedColormap.from_list("wires", ["0.84", "0.0"])
 
 
@@ -25,22 +28,26 @@ def wiring(
     label: str = "cost of the wire",
     colorbar: bool = True,
 ) -> Axes:
-    """The wiring diagram of two rows of units: sources below, targets above, and the darker a wire the dearer.
+    """The wiring diagram of two rows of units: sources below, targets above, and costly wires dark.
 
     Args:
         costs: (out, in) costs c(d) of the wires; inf or NaN is no wire.
-        unit: draw the wires of this target unit alone, on the grey scale of them all.
+        unit: draw only the wires of this target unit, on the grey scale of all; None: all wires.
+        label: what the colour bar shows, with its unit.
+        colorbar: whether to draw it.
 
     Raises:
         ValueError: not a matrix, or no such unit.
     """
     costs = as_array("costs", costs, None, None)
+    if not costs.size or costs.size > MOST_WIRES:
+        raise wrong("costs", f"shape {costs.shape}", f"1 to {MOST_WIRES:,} costs")
     n_out, n_in = costs.shape
     shown = range(n_out) if unit is None else [unit_number(unit, n_out)]
-    # the rule by which grids meet: the target's row is stretched onto the source's
+    # the target's row is stretched onto the source's, as grids are
     above, below = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5, np.arange(n_in, dtype=float)
     wires = [(i, j) for i in shown for j in range(n_in) if np.isfinite(costs[i, j])]
-    wires.sort(key=lambda wire: float(costs[wire]))  # the dear ones, which are dark, on top
+    wires.sort(key=lambda wire: float(costs[wire]))  # costly wires, which are dark, on top
     finite = costs[np.isfinite(costs)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (1.0, 2.0)
 
@@ -70,7 +77,7 @@ def wiring(
 
 
 def _circles(ax: Axes, x: Floats, y: float, shown: NDArray[np.bool_]) -> None:
-    """A row of units at height ``y``; those not ``shown`` are faint."""
+    """A row of units at height ``y``; those that are not ``shown`` are faint."""
     size = np.full(len(x), 0.56 * min(1.0, float(np.diff(x).min(initial=1.0))))
     circles = EllipseCollection(
         size,

@@ -1,0 +1,14 @@
+from locality_prior.plots.comparisons import differences_by_condition as differences_by_condition
+from locality_prior.plots.comparisons import scatter as scatter
+from locality_prior.plots.comparisons import seeds_by_condition as seeds_by_condition
+from locality_prior.plots.measurements import banded as banded
+from locality_prior.plots.measurements import correlation_by_distance as correlation_by_distance
+from locality_prior.plots.measurements import paired_seeds as paired_seeds
+from locality_prior.plots.measurements import pruning as pruning
+from locality_prior.plots.measurements import training as training
+from locality_prior.plots.measurements import variance_by_class as variance_by_class
+from locality_prior.plots.places import Places as Places
+from locality_prior.plots.sheets import class_maps as class_maps
+from locality_prior.plots.sheets import sheet as sheet
+from locality_prior.plots.sheets import transmitted_signal as transmitted_signal
+from locality_prior.plots.wires import wiring as wiring
