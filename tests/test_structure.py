@@ -16,7 +16,8 @@ HOME = Path(lp.__file__).parent
 #: A room imports only from the rooms above it. ``__init__`` opens the core's door, so what comes after may use it.
 ROOMS = [
     {"_check", "_compiled", "_lazy", "_memory", "_timing"},
-    {"_files", "_processes"},
+    {"_files"},
+    {"_processes"},
     {"geometry"},
     {"cost"},
     {"prior"},

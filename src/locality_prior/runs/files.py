@@ -43,11 +43,7 @@ class Measured:
 
 def read_config(directory: Path) -> Any:
     """The plain values of a run's config."""
-    path = directory / CONFIG
-    values = read_yaml(path)
-    if not path.read_text(encoding="utf-8").rstrip().endswith("..."):
-        raise Problem(f"{path} is incomplete: its end is missing. Restore it, or delete {directory} to start again.")
-    return values
+    return read_yaml(directory / CONFIG, ended=True)
 
 
 def read_analysis(directory: Path, check: bool = True) -> dict[str, Any]:

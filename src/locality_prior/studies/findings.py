@@ -119,6 +119,7 @@ def recorded_plan(directory: Path) -> dict[str, Any]:
         group["control"] = CONTROL if CONTROL in group["conditions"] else None
         conditions[key[0]] = {
             "group": name,
+            "label": key[0],
             "control": None if key[0] == CONTROL else CONTROL,
             "null": None,
             "of": None,

@@ -421,6 +421,7 @@ def plan(study: Study) -> dict[str, Any]:
             group["control"] = name
         described[name] = {
             "group": group["name"],
+            "label": name.removesuffix(f", {labels[run.model]}").removesuffix(f", {labels[run.task]}"),
             "control": study.control(name),
             "null": study.null(name),
             "of": None,
