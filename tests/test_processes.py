@@ -12,23 +12,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from locality_prior import _processes, _timing
 from locality_prior._check import Problem
 from locality_prior._processes import (
-    Progress,
-    Standing,
     check_processes,
     cluster,
-    follow,
     processes,
     read_progress,
+    write_progress,
 )
 
 
@@ -262,36 +259,18 @@ def test_a_cluster_has_workers_of_one_thread() -> None:
 # How far the jobs are
 
 
-def test_progress_is_told_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_by_a_file(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
     assert read_progress(path) is None
-    progress = Progress(path)
-    progress.tell(0.5)
-    assert read_progress(path) == 0.5
-    progress.tell(0.75)  # too soon
-    assert read_progress(path) == 0.5
-    monkeypatch.setattr(time, "monotonic", lambda: 1e9)
-    progress.tell(1)
-    assert read_progress(path) == 1
+    for done in (0.5, 2):
+        write_progress(path, done)
+        assert read_progress(path) == done
     for damaged in ("", "{", "[]", "3", "{}", '{"done": null}', '{"done": NaN}', '{"done": "1"}', "[" * 999, "\xff"):
         path.write_text(damaged, encoding="latin-1")
         assert read_progress(path) is None
     path.unlink()
     os.mkfifo(path)
     assert read_progress(path) is None
-
-
-def test_jobs_are_followed_to_their_end(tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("a", "b", "c")}
-    Progress(files["b"]).tell(2.5)
-    futures: dict[Future[Any], str] = {Future(): name for name in files}
-    a, b, c = futures
-    a.set_result(1)
-    seen = follow(futures, files)
-    assert next(seen) == {"a": Standing(None, True), "b": Standing(2.5, False), "c": Standing(None, False)}
-    b.set_exception(OSError())
-    c.set_result(2)
-    assert list(seen) == [dict.fromkeys(files, Standing(None, True))]
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:

@@ -10,23 +10,16 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import connection
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from locality_prior._check import Problem, count, instance, number, wrong
-from locality_prior._files import read_json, write_json
+from locality_prior._files import StrPath, read_json, write_json
 
-K = TypeVar("K")
-
-#: Seconds between two looks at how far the jobs are, and between two times that a job tells it.
-LOOK, TELL = 0.2, 0.25
 #: Seconds to wait for a scheduler to answer, and for a killed process to be gone.
 ANSWER, GONE = 4.0, 5.0
 
@@ -185,49 +178,17 @@ async def _answers(address: str) -> None:
 # How far the jobs are
 
 
-class Progress:
-    """How far a job is, told to another process by a small file."""
+def write_progress(path: StrPath, done: float) -> None:
+    """Tell another process by a small file how much of a job is done, in whatever unit the reader expects.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._told = -TELL
-
-    def tell(self, done: float) -> None:
-        """Say how much is done, in whatever unit the reader expects; at most a few times a second it is written."""
-        if time.monotonic() - self._told >= TELL:
-            write_json(self.path, {"done": done})
-            self._told = time.monotonic()
+    It takes about a millisecond: a job should not call it more than a few times a second.
+    """
+    write_json(path, {"done": done})
 
 
-def read_progress(path: Path) -> float | None:
-    """How much is done, as :class:`Progress` told it; None where the file is missing or damaged."""
+def read_progress(path: StrPath) -> float | None:
+    """How much is done, as :func:`write_progress` told it; None where the file is missing or damaged."""
     try:
         return number("done", read_json(path, 1000)["done"])
     except (ValueError, KeyError, TypeError, IndexError):
         return None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a job is: how much it says it has done (None where it says nothing), and whether it has ended."""
-
-    done: float | None
-    ended: bool
-
-
-def follow(futures: Mapping[Future[Any], K], files: Mapping[K, Path]) -> Iterator[dict[K, Standing]]:
-    """How far every job is, a few times a second until all have ended.
-
-    Args:
-        futures: the jobs, each with its key. Whether one has failed is for the caller to ask.
-        files: the file that each job's :class:`Progress` writes, by key.
-    """
-    pending = set(futures)
-    while True:
-        _, pending = wait(pending, timeout=LOOK, return_when=FIRST_COMPLETED)
-        yield {
-            key: Standing(read_progress(files[key]) if future in pending else None, future not in pending)
-            for future, key in futures.items()
-        }
-        if not pending:
-            return
