@@ -109,7 +109,7 @@ def _flush(path: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Put the folder ``new`` in the place of ``path``; what was at ``path`` ends up beside ``new`` or in its place."""
+    """Put the folder ``new`` in the place of ``path``; what was there ends up in the folder that held ``new``."""
     if not os.path.lexists(path):
         os.rename(new, path)
         return
