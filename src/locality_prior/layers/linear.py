@@ -19,6 +19,7 @@ from locality_prior.layers.base import (
     Locality,
     Wiring,
     affordable,
+    alike,
     as_cost,
     factory,
     same_dtype,
@@ -28,7 +29,7 @@ from locality_prior.layers.base import (
     tracing,
 )
 from locality_prior.prior import Prior, Table, Wires, aside, resolve
-from locality_prior.sparse import Pattern, pattern_for, sparse_linear
+from locality_prior.sparse import Kernel, Pattern, pattern_for, sparse_linear
 
 BACKENDS = ("auto", "dense", "windowed", "wires")
 #: A sparse layer draws the numbers that nn.Linear draws up to this many pairs; it takes seconds there.
@@ -173,8 +174,10 @@ class LocalityLinear(Locality):
                 now = rule.wires()
                 if not (torch.equal(now.ends, fixed.ends) and torch.equal(now.sources, fixed.sources)):
                     raise refusal
+        before = self.support
         self.rule, self._values, self._found = rule, None, None
-        self._drop_unwired()
+        if not alike(self.support, before):
+            self._drop_unwired()
         self._make_ready()
 
     @property
@@ -222,7 +225,7 @@ class LocalityLinear(Locality):
                 self.weight,
                 self.prior,
                 self.bias,
-                lambda rows: pattern.kernel(rows.dtype, rows.device),
+                self._kernel,
                 targets,
                 sources,
                 self.out_features,
@@ -256,8 +259,8 @@ class LocalityLinear(Locality):
         return linear.train(self.training)
 
     def wirings(self) -> list[Wiring]:
-        sparse = self.pattern is not None
-        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, sparse=sparse)]
+        targets = None if self.pattern is None else self.pattern.ends(self.weight.device)[0]
+        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, targets=targets)]
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -295,6 +298,12 @@ class LocalityLinear(Locality):
             if not self.rule.flat or self.pattern is not None:
                 self._prior()
             _ = self.support
+
+    def _kernel(self, rows: Tensor) -> Kernel:
+        """What multiplies ``rows`` with the wires."""
+        assert self.pattern is not None
+        with aside():  # the first call makes it
+            return self.pattern.kernel(rows.dtype, rows.device)
 
     def _way(self, pattern: Pattern) -> str:
         return pattern.describe(self.weight.dtype, self.weight.device)
