@@ -599,6 +599,17 @@ def test_a_default_device(make: Callable[[], nn.Module], tmp_path: Path) -> None
     assert (tmp_path / "layer.safetensors").read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_made_in_inference_mode(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(3)
+    layer = make()
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        made = make()
+        assert_close(dict(made.state_dict()), dict(layer.state_dict()), rtol=0, atol=0)
+        assert_close(lp.mean_wire_length(made), lp.mean_wire_length(layer))
+
+
 @kinds
 def test_inference_first_then_training(make: Callable[..., lp.LocalityLinear]) -> None:
     layer = make()

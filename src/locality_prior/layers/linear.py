@@ -367,13 +367,13 @@ def _draw_on_wires(weight: Tensor, wires: Wires) -> None:
     out, features = wires.shape
     # a CPU draws its numbers one after another, so blocks of rows give the same ones; on a GPU they depend on the size
     rows = max(1, BLOCK // features) if weight.device.type == "cpu" else out
-    with aside(), torch.no_grad():
+    with torch.no_grad():
         for first in range(0, out, rows):
             ends = wires.ends[first : min(first + rows, out) + 1]
             block = weight.new_empty(len(ends) - 1, features)
             nn.init.kaiming_uniform_(block, a=math.sqrt(5))
             at = slice(int(ends[0]), int(ends[-1]))
-            row = torch.arange(len(ends) - 1).repeat_interleave(ends.diff())
+            row = torch.arange(len(ends) - 1, device="cpu").repeat_interleave(ends.diff())
             weight[at] = block.flatten()[(row * features + wires.sources[at]).to(weight.device)]
 
 
