@@ -34,6 +34,8 @@ FORMAT = "locality-prior/1"
 RESERVED = "locality-prior:"
 #: Lists of fewer numbers stay in the metadata.
 LONG = 64
+#: The keys of mappings that stand in the metadata for a tensor, a list of numbers, and a list of rows by columns.
+TENSOR, LIST, COLUMNS = (f"{RESERVED}{what}" for what in ("tensor", "list", "columns"))
 
 
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -233,18 +235,18 @@ def _without_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
     if isinstance(config, dict):
         return {key: _without_numbers(value, numbers) for key, value in config.items()}
     if isinstance(config, (Tensor, np.ndarray)):
-        return {"tensor": _put(torch.as_tensor(config).detach().cpu().contiguous(), numbers)}
+        return {TENSOR: _put(torch.as_tensor(config).detach().cpu().contiguous(), numbers)}
     if not isinstance(config, (list, tuple)):
         return config
     rows = len(config) > 0 and all(isinstance(row, (list, tuple)) and len(row) == len(config[0]) for row in config)
     if (len(config) * len(config[0]) if rows else len(config)) >= LONG:
         matrix = _as_tensor(config, rows)
         if matrix is not None:
-            return {"list": _put(matrix, numbers)}
+            return {LIST: _put(matrix, numbers)}
         if rows and len(config) > len(config[0]):  # the columns may be numbers of different kinds
             columns = [_as_tensor(column, False) for column in zip(*config, strict=True)]
             if all(column is not None for column in columns):
-                return {"columns": [_put(column, numbers) for column in columns if column is not None]}
+                return {COLUMNS: [_put(column, numbers) for column in columns if column is not None]}
     return [_without_numbers(value, numbers) for value in config]
 
 
@@ -254,12 +256,12 @@ def _with_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
         return [_with_numbers(value, numbers) for value in config]
     if not isinstance(config, dict):
         return config
-    if config.keys() == {"tensor"}:
-        return numbers[config["tensor"]]
-    if config.keys() == {"list"}:
-        return _as_list(numbers[config["list"]])
-    if config.keys() == {"columns"}:
-        columns = [_as_list(numbers[key]) for key in config["columns"]]
+    if config.keys() == {TENSOR}:
+        return numbers[config[TENSOR]]
+    if config.keys() == {LIST}:
+        return _as_list(numbers[config[LIST]])
+    if config.keys() == {COLUMNS}:
+        columns = [_as_list(numbers[key]) for key in config[COLUMNS]]
         return [list(row) for row in zip(*columns, strict=True)]
     return {key: _with_numbers(value, numbers) for key, value in config.items()}
 

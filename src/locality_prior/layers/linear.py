@@ -245,8 +245,8 @@ class LocalityLinear(Locality):
             ValueError: the layer is sparse with more than 67 million pairs, and ``dense`` is False.
         """
         if self.pattern is not None and not dense and self.in_features * self.out_features > DENSE:
-            size = f"{self.out_features} × {self.in_features} weights"
-            raise wrong("dense", f"False for {size}", f"at most {DENSE} of them, or dense=True")
+            shape = f"{self.out_features} × {self.in_features} weights"
+            raise wrong("dense", f"False for {shape}", f"at most {DENSE} of them, or dense=True")
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta", dtype=self.weight.dtype
         )
