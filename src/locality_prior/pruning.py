@@ -340,9 +340,7 @@ def _pruned(layer: LocalityLinear, wires: _Wires, chosen: Tensor) -> LocalityLin
     if chosen.all():
         return copy.deepcopy(layer)
     kept, device = wires.pairs[chosen], layer.weight.device
-    config = layer.config() | {"cost": layer.cost, "source": layer.source, "target": layer.target, "backend": "auto"}
-    # made without memory first, which draws no random numbers
-    made = LocalityLinear(**config, kept=kept, device="meta", dtype=layer.weight.dtype).to_empty(device=device)
+    made = layer.keeping(kept, backend="auto")
     values = wires.raw[chosen.to(device)]
     if made.pattern is None:
         made.weight.zero_().view(-1)[kept.to(device)] = values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,33 +67,29 @@ def load(
     """Read what :func:`save` wrote into ``model``, or, where a single layer was saved, as a new layer.
 
     Reading a file never runs code that the file names. Where a cost or a metric is a function of your own, pass it:
-    ``load(path, custom={"my.module:my_cost": my_cost})``. (With a ``model`` its own functions count as passed.)
+    ``load(path, custom={"my.module:my_cost": my_cost})``. With a ``model`` there is no need: the file's description is
+    then only compared with the geometries and costs of the model.
 
     Args:
         path: the file.
         model: the model to load into; it must have the same locality layers. None: make the layer that was saved.
-        custom: functions that the file may name, by their import path "module:function".
+        custom: without a ``model``: functions that the file may name, by their import path "module:function".
 
     Raises:
         ValueError: there is no such file or it has another format, it names a function that was not passed, its
             geometries or costs differ from the model's, or its weights do not fit. The model is then unchanged.
     """
+    passed = _passed(custom)
     layers, tensors = _read(path)
-    passed = _passed(custom) | {p for _, layer in _layers_of(model) for p in _import_paths(_described(layer))}
-    for function in _import_paths(layers):
-        if function not in passed:
-            raise wrong("path", f"a file that names the function {function!r}", "custom={…} with that function")
-    into: Any = (
-        _made(path, layers, tensors) if model is None else instance("model", model, nn.Module, "a torch.nn.Module")
-    )
+    into: Any = instance("model", model, (nn.Module, type(None)), "a torch.nn.Module")
+    if model is None:
+        into = _made(path, layers, tensors, passed)
     _check_layers(into, layers)
     # by every name that the state dict has for a layer, which may be in several places
     places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
     # a layer that was pruned before it was saved: the model's own layer takes its wires once all else is known to fit
     pruned = {
-        layer: LocalityLinear.from_config(
-            layer.config(), kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
-        )
+        layer: layer.keeping(tensors[_key(name, "kept")])
         for name, layer in locality_layers(into)
         if isinstance(layer, LocalityLinear) and _key(name, "kept") in tensors and layer.kept is None
     }
@@ -146,13 +142,18 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, Any]], dict
     return layers, tensors
 
 
-def _made(path: str | os.PathLike[str], layers: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> Locality:
+def _made(
+    path: str | os.PathLike[str], layers: dict[str, dict[str, Any]], tensors: dict[str, Tensor], passed: set[str]
+) -> Locality:
     """The single layer that the file describes, without memory yet."""
     if list(layers) != [""]:
         raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
     weights = [tensor for name, tensor in tensors.items() if "weight" in name]
     if not weights:
         raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
+    for function in _import_paths(layers):
+        if function not in passed:
+            raise wrong("path", f"a file that names the function {function!r}", "custom={…} with that function")
     kept = {"kept": tensors["kept"]} if "kept" in tensors else {}
     values = dict(layers[""])
     try:
@@ -172,10 +173,6 @@ def _describes(one: Any) -> bool:
     """Whether ``one`` has the arguments of the layer that it names, and no others."""
     kind = KINDS.get(str(one.get("type", "LocalityLinear"))) if isinstance(one, dict) else None
     return kind is not None and one.keys() - {"type"} == kind.keys()
-
-
-def _layers_of(model: Any) -> Iterator[tuple[str, Locality]]:
-    return locality_layers(model) if model is not None else iter(())
 
 
 def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
@@ -215,7 +212,7 @@ def _passed(custom: Any) -> set[str]:
 
 
 def _import_paths(config: Any) -> set[str]:
-    """Every "module:function" in a config: no other text in it has a colon."""
+    """Every "module:function" in a config, where no other text has a colon."""
     if isinstance(config, str):
         return {config} if ":" in config else set()
     if isinstance(config, dict):

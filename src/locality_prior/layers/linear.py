@@ -308,6 +308,23 @@ class LocalityLinear(Locality):
     def _way(self, pattern: Pattern) -> str:
         return pattern.describe(self.weight.dtype, self.weight.device)
 
+    def keeping(self, kept: Tensor, backend: str | None = None) -> LocalityLinear:
+        """A layer like this one that has only the wires ``kept``. Its weights are not set yet."""
+        made = LocalityLinear(
+            self.in_features,
+            self.out_features,
+            self.bias is not None,
+            source=self.source,
+            target=self.target,
+            cost=self.cost,
+            rescale=self.rescale,
+            backend=self.backend if backend is None else backend,
+            kept=kept,
+            device="meta",  # where no random numbers are drawn
+            dtype=self.weight.dtype,
+        )
+        return made.to_empty(device=self.weight.device)
+
     def _become(self, other: LocalityLinear) -> None:
         """Take the wires of ``other``, which differs from this layer only in pruning."""
         self.backend, self.rule, self.pattern, self.kept = other.backend, other.rule, other.pattern, other.kept
