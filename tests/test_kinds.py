@@ -388,6 +388,28 @@ def test_starts_as_torchs_own(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKE)
+def test_a_cost_can_change(kind: str) -> None:
+    """W stays, and becomes 0 where there is no wire any more; a cost that does not fit changes nothing."""
+    layer = MAKE[kind](rescale=kind != "groups")
+    before = dict(layer.named_parameters())
+    for cost in (lp.cost.Quadratic(2), CUT, lp.cost.Flat()):
+        layer.cost = cost
+        fresh = MAKE[kind](rescale=kind != "groups", cost=cost)
+        fresh.load_state_dict(layer.state_dict())
+        assert layer.config() == fresh.config()
+        for mine, other in zip(layer.wirings(), fresh.wirings(), strict=True):
+            assert mine.weight is before[mine.name]
+            assert torch.equal(mine.weight, other.weight)
+            assert torch.equal(mine.prior, other.prior)
+        assert_close(lp.wiring_cost(layer), lp.wiring_cost(fresh))
+    layer.cost = "quadratic"
+    for value in (3, "lineal", lp.cost.Linear):
+        with pytest.raises((ValueError, TypeError), match=r"cost: got .*, expected"):
+            layer.cost = value
+    assert layer.cost == lp.cost.Quadratic()
+
+
+@pytest.mark.parametrize("kind", MAKE)
 def test_priors_follow_dtype_and_copies(kind: str) -> None:
     layer = MAKE[kind](cost=CUT)
     exact = [w.prior.double() for w in MAKE[kind](cost=CUT, dtype=torch.float64).wirings()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 import shutil
 import subprocess
@@ -227,12 +228,128 @@ def test_forward_mode(make: Callable[..., lp.LocalityLinear]) -> None:
         assert_close(forward_ad.unpack_dual(y).tangent, direction)
 
 
-@kinds
-def test_traced(make: Callable[..., lp.LocalityLinear]) -> None:
+NEAR = lp.cost.Linear().within(1.5)
+#: Layers that a trace or an export must carry to batches of any size.
+CARRIED: dict[str, Callable[[], lp.LocalityLinear]] = {
+    **KINDS,
+    "flat": lambda: lp.LocalityLinear(9, 6, cost=lp.cost.Flat()),
+    "windowed": lambda: lp.LocalityLinear(36, 25, cost=NEAR, rescale=True, backend="windowed"),
+    "wires": lambda: lp.LocalityLinear(36, 25, cost=NEAR, backend="wires"),
+    "no bias": lambda: lp.LocalityLinear(36, 25, False, cost=NEAR, backend="wires"),
+}
+carried = pytest.mark.parametrize("make", CARRIED.values(), ids=CARRIED)
+
+
+@carried
+@pytest.mark.parametrize("folded", [False, True], ids=["", "folded"])
+def test_exported_with_a_batch_of_any_size(make: Callable[[], lp.LocalityLinear], folded: bool) -> None:
     layer = make()
-    x = torch.randn(3, layer.in_features)
-    exported = torch.export.export(layer, (x,)).module()
-    assert_close(exported(x), plainly(layer, x))
+    model = nn.Sequential(layer, nn.ReLU())
+    exported = lp.fold(model) if folded else model
+    size = {0: torch.export.Dim("batch")}
+    program = torch.export.export(exported, (torch.randn(3, layer.in_features),), dynamic_shapes=(size,)).module()
+    for n in (2, 7):
+        x = torch.randn(n, layer.in_features)
+        assert_close(program(x), model(x))
+
+
+@carried
+@pytest.mark.filterwarnings("ignore:`torch.jit.:FutureWarning", "ignore:`torch.jit.:DeprecationWarning")
+def test_traced_with_a_batch_of_any_size(make: Callable[[], lp.LocalityLinear]) -> None:
+    layer = make()
+    traced = torch.jit.trace(layer, torch.randn(3, layer.in_features))
+    for shape in ((7,), (1,), (3,)):
+        x = torch.randn(*shape, layer.in_features)
+        assert_close(traced(x), layer(x))
+
+
+# --- another cost ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_cost_can_change_during_training(sparse: bool) -> None:
+    """W, its parameter and the optimiser stay; P is that of a layer made with the new cost."""
+    backend = "wires" if sparse else "dense"
+    layer = lp.LocalityLinear(9, 9, cost=lp.cost.Linear().within(1.5), rescale=True, backend=backend)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1, momentum=0.9)
+    parameter = layer.weight
+    for cost in (lp.cost.Linear(0.5).within(1.5), lp.cost.Quadratic().within(1.5)):
+        loss = layer(batch(layer)).square().sum()
+        layer.cost = cost
+        loss.backward()  # of the forward before the change
+        optimizer.step()
+        before = layer.weight.detach().clone()
+        assert layer.weight is parameter
+        assert layer.cost == cost
+        fresh = lp.LocalityLinear(9, 9, cost=cost, rescale=True, backend=backend)
+        fresh.load_state_dict(layer.state_dict())
+        assert torch.equal(layer.prior, fresh.prior)
+        assert torch.equal(layer.weight, before)
+        x = batch(layer)
+        assert_close(layer(x), fresh(x))
+        assert_close(lp.wiring_cost(layer), lp.wiring_cost(fresh))
+        assert layer.config() == fresh.config()
+
+
+def test_a_backward_after_a_change_of_cost_has_the_p_of_its_forward() -> None:
+    layer = lp.LocalityLinear(9, 9)
+    x = batch(layer)
+    expected = torch.autograd.grad(plainly(layer, x).square().sum(), inputs(layer, x))
+    loss = layer(x).square().sum()
+    layer.cost = lp.cost.Quadratic()
+    layer(x)
+    assert_close(torch.autograd.grad(loss, inputs(layer, x)), expected)
+
+
+def test_a_dense_layer_takes_any_cost() -> None:
+    layer = lp.LocalityLinear(9, 9)
+    control = layer.weight.detach().clone()
+    layer.cost = lp.cost.Flat()
+    assert_close(layer(torch.eye(9)).t() - layer.bias[:, None], control)
+    layer.cost = "quadratic"
+    assert layer.cost == lp.cost.Quadratic()
+    layer.cost = lp.cost.Linear().within(1)
+    off = layer.prior == 0
+    assert off.any()
+    assert torch.equal(layer.weight, control * ~off)
+    for value in ("lineal", 3, []):
+        with pytest.raises((ValueError, TypeError), match=r"cost: got .*, expected"):
+            layer.cost = value
+    with pytest.raises(ValueError, match=r"target: got unit 0 of .* with no wire"):
+        lp.LocalityLinear(4, 1).cost = lp.cost.Linear().within(0.2)
+
+
+KEPT = torch.tensor([0, 1, 9, 10, 20, 30, 40, 50, 60, 70, 80])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lp.LocalityLinear(9, 9, cost=NEAR, backend="wires"),
+        lambda: lp.LocalityLinear(9, 9, cost=NEAR, backend="windowed"),
+        lambda: lp.LocalityLinear(9, 9, kept=KEPT, backend="dense"),
+        lambda: lp.LocalityLinear(9, 9, kept=KEPT, backend="wires"),
+    ],
+)
+def test_the_wires_of_a_sparse_layer_are_fixed(make: Callable[[], lp.LocalityLinear]) -> None:
+    layer = make()
+    before, wires = layer.prior, layer.rule.wires()
+    refused = [lp.cost.Linear().within(0.5), lp.cost.LinearDecay(0.5)]
+    if layer.kept is None:
+        refused += [lp.cost.Linear(), lp.cost.Linear().within(1), lp.cost.Linear().within(2)]
+    else:
+        layer.cost = lp.cost.Quadratic()
+        assert torch.equal(layer.rule.wires().sources, wires.sources)
+        layer.cost = lp.cost.Linear()
+    cost = layer.cost
+    for other in refused:
+        with pytest.raises(ValueError, match=r"cost: got .*, which has other wires, expected the wires that this spar"):
+            layer.cost = other
+        assert layer.cost == cost
+        assert torch.equal(layer.prior, before)
+
+
+# --- compiled --------------------------------------------------------------------------------------------------------
 
 
 @kinds
@@ -247,6 +364,8 @@ def test_compiled_whole(make: Callable[..., lp.LocalityLinear]) -> None:
     assert_close(layer(x), plainly(layer, x))
     layer.double()
     x = batch(layer)
+    assert_close(compiled(x), plainly(layer, x))
+    layer.cost = lp.cost.Linear(2).within(1) if math.isfinite(layer.cost.reach) else lp.cost.Linear(2)
     assert_close(compiled(x), plainly(layer, x))
 
 
@@ -439,6 +558,56 @@ def test_meta_then_empty(make: Callable[..., lp.LocalityLinear]) -> None:
     other = make(device="meta")
     other.load_state_dict(made.state_dict(), assign=True)
     assert_close(other(x), plainly(made, x))
+
+
+MAKE: dict[str, Callable[[], nn.Module]] = {
+    **CARRIED,
+    "pruned": lambda: lp.LocalityLinear(9, 9, kept=KEPT, backend="wires"),
+    "convolution": lambda: lp.LocalityConv2d(4, 4, 3, groups=2),
+    "recurrent": lambda: lp.LocalityLSTM(4, 9, cost=NEAR),
+    "attention": lambda: lp.LocalityMultiheadAttention(4, 2, kdim=3, positions=lp.Line(4)),
+}
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_a_default_device(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """A layer made under it lies there; one made before is not disturbed by it."""
+    torch.manual_seed(3)
+    layer = make()
+    with torch.device("meta"):
+        moved = make()
+        assert all(p.is_meta for p in moved.parameters())
+    moved = moved.to_empty(device="cpu")
+    torch.manual_seed(3)
+    moved.reset_parameters()  # type: ignore[operator]
+    if not isinstance(layer, lp.LocalityMultiheadAttention):  # which draws its parts in another order when it is made
+        assert_close(dict(moved.state_dict()), dict(layer.state_dict()))
+    moved.load_state_dict(layer.state_dict())
+    expected = [lp.wiring_cost(layer), lp.weight_l1(layer), lp.mean_wire_length(layer)]
+    lp.save(layer, tmp_path / "expected.safetensors")
+    with torch.device("meta"):
+        assert_close([lp.wiring_cost(moved), lp.weight_l1(moved), lp.mean_wire_length(moved)], expected)
+        lp.wiring_cost(moved, lp.cost.Custom(lambda d: 1 + d)).backward()
+        lp.fold(moved)
+        moved.double().float()
+        moved.cost = moved.cost  # type: ignore[assignment]
+        lp.save(moved, tmp_path / "layer.safetensors")
+        if isinstance(moved, lp.LocalityLinear):
+            lp.sparsify(moved, keep=0.9)
+            x = torch.randn(2, moved.in_features, device="cpu")
+            assert_close(moved(x), layer(x))
+    assert (tmp_path / "layer.safetensors").read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_made_in_inference_mode(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(3)
+    layer = make()
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        made = make()
+        assert_close(dict(made.state_dict()), dict(layer.state_dict()), rtol=0, atol=0)
+        assert_close(lp.mean_wire_length(made), lp.mean_wire_length(layer))
 
 
 @kinds

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import locality_prior as lp
+from locality_prior import pruning
 from locality_prior.cost import Cost
 
 SHEET = lp.Grid(4, 5)
@@ -133,15 +134,90 @@ def test_the_largest_cut_within_a_drop() -> None:
     assert lp.sparsify(net, drop=0, evaluate=accuracy).cut.score == 1
 
 
-def test_the_quickest_way_is_measured() -> None:
+def test_the_same_cut_gives_the_same_layer() -> None:
+    """By its size and its share of wires alone, as backend="auto" decides: nothing is timed."""
     sheet = lp.Grid(32, 32)
-    layer = lp.LocalityLinear(1024, 1024, source=sheet)
-    pruned = lp.sparsify(layer, keep=0.01).model
-    assert pruned.pattern is not None
-    assert pruned.weight.shape == (10486,)
+    layer = lp.LocalityLinear(1024, 1024, source=sheet, backend="dense")
+    few = lp.sparsify(layer, keep=0.01).model
+    assert few.backend == "auto"
+    assert few.weight.shape == (10486,)
+    assert lp.sparsify(layer, keep=0.6).model.weight.shape == (1024, 1024)
     assert lp.sparsify(Net(COSTS[0]), keep=0.5).model.a.pattern is None
     x = torch.randn(3, 1024)
-    assert_close(pruned(x), lp.fold(pruned)(x))
+    assert_close(few(x), lp.fold(few)(x))
+    kept = lp.LocalityLinear(1024, 1024, source=sheet, kept=few.kept)
+    assert kept.weight.shape == few.weight.shape
+
+
+@by
+@pytest.mark.parametrize("backend", ["dense", "wires"])
+def test_a_curve_in_place(by: str, backend: str) -> None:
+    """The model itself is looked at, with the weights of each cut, and has its own again afterwards."""
+    net = Net(COSTS[1], backend=backend)
+    before = copy.deepcopy(net.state_dict())
+    seen = []
+
+    def evaluate(model: nn.Module) -> tuple[str, set[tuple[str, int, int]]]:
+        assert model is net
+        seen.append(model)
+        return "any", left(model)
+
+    curve = pruning.curve(net, by, evaluate, [0.5, 0.2, 0.0001])
+    assert len(seen) == len(curve) == 3
+    assert [cut.share for cut in curve] == [cut.wires / curve[0].wires for cut in curve]
+    assert curve[0].share == 1
+    for cut in curve:
+        expected = lp.sparsify(net, by, wire_length=math.inf, shares=[cut.share]).curve[-1]
+        assert (cut.wires, cut.wire_length) == (expected.wires, expected.wire_length)
+        assert len(cut.score[1]) == cut.wires
+    assert curve[1].score[1] == left(lp.sparsify(net, by, keep=0.5).model)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_weights_come_back_when_an_evaluation_fails() -> None:
+    net = Net(COSTS[0])
+    before = copy.deepcopy(net.state_dict())
+
+    def fail(model: nn.Module) -> float:
+        raise KeyError("no data")
+
+    for call in (
+        lambda: pruning.curve(net, "weight", fail, [0.1]),
+        lambda: lp.sparsify(net, keep=0.5, evaluate=fail),
+    ):
+        with pytest.raises(KeyError):
+            call()
+        assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_only_the_layers_that_are_named() -> None:
+    net = Net(COSTS[0])
+    curve = pruning.curve(net, "weight", left, [0.25], names=["b"])
+    assert curve[0].wires == 180
+    assert {name for name, _, _ in curve[0].score - curve[1].score} == {"b"}
+    pruned = lp.sparsify(net, keep=0.25, names=["a"])
+    assert pruned.cut.wires == 100
+    assert pruned.model.b.kept is None
+    assert len(pruned.model.a.kept) == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((3, "weight", left), "model: got 3, expected a torch.nn.Module"),
+        ((nn.Linear(2, 2), "weight", left), "model: got Linear, expected a model with a LocalityLinear"),
+        ((Net(COSTS[0]), "size", left), "by: got size, expected one of weight, length, cost"),
+        ((Net(COSTS[0]), None, left), "by: got None, expected one of"),
+        ((Net(COSTS[0]), "weight", None), "evaluate: got None, expected a function of the model"),
+        ((Net(COSTS[0]), "weight", left, [math.nan]), "shares: got nan, expected a number from 0 to 1"),
+        ((Net(COSTS[0]), "weight", left, None), "shares: got None, expected a list"),
+        ((Net(COSTS[0]), "weight", left, [0.5], [None]), "names: got None, expected one of 'a', 'b'"),
+    ],
+)
+def test_a_curve_names_bad_input(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as raised:
+        pruning.curve(*arguments)
+    assert str(raised.value).startswith(said)
 
 
 def test_what_a_layer_is_goes_with_it() -> None:
@@ -240,26 +316,32 @@ def test_other_wires_are_refused(tmp_path: Path) -> None:
         ({"keep": 1.5}, "keep: got 1.5"),
         ({"keep": math.nan}, "keep: got nan"),
         ({"keep": 0.01, "by": "length"}, "keep: got 0.01, which leaves layer 'b' without a wire"),
-        ({"wire_length": -1}, "wire_length: got -1, expected a length of at least 0"),
+        ({"wire_length": -1}, "wire_length: got -1, expected a finite number of at least 0"),
         ({"wire_length": 0, "by": "length"}, "wire_length: got 0, which leaves layer 'b' without a wire"),
         ({"drop": -1, "evaluate": lambda m: 1.0}, "drop: got -1"),
         ({"drop": 1}, "evaluate: got None"),
         ({"keep": 0.5, "evaluate": 3}, "evaluate: got 3, expected a function from a model to its score"),
-        ({"keep": 0.5, "evaluate": lambda m: None}, "evaluate: got None, expected a number"),
-        ({"keep": "0.5"}, "keep: got '0.5', expected a number"),
+        ({"keep": 0.5, "evaluate": lambda m: None}, "evaluate: got None, expected a function that returns a number"),
+        ({"keep": "0.5"}, "keep: got 0.5, expected a number from 0 to 1"),
         ({"keep": True}, "keep: got True"),
-        ({"wire_length": "a"}, "wire_length: got 'a'"),
-        ({"keep": 0.5, "shares": ["a"]}, "shares: got 'a'"),
+        ({"wire_length": "a"}, "wire_length: got a, expected"),
+        ({"keep": 0.5, "shares": ["a"]}, "shares: got a, expected"),
         ({"drop": 1, "evaluate": lambda m: math.nan}, "drop: got 1, expected a score that is a number"),
-        ({"keep": 0.5, "by": "magnitude"}, "by: got 'magnitude', expected one of weight, length, cost"),
-        ({"keep": 0.5, "shares": [0.5, 2]}, "shares: got [2.0, 1.0, 0.5]"),
-        ({"keep": 0.5, "batch": 0}, "batch: got 0"),
+        ({"keep": 0.5, "by": "magnitude"}, "by: got magnitude, expected one of weight, length, cost"),
+        ({"keep": 0.5, "shares": [0.5, 2]}, "shares: got 2, expected a number from 0 to 1"),
+        ({"keep": 0.5, "shares": "0.5"}, "shares: got 0.5, expected a list of shares"),
+        ({"keep": 0.5, "shares": 0.5}, "shares: got 0.5, expected a list of shares"),
+        ({"keep": 0.5, "shares": [0]}, "shares: got 0.0, expected shares above 0"),
+        ({"keep": 0.5, "names": "a"}, "names: got a, expected a list of names"),
+        ({"keep": 0.5, "names": ["a", "c"]}, "names: got c, expected one of 'a', 'b'"),
+        ({"keep": 0.5, "names": []}, "names: got [], expected at least one name"),
+        ({"keep": 0.5, "names": 3}, "names: got 3, expected a list of names"),
     ],
 )
 def test_targets_that_cannot_be_met(options: dict[str, Any], said: str) -> None:
     net = Net(COSTS[0])
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError) as raised:  # noqa: PT011
+    with pytest.raises((ValueError, TypeError)) as raised:
         lp.sparsify(net, **options)
     assert str(raised.value).startswith(said)
     assert "\n" not in str(raised.value)

@@ -216,7 +216,7 @@ def test_broken_files_are_refused(write: Callable[[Path], None], words: str, int
     ],
 )
 def test_a_lambda_refuses_and_writes_nothing(layer: Callable[[], nn.Module], path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be saved, expected a function at the top of an importable module"):
+    with pytest.raises(ValueError, match="cannot be saved, expected a function"):
         lp.save(layer(), path)
     assert os.listdir(path.parent) == []
     path.write_bytes(b"kept")
@@ -233,8 +233,10 @@ def test_functions_are_those_that_the_caller_passes(path: Path) -> None:
         ValueError, match=r"path: got a file that names the function 'reference:parabola', expected cust"
     ):
         lp.load(path)
-    with pytest.raises(ValueError, match="a file that names the function 'reference:parabola'"):
-        lp.load(path, small())
+    with pytest.raises(
+        ValueError, match=r"model: got cost = .*Linear.*, expected .*reference:parabola.*as in the file"
+    ):
+        lp.load(path, small(), custom=FUNCTIONS)
     assert lp.load(path, custom=FUNCTIONS).cost == lp.cost.Custom(reference.parabola)
     other = small(cost=lp.cost.Custom(reference.parabola))
     equal(lp.load(path, other), saved)
@@ -245,7 +247,7 @@ def test_functions_are_those_that_the_caller_passes(path: Path) -> None:
     [
         (3, "custom: got 3, expected functions by import path"),
         ({"reference:taxi": reference.parabola}, "custom: got 'reference:taxi' for reference:parabola, expected"),
-        ({"reference:parabola": "reference:parabola"}, "custom: got .*, expected a function at the top"),
+        ({"reference:parabola": "reference:parabola"}, "custom: got .*, expected a function"),
     ],
 )
 def test_functions_are_passed_by_their_own_path(custom: Any, words: str, path: Path) -> None:
@@ -273,7 +275,8 @@ def test_loading_calls_nothing_that_a_file_names(change: dict[str, Any], into: b
     hooks = torch.nn.modules.module._global_forward_pre_hooks
     assert not hooks
     try:
-        with pytest.raises(ValueError, match=f"path: got a file that names the function '{HOOK}'"):
+        said = "model: got (cost|source) = .*as in the file" if into else f"path: got a file that names .* '{HOOK}'"
+        with pytest.raises(ValueError, match=said):
             lp.load(path, small() if into else None)
         assert not hooks
     finally:
@@ -330,7 +333,7 @@ def test_numbers_move_to_tensors_once() -> None:
     config = {"a": places, "b": places.numpy(), "c": [[0.5] * 20] * 20, "d": [[0.5] * 20] * 20}
     taken = files._without_numbers(config, numbers)
     assert len(numbers) == 2
-    assert len(json.dumps(taken)) < 200
+    assert len(json.dumps(taken)) < 250
     again = files._with_numbers(taken, numbers)
     assert torch.equal(again["a"], places)
     assert files._equal(again, config | {"b": places})
@@ -339,7 +342,7 @@ def test_numbers_move_to_tensors_once() -> None:
 
 @pytest.mark.parametrize("named", ["locality-prior:7", 3, None, ["locality-prior:0"]])
 def test_a_tensor_that_is_not_there_is_told(named: object, path: Path) -> None:
-    config = small().config() | {"source": {"type": "Distances", "lengths": {"list": named}}}
+    config = small().config() | {"source": {"type": "Distances", "lengths": {files.LIST: named}}}
     save_file(TENSORS, path, {"locality-prior/1": json.dumps({"": config})})
     with pytest.raises(ValueError, match="expected a description of its layers"):
         lp.load(path)

@@ -1,4 +1,4 @@
-"""Timing contestants in turns, so that a slow moment of the machine is everybody's; and the cores there are."""
+"""Times of several contestants, measured in turns so that a slow moment of the machine hits all; and the cores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 
 def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int, turn: float) -> dict[str, float]:
-    """Milliseconds a call of each contestant: the median over ``rounds`` rounds, each begun by another contestant.
+    """Milliseconds per call of each contestant: the median over ``rounds`` rounds, each begun by another contestant.
 
-    A turn is one call to warm up, and as many timed ones as fill ``turn`` milliseconds.
+    A turn is one call to warm up, followed by as many timed calls as fill ``turn`` milliseconds.
     """
     calls: dict[str, int] = {}
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -35,7 +35,7 @@ def cores() -> int:
 
 
 def _timed(call: Callable[[], object], times: int) -> float:
-    """Milliseconds a call."""
+    """Milliseconds per call."""
     _wait_for_gpu()
     start = time.perf_counter()
     for _ in range(times):

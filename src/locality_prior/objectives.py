@@ -1,7 +1,7 @@
-"""What a layer's wires cost, from its weights: the penalty to train with, and the length to report.
+"""The cost of a layer's wires, computed from its weights: a penalty to train with, and a length to report.
 
-With V = P∘W, |W_ij| = c(d_ij)|V_ij| / r_i, so that L1 decay on W is, without rescaling, a wiring cost on V:
-λ‖W‖₁ = λ Σ c|V|, and with the linear cost the distance-weighted L1 of the literature. Sums run over wires.
+With V = P∘W, |W_ij| = c(d_ij)|V_ij| / r_i. Without rescaling, L1 decay of W is therefore a wiring cost on V,
+λ‖W‖₁ = λ Σ c|V|; with the linear cost this is the distance-weighted L1 of the literature. Sums run over wires.
 """
 
 from __future__ import annotations
@@ -12,41 +12,42 @@ from torch import Tensor, nn
 from locality_prior._check import wrong
 from locality_prior.cost import Cost
 from locality_prior.layers import Wiring, locality_layers
+from locality_prior.layers.base import as_cost
 
 
-def wiring_cost(model: nn.Module, cost: Cost | None = None) -> Tensor:
-    """Σ c(d_ij) |V_ij| over the wires of all locality layers in ``model``: differentiable, a scalar.
+def wiring_cost(model: nn.Module, cost: Cost | str | None = None) -> Tensor:
+    """Σ c(d_ij) |V_ij| over the wires of all locality layers in ``model``: a differentiable scalar.
 
     Args:
         model: a layer, or a model that has some.
-        cost: charged instead of each layer's own, so that a control, whose own cost is flat, can be charged.
+        cost: charge this cost, or the cost of that word, instead of each layer's own. A control, whose own cost is
+            flat, can be charged in this way.
 
     Raises:
-        ValueError: no locality layer, or a cost with no finite price for a wire that is there.
+        ValueError: there is no locality layer, or the cost of a wire that is there is not finite.
     """
-    if cost is not None and not isinstance(cost, Cost):
-        raise wrong("cost", repr(cost), "a cost, such as locality_prior.cost.Linear()")
-    return torch.stack([_charged(w, w.rule.cost if cost is None else cost) for w in _wirings(model)]).sum()
+    other = None if cost is None else as_cost("cost", cost)
+    return torch.stack([_charged(w, w.rule.cost if other is None else other) for w in _wirings(model)]).sum()
 
 
 def weight_l1(model: nn.Module) -> Tensor:
-    """‖W‖₁ = Σ |W_ij| over the wires of all locality layers in ``model``: differentiable, a scalar.
+    """‖W‖₁ = Σ |W_ij| over the wires of all locality layers in ``model``: a differentiable scalar.
 
-    Equal to :func:`wiring_cost` where nothing is rescaled; with rescaling |W_ij| = c(d_ij)|V_ij| / r_i.
+    Without rescaling it equals :func:`wiring_cost`; with rescaling |W_ij| = c(d_ij)|V_ij| / r_i.
 
     Raises:
-        ValueError: no locality layer.
+        ValueError: there is no locality layer.
     """
     return torch.stack([wiring.raw.sum() for wiring in _wirings(model)]).sum()
 
 
 def mean_wire_length(model: nn.Module) -> Tensor:
-    """Σ d_ij |V_ij| / Σ |V_ij| over the wires of all locality layers in ``model``: a scalar, free of V's scale.
+    """Σ d_ij |V_ij| / Σ |V_ij| over the wires of all locality layers in ``model``: a differentiable scalar.
 
-    Lengths are in units of each layer's source spacing. NaN where all of V is 0.
+    It does not depend on the scale of V. Lengths are in units of each layer's source spacing. NaN where all of V is 0.
 
     Raises:
-        ValueError: no locality layer.
+        ValueError: there is no locality layer.
     """
     sums = []
     for wiring in _wirings(model):
@@ -59,7 +60,7 @@ def mean_wire_length(model: nn.Module) -> Tensor:
 def _charged(wiring: Wiring, cost: Cost) -> Tensor:
     if cost != wiring.rule.cost:
         return (wiring.strength * wiring.charges(cost)).sum()
-    # c|V| = r|W|, which no distant wire's price can overflow
+    # computed as r|W|, which equals c|V| and cannot overflow where c is very large
     scale = wiring.row_scale()
     return wiring.raw.sum() if scale is None else (wiring.raw * scale).sum()
 

@@ -1,46 +1,86 @@
-"""Cut the wires that are not worth their length, after training, and run with what is left."""
+"""Cut the wires that are not worth their length, after training, and go on with those that are left."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Generic, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from locality_prior._check import count, wrong
-from locality_prior._timing import in_turns
-from locality_prior.layers import DENSE, LocalityLinear, locality_layers, with_layers
+from locality_prior._check import choice, instance, number, wrong, wrong_type
+from locality_prior.layers import LocalityLinear, locality_layers, with_layers
+from locality_prior.prior import aside
 
 M = TypeVar("M", bound=nn.Module)
+S = TypeVar("S")
 
 By = Literal["weight", "length", "cost"]
-#: Shares of the wires at which a curve is measured, where no others are asked for.
+#: Shares of the wires at which a curve is measured by default.
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
-#: How often the largest cut between two points of the curve is halved.
+#: How often the gap between the largest acceptable cut and the next one on the curve is halved.
 HALVINGS = 7
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A number of wires kept, and what it comes to."""
+class Cut(Generic[S]):
+    """A number of wires that are kept, with their length and the score of the network that has them."""
 
-    wires: int  #: wires kept, of all layers
-    share: float  #: of the wires that there were
+    wires: int  #: wires kept, in all layers together
+    share: float  #: their share of the wires that there were
     wire_length: float  #: Σ d over the wires kept, in units of each layer's source spacing
-    score: float | None  #: what ``evaluate`` says of the network with these wires
+    score: S  #: what ``evaluate`` returned for the network with these wires; None without ``evaluate``
 
 
 class Sparsified(NamedTuple, Generic[M]):
-    """A pruned copy of a model, the cut it has, and the curve of what other cuts come to, from all wires to few."""
+    """A pruned copy of a model, its cut, and the curve of all cuts that were measured, from all wires to few."""
 
     model: M
-    cut: Cut
-    curve: list[Cut]
+    cut: Cut[float | None]
+    curve: list[Cut[float | None]]
+
+
+def curve(
+    model: M,
+    by: By,
+    evaluate: Callable[[M], S],
+    shares: Sequence[float] = SHARES,
+    names: Sequence[str] | None = None,
+) -> list[Cut[S]]:
+    """Evaluate ``model`` with fewer and fewer wires, in place: nothing is copied, and its weights are restored.
+
+    For each share the weights of the wires that are cut are set to 0 while ``evaluate`` looks at the model. Choose a
+    cut by a score on a validation split and report its score on the test set; ``evaluate`` may return both at once.
+
+    Args:
+        model: a layer, or a model that has some :class:`LocalityLinear`.
+        by: what is cut first, as in :func:`sparsify`.
+        evaluate: a function of the model; whatever it returns is the score of the cut. It must not change weights.
+        shares: shares of the wires to keep, above 0 and at most 1. All wires are always measured too. A share of less
+            than half a wire is left out.
+        names: names of the layers to cut; None: all :class:`LocalityLinear` in ``model``. Shares are of their wires.
+
+    Returns:
+        The cuts, from all wires to few.
+
+    Raises:
+        ValueError: there is no such layer, or an argument has another form.
+    """
+    layers = _layers(model, names)
+    choice("by", by, get_args(By))
+    if not callable(evaluate):
+        raise wrong_type("evaluate", evaluate, "a function of the model")
+    shares = _shares(shares)
+    with torch.no_grad():
+        order = _Order([_Wires.of(layer) for layer in layers], by)
+        return [
+            _cut(model, layers, order, wires, evaluate)
+            for wires in sorted({round(share * order.count) for share in shares} - {0}, reverse=True)
+        ]
 
 
 def sparsify(
@@ -52,60 +92,52 @@ def sparsify(
     drop: float | None = None,
     evaluate: Callable[[M], float] | None = None,
     shares: Sequence[float] = SHARES,
-    batch: int = 64,
+    names: Sequence[str] | None = None,
 ) -> Sparsified[M]:
-    r"""Cut wires of all the :class:`LocalityLinear` in ``model``: those that count least, over all layers at once.
+    r"""Cut the wires that count least, over all the :class:`LocalityLinear` in ``model`` together.
 
     The source document closes with the thought that a trained network can be made sparse "by removing small entries of
-    W∘P without a significant loss of accuracy": that is ``by="weight"``.
+    W∘P without a significant loss of accuracy"; that is ``by="weight"``.
 
     Args:
-        model: a layer, or a model that has some; it is left as it is.
-        by: what is cut first. "weight": the smallest effective weights |V|, V = P∘W. "length": the longest wires d (of
-            equally long ones the weakest). "cost": the smallest c(d)|V|, which is r_i|W|, the raw weights: a long wire
-            is then kept at a smaller V, since it was dearer to learn.
+        model: a layer, or a model that has some. It is left as it is.
+        by: what is cut first. "weight": the smallest effective weights |V|, V = P∘W. "length": the longest wires d, and
+            among equally long ones the weakest. "cost": the smallest c(d)|V|, which is r_i|W|, the raw weights; a long
+            wire then survives with a smaller V than a short one, because it was more expensive to learn.
         keep: the share of the wires to keep, above 0 and at most 1.
-        wire_length: a budget for Σ d over the wires kept: wires are cut until it is met.
-        drop: the most that ``evaluate`` may fall below what it says of ``model``; the largest cut that was found not to
-            exceed it is taken (the curve is walked from its small end, and the gap then halved seven times).
-        evaluate: what a network is worth, such as its validation accuracy; higher is better. Needed for ``drop``.
+        wire_length: the most that Σ d over the wires kept may be.
+        drop: the most that ``evaluate`` may fall below its value for the whole model. The largest cut that was found to
+            stay within it is taken: the curve is searched from its small end, and the gap to the next cut is then
+            halved seven times.
+        evaluate: a score of the model, such as its accuracy; higher is better. Needed for ``drop``. Since the cut is
+            chosen by this score, compute it on a validation split, and measure the pruned model on the test set.
         shares: where the curve is measured, as shares of the wires.
-        batch: size of the batch with which the ways to compute are timed: each pruned layer takes the quickest.
+        names: names of the layers to cut; None: all of them.
 
     Returns:
-        A copy of the model, its layers with the wires that are left (:class:`LocalityLinear` with ``kept``: it trains,
-        folds, saves and loads as any other); the cut; and the curve.
+        A copy of the model, whose layers have only the wires that are left; the cut; and the curve. The layers are
+        :class:`LocalityLinear` with ``kept``, which train, fold, save and load as any other; one that lost wires has
+        ``backend="auto"``, which decides by its size and its share of wires, so the same cut gives the same layer.
 
     Raises:
-        ValueError: no such layer, no target or more than one, or one that cannot be met.
+        ValueError: there is no such layer, not exactly one of the three targets is given, or it cannot be met.
     """
-    layers = {layer: name for name, layer in locality_layers(model) if isinstance(layer, LocalityLinear)}
-    if not layers:
-        raise wrong("model", type(model).__name__, "a model with a LocalityLinear")
-    if by not in get_args(By):
-        raise wrong("by", repr(by), f"one of {', '.join(get_args(By))}")
-    for layer, name in layers.items():
-        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
-            raise wrong("model", f"layer {name!r} with a weight made of others", "weights without a parametrisation")
-    count("batch", batch)
+    layers = _layers(model, names)
+    choice("by", by, get_args(By))
     _check_target(keep, wire_length, drop, evaluate)
-    shares = sorted({1.0, *(_number("shares", share) for share in shares)}, reverse=True)
-    if not 0 < shares[-1] <= shares[0] <= 1:
-        raise wrong("shares", shares, "shares above 0 and at most 1")
+    shares = _shares(shares)
 
-    # candidates are drawn and timed: the caller's random numbers stay as they are
-    gpus = {layer.weight.device for layer in layers if layer.weight.is_cuda}
-    with torch.no_grad(), torch.random.fork_rng(gpus):
+    def score(whole: M) -> float | None:
+        return None if evaluate is None else _score(evaluate(whole))
+
+    with torch.no_grad():
         order = _Order([_Wires.of(layer) for layer in layers], by)
-        cuts: dict[int, Cut] = {}
+        cuts: dict[int, Cut[float | None]] = {}
 
-        def cut(wires: int) -> Cut:
-            """What keeping so many wires comes to: measured once."""
+        def cut(wires: int) -> Cut[float | None]:
+            """The cut that keeps so many wires, measured once."""
             if wires not in cuts:
-                score = None
-                if evaluate is not None:
-                    score = _number("evaluate", evaluate(_muted(model, layers, order, wires)), nan=True)
-                cuts[wires] = Cut(wires, wires / order.count, order.length(wires), score)
+                cuts[wires] = _cut(model, layers, order, wires, score)
             return cuts[wires]
 
         if keep is not None:
@@ -118,44 +150,79 @@ def sparsify(
         if drop is not None:
             wires = _largest_cut(cut, cuts, drop, order)
         left = order.left(wires)
-        for layer, chosen_wires in zip(layers, left, strict=True):
-            if not chosen_wires.any():
+        for name, chosen in zip(layers.values(), left, strict=True):
+            if not chosen.any():
                 asked = {"keep": keep, "wire_length": wire_length, "drop": drop}
-                name, value = next((k, v) for k, v in asked.items() if v is not None)
-                where = f"layer {layers[layer]!r}" if layers[layer] else "the layer"
-                raise wrong(
-                    name, f"{value}, which leaves {where} without a wire", "a target that leaves each layer some"
-                )
-        chosen = cut(wires)
+                target, value = next((k, v) for k, v in asked.items() if v is not None)
+                where = f"layer {name!r}" if name else "the layer"
+                expected = "a target that leaves each layer some"
+                raise wrong(target, f"{value}, which leaves {where} without a wire", expected)
+        measured = cut(wires)
         pruned = {
-            layer: _quickest(layer, wires_of, chosen_wires, batch)
-            for layer, wires_of, chosen_wires in zip(layers, order.layers, left, strict=True)
+            layer: _pruned(layer, all_wires, chosen)
+            for layer, all_wires, chosen in zip(layers, order.layers, left, strict=True)
         }
-    return Sparsified(with_layers(model, pruned), chosen, [cuts[wires] for wires in sorted(cuts, reverse=True)])
+    return Sparsified(with_layers(model, pruned), measured, [cuts[wires] for wires in sorted(cuts, reverse=True)])
 
 
-def _number(name: str, value: object, nan: bool = False) -> float:
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _layers(model: nn.Module, names: Any) -> dict[LocalityLinear, str]:
+    """The layers to cut, with their names."""
+    layers = {layer: name for name, layer in locality_layers(model) if isinstance(layer, LocalityLinear)}
+    if not layers:
+        raise wrong("model", type(model).__name__, "a model with a LocalityLinear")
+    if names is not None:
+        if isinstance(names, str):
+            raise wrong("names", names, "a list of names")
+        known = {n: m for n, m in model.named_modules(remove_duplicate=False) if m in layers}
+        for name in instance("names", names, Sequence, "a list of names"):
+            if name not in list(known):
+                raise wrong("names", name, f"one of {', '.join(map(repr, known))}")
+        layers = {layer: name for layer, name in layers.items() if any(known[n] is layer for n in names)}
+        if not layers:
+            raise wrong("names", names, "at least one name")
+    for layer, name in layers.items():
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            raise wrong("model", f"layer {name!r} with a weight made of others", "weights without a parametrisation")
+    return layers
+
+
+def _shares(shares: Any) -> list[float]:
+    """All wires, and the shares asked for, from many to few."""
+    if isinstance(shares, str) or not isinstance(shares, Sequence):
+        raise wrong_type("shares", shares, "a list of shares above 0 and at most 1")
+    found = sorted({1.0, *(number("shares", share, 0, 1) for share in shares)}, reverse=True)
+    if not found[-1] > 0:
+        raise wrong("shares", found[-1], "shares above 0 and at most 1")
+    return found
+
+
+def _score(value: object) -> float:
+    """What ``evaluate`` returned, as a number; NaN and infinity are numbers here."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        if not isinstance(value, (bool, str)):
+            return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
-        raise wrong(name, repr(value), "a number") from None
-    if isinstance(value, (bool, str)) or (math.isnan(number) and not nan):
-        raise wrong(name, repr(value), "a number")
-    return number
+        pass
+    raise wrong("evaluate", value, "a function that returns a number")
 
 
-def _check_target(keep: float | None, wire_length: float | None, drop: float | None, evaluate: object) -> None:
+def _check_target(keep: Any, wire_length: Any, drop: Any, evaluate: object) -> None:
     given = {k: v for k, v in (("keep", keep), ("wire_length", wire_length), ("drop", drop)) if v is not None}
     if len(given) != 1:
         raise wrong("keep, wire_length, drop", " and ".join(given) or "none of them", "one of the three")
     for name, value in given.items():
-        number = _number(name, value)
-        if name == "keep" and not 0 < number <= 1:
+        if name == "wire_length" and isinstance(value, float) and value == math.inf:
+            continue  # every length is within it
+        if number(name, value, 0, 1 if name == "keep" else math.inf) == 0 and name == "keep":
             raise wrong(name, value, "a share above 0 and at most 1")
-        if not number >= 0:
-            raise wrong(name, value, "a length of at least 0" if name == "wire_length" else "a fall of at least 0")
     if not callable(evaluate) and (drop is not None or evaluate is not None):
-        raise wrong("evaluate", repr(evaluate), "a function from a model to its score")
+        raise wrong_type("evaluate", evaluate, "a function from a model to its score")
+
+
+# --- wires in the order in which they are cut ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -171,20 +238,21 @@ class _Wires:
     @staticmethod
     def of(layer: LocalityLinear) -> _Wires:
         rule, cpu = layer.rule, torch.device("cpu")
-        wires = rule.wires()
-        rows = wires.rows()
-        pairs = rows * rule.shape[1] + wires.sources
-        on_wires = pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
-        raw = layer.weight.flatten()[on_wires]
-        strength = layer.effective_weight.flatten()[on_wires].cpu().double().abs()
-        charged = raw.cpu().double().abs()
-        if rule.row_scale is not None:
-            charged = charged * rule.row_scale[rows]
-        return _Wires(pairs, raw, strength, rule.wire_lengths(torch.float64, cpu), charged)
+        with aside(), torch.no_grad():
+            wires = rule.wires()
+            rows = wires.rows()
+            pairs = rows * rule.shape[1] + wires.sources
+            on_wires = pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
+            raw = layer.weight.flatten()[on_wires].clone()
+            strength = layer.effective_weight.flatten()[on_wires].cpu().double().abs()
+            charged = raw.cpu().double().abs()
+            if rule.row_scale is not None:
+                charged = charged * rule.row_scale[rows]
+            return _Wires(pairs, raw, strength, rule.wire_lengths(torch.float64, cpu), charged)
 
 
 class _Order:
-    """The wires of all layers from the one that counts most to the one that is cut first."""
+    """The wires of all layers, from the one that counts most to the one that is cut first."""
 
     def __init__(self, layers: list[_Wires], by: By) -> None:
         self.layers = layers
@@ -202,32 +270,34 @@ class _Order:
         return float(self.lengths[wires - 1]) if wires else 0.0
 
     def within(self, budget: float) -> int:
-        """How many of the first wires are together no longer than ``budget``."""
+        """The largest number of first wires whose total length is at most ``budget``."""
         return int((self.lengths <= budget * (1 + 1e-12)).sum())
 
     def left(self, wires: int) -> list[Tensor]:
         """Whether each wire is among the first ``wires``, layer by layer."""
-        chosen = torch.zeros(self.count, dtype=torch.bool)
+        chosen = torch.zeros(self.count, dtype=torch.bool, device="cpu")
         chosen[self.order[:wires]] = True
         return list(torch.split(chosen, [len(w.pairs) for w in self.layers]))
 
 
-def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, order: _Order) -> int:
-    """The fewest wires found whose score is no more than ``drop`` below that of all."""
+def _largest_cut(
+    cut: Callable[[int], Cut[float | None]], cuts: dict[int, Cut[float | None]], drop: float, order: _Order
+) -> int:
+    """The fewest wires found whose score is at most ``drop`` below the score of all wires."""
     whole = max(cuts)
     least = cuts[whole].score
     assert least is not None
 
     def good(wires: int) -> bool:
         if not all(chosen.any() for chosen in order.left(wires)):
-            return False  # a layer without a wire
+            return False  # a layer would have no wire
         score = cut(wires).score
         return score is not None and score >= least - drop - 1e-9 * abs(least)
 
     known = sorted(cuts)
     first = next((k for k, wires in enumerate(known) if good(wires)), None)
     if first is None:
-        raise wrong("drop", drop, f"a score that is a number (got {least} with all wires)")
+        raise wrong("drop", drop, f"a score that is a number (with all wires it is {least})")
     many, few = known[first], known[first - 1] if first else 0
     for _ in range(HALVINGS):
         middle = (many + few) // 2
@@ -237,49 +307,46 @@ def _largest_cut(cut: Callable[[int], Cut], cuts: dict[int, Cut], drop: float, o
     return many
 
 
-def _muted(model: M, layers: Iterable[LocalityLinear], order: _Order, wires: int) -> M:
-    """A copy of ``model`` in which the weights of the cut wires are 0: the same function, not yet quicker."""
-    copies: dict[LocalityLinear, nn.Module] = {}
-    for layer, all_wires, chosen in zip(layers, order.layers, order.left(wires), strict=True):
-        muted = copy.deepcopy(layer)
-        at = all_wires.pairs.to(layer.weight.device) if layer.pattern is None else slice(None)
-        muted.weight.view(-1)[at] = all_wires.raw * chosen.to(all_wires.raw.device)
-        copies[layer] = muted
-    return with_layers(model, copies)
+# --- a model with fewer wires ----------------------------------------------------------------------------------------
 
 
-def _quickest(layer: LocalityLinear, wires: _Wires, chosen: Tensor, batch: int) -> LocalityLinear:
-    """``layer`` with the ``chosen`` wires alone, computing in the way that is quickest in inference."""
+def _cut(model: M, layers: Iterable[LocalityLinear], order: _Order, wires: int, evaluate: Callable[[M], S]) -> Cut[S]:
+    """What ``evaluate`` says of the model while only the first ``wires`` are not 0."""
+    with _muted(layers, order, wires):
+        score = evaluate(model)
+    return Cut(wires, wires / order.count, order.length(wires), score)
+
+
+@contextmanager
+def _muted(layers: Iterable[LocalityLinear], order: _Order, wires: int) -> Iterator[None]:
+    """Set the weights of all but the first ``wires`` to 0 inside the block."""
+    at = [
+        (layer, all_wires.pairs.to(layer.weight.device) if layer.pattern is None else slice(None), all_wires.raw)
+        for layer, all_wires in zip(layers, order.layers, strict=True)
+    ]
+    try:
+        with torch.no_grad():
+            for (layer, pairs, raw), chosen in zip(at, order.left(wires), strict=True):
+                layer.weight.view(-1)[pairs] = raw * chosen.to(raw.device)
+        yield
+    finally:
+        with torch.no_grad():
+            for layer, pairs, raw in at:
+                layer.weight.view(-1)[pairs] = raw
+
+
+def _pruned(layer: LocalityLinear, wires: _Wires, chosen: Tensor) -> LocalityLinear:
+    """A copy of ``layer`` that has only the ``chosen`` wires."""
     if chosen.all():
-        return copy.deepcopy(layer)  # nothing is cut
-    kept = wires.pairs[chosen]
-    device, dtype = layer.weight.device, layer.weight.dtype
-    x = torch.randn(batch, layer.in_features, device=device, dtype=dtype)
-    calls: dict[str, Callable[[], Tensor]] = {}
-    made: dict[str, LocalityLinear] = {}
-    auto = LocalityLinear.from_config({**layer.config(), "backend": "auto"}, kept=kept, device=device, dtype=dtype)
-    for way in ("windowed", "wires", "dense"):
-        if way == "dense" and math.prod(layer.rule.shape) > DENSE:
-            continue
-        made[way] = LocalityLinear.from_config(
-            {**layer.config(), "backend": way}, kept=kept, device=device, dtype=dtype
-        )
-        calls[way] = partial(made[way], x)
-        try:
-            calls[way]()
-        except ValueError:  # not served in this dtype
-            del calls[way]
-    times = in_turns(calls, rounds=5, turn=2.0)
-    quickest = min(times, key=lambda way: times[way])
-    # where "auto" does the same it is left in place: it serves every dtype and device
-    same = quickest == ("dense" if auto.pattern is None else auto.pattern.choice(dtype, device))
-    best = auto if same else made[quickest]
+        return copy.deepcopy(layer)
+    kept, device = wires.pairs[chosen], layer.weight.device
+    made = layer.keeping(kept, backend="auto")
     values = wires.raw[chosen.to(device)]
-    if best.pattern is None:
-        best.weight.zero_().view(-1)[kept.to(device)] = values
+    if made.pattern is None:
+        made.weight.zero_().view(-1)[kept.to(device)] = values
     else:
-        best.weight.copy_(values)
-    best.weight.requires_grad_(layer.weight.requires_grad)
-    if layer.bias is not None and best.bias is not None:
-        best.bias.copy_(layer.bias).requires_grad_(layer.bias.requires_grad)
-    return best.train(layer.training)
+        made.weight.copy_(values)
+    made.weight.requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None and made.bias is not None:
+        made.bias.copy_(layer.bias).requires_grad_(layer.bias.requires_grad)
+    return made.train(layer.training)

@@ -44,7 +44,8 @@ class Wiring:
     """One weight W that passes through a prior. Penalties and measures are computed from it.
 
     ``spread`` turns a matrix (out, in) over the rule's pairs into the shape of the weight, or into one that broadcasts
-    to it. In a sparse layer (``sparse``) the weight is (wires,), and so is everything below.
+    to it. In a sparse layer the weight is (wires,), and so is everything below; ``targets`` then has the target unit of
+    each wire.
     """
 
     name: str
@@ -53,7 +54,12 @@ class Wiring:
     _prior: Callable[[], Tensor]
     _support: Callable[[], Tensor | None]
     spread: Callable[[Tensor], Tensor] = same
-    sparse: bool = False
+    targets: Tensor | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the weight is (wires,)."""
+        return self.targets is not None
 
     @property
     def prior(self) -> Tensor:
@@ -92,7 +98,7 @@ class Wiring:
         if scale is None:
             return None
         scale = scale.to(self.weight)
-        return scale[self.rule.wires().rows().to(scale.device)] if self.sparse else self.spread(scale[:, None])
+        return self.spread(scale[:, None]) if self.targets is None else scale[self.targets]
 
 
 class Locality(nn.Module):
@@ -159,6 +165,11 @@ class Locality(nn.Module):
             elif isinstance(value, dict) and name in ("cost", "position_cost"):
                 made[name] = costs.from_config(value)
         return cls(**made, **options)
+
+
+def alike(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two supports are equal. (W is then left untouched, since a backward pass may still need it as it is.)"""
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
@@ -331,9 +342,11 @@ class Plain(Locality):
             old = spread.rule
             made[spread] = Spread(Prior(old.source, old.target, cost, old.rescale), spread.spread)
         self._check_support(list(made.values()), cost)
+        before = [wiring.support for wiring in self.wirings()]
         self._own_cost = cost
         self._spreads = {name: made[spread] for name, spread in self._spreads.items()}
-        self._drop_unwired()
+        if not all(alike(w.support, old) for w, old in zip(self.wirings(), before, strict=True)):
+            self._drop_unwired()
         self._make_ready()
 
     def _check_support(self, spreads: list[Spread], cost: Cost) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +34,8 @@ FORMAT = "locality-prior/1"
 RESERVED = "locality-prior:"
 #: Lists of fewer numbers stay in the metadata.
 LONG = 64
+#: The keys of mappings that stand in the metadata for a tensor, a list of numbers, and a list of rows by columns.
+TENSOR, LIST, COLUMNS = (f"{RESERVED}{what}" for what in ("tensor", "list", "columns"))
 
 
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -65,33 +67,29 @@ def load(
     """Read what :func:`save` wrote into ``model``, or, where a single layer was saved, as a new layer.
 
     Reading a file never runs code that the file names. Where a cost or a metric is a function of your own, pass it:
-    ``load(path, custom={"my.module:my_cost": my_cost})``. (With a ``model`` its own functions count as passed.)
+    ``load(path, custom={"my.module:my_cost": my_cost})``. With a ``model`` there is no need: the file's description is
+    then only compared with the geometries and costs of the model.
 
     Args:
         path: the file.
         model: the model to load into; it must have the same locality layers. None: make the layer that was saved.
-        custom: functions that the file may name, by their import path "module:function".
+        custom: without a ``model``: functions that the file may name, by their import path "module:function".
 
     Raises:
         ValueError: there is no such file or it has another format, it names a function that was not passed, its
             geometries or costs differ from the model's, or its weights do not fit. The model is then unchanged.
     """
+    passed = _passed(custom)
     layers, tensors = _read(path)
-    passed = _passed(custom) | {p for _, layer in _layers_of(model) for p in _import_paths(_described(layer))}
-    for function in _import_paths(layers):
-        if function not in passed:
-            raise wrong("path", f"a file that names the function {function!r}", "custom={…} with that function")
-    into: Any = (
-        _made(path, layers, tensors) if model is None else instance("model", model, nn.Module, "a torch.nn.Module")
-    )
+    into: Any = instance("model", model, (nn.Module, type(None)), "a torch.nn.Module")
+    if model is None:
+        into = _made(path, layers, tensors, passed)
     _check_layers(into, layers)
     # by every name that the state dict has for a layer, which may be in several places
     places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
     # a layer that was pruned before it was saved: the model's own layer takes its wires once all else is known to fit
     pruned = {
-        layer: LocalityLinear.from_config(
-            layer.config(), kept=tensors[_key(name, "kept")], device=layer.weight.device, dtype=layer.weight.dtype
-        )
+        layer: layer.keeping(tensors[_key(name, "kept")])
         for name, layer in locality_layers(into)
         if isinstance(layer, LocalityLinear) and _key(name, "kept") in tensors and layer.kept is None
     }
@@ -144,13 +142,18 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, Any]], dict
     return layers, tensors
 
 
-def _made(path: str | os.PathLike[str], layers: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> Locality:
+def _made(
+    path: str | os.PathLike[str], layers: dict[str, dict[str, Any]], tensors: dict[str, Tensor], passed: set[str]
+) -> Locality:
     """The single layer that the file describes, without memory yet."""
     if list(layers) != [""]:
         raise wrong("model", "None", f"the model to load into: {os.fspath(path)} holds {', '.join(layers)}")
     weights = [tensor for name, tensor in tensors.items() if "weight" in name]
     if not weights:
         raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
+    for function in _import_paths(layers):
+        if function not in passed:
+            raise wrong("path", f"a file that names the function {function!r}", "custom={…} with that function")
     kept = {"kept": tensors["kept"]} if "kept" in tensors else {}
     values = dict(layers[""])
     try:
@@ -170,10 +173,6 @@ def _describes(one: Any) -> bool:
     """Whether ``one`` has the arguments of the layer that it names, and no others."""
     kind = KINDS.get(str(one.get("type", "LocalityLinear"))) if isinstance(one, dict) else None
     return kind is not None and one.keys() - {"type"} == kind.keys()
-
-
-def _layers_of(model: Any) -> Iterator[tuple[str, Locality]]:
-    return locality_layers(model) if model is not None else iter(())
 
 
 def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
@@ -213,7 +212,7 @@ def _passed(custom: Any) -> set[str]:
 
 
 def _import_paths(config: Any) -> set[str]:
-    """Every "module:function" in a config: no other text in it has a colon."""
+    """Every "module:function" in a config, where no other text has a colon."""
     if isinstance(config, str):
         return {config} if ":" in config else set()
     if isinstance(config, dict):
@@ -233,18 +232,18 @@ def _without_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
     if isinstance(config, dict):
         return {key: _without_numbers(value, numbers) for key, value in config.items()}
     if isinstance(config, (Tensor, np.ndarray)):
-        return {"tensor": _put(torch.as_tensor(config).detach().cpu().contiguous(), numbers)}
+        return {TENSOR: _put(torch.as_tensor(config).detach().cpu().contiguous(), numbers)}
     if not isinstance(config, (list, tuple)):
         return config
     rows = len(config) > 0 and all(isinstance(row, (list, tuple)) and len(row) == len(config[0]) for row in config)
     if (len(config) * len(config[0]) if rows else len(config)) >= LONG:
         matrix = _as_tensor(config, rows)
         if matrix is not None:
-            return {"list": _put(matrix, numbers)}
+            return {LIST: _put(matrix, numbers)}
         if rows and len(config) > len(config[0]):  # the columns may be numbers of different kinds
             columns = [_as_tensor(column, False) for column in zip(*config, strict=True)]
             if all(column is not None for column in columns):
-                return {"columns": [_put(column, numbers) for column in columns if column is not None]}
+                return {COLUMNS: [_put(column, numbers) for column in columns if column is not None]}
     return [_without_numbers(value, numbers) for value in config]
 
 
@@ -254,12 +253,12 @@ def _with_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
         return [_with_numbers(value, numbers) for value in config]
     if not isinstance(config, dict):
         return config
-    if config.keys() == {"tensor"}:
-        return numbers[config["tensor"]]
-    if config.keys() == {"list"}:
-        return _as_list(numbers[config["list"]])
-    if config.keys() == {"columns"}:
-        columns = [_as_list(numbers[key]) for key in config["columns"]]
+    if config.keys() == {TENSOR}:
+        return numbers[config[TENSOR]]
+    if config.keys() == {LIST}:
+        return _as_list(numbers[config[LIST]])
+    if config.keys() == {COLUMNS}:
+        columns = [_as_list(numbers[key]) for key in config[COLUMNS]]
         return [list(row) for row in zip(*columns, strict=True)]
     return {key: _with_numbers(value, numbers) for key, value in config.items()}
 

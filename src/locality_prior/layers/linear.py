@@ -19,6 +19,7 @@ from locality_prior.layers.base import (
     Locality,
     Wiring,
     affordable,
+    alike,
     as_cost,
     factory,
     same_dtype,
@@ -28,7 +29,7 @@ from locality_prior.layers.base import (
     tracing,
 )
 from locality_prior.prior import Prior, Table, Wires, aside, resolve
-from locality_prior.sparse import Pattern, pattern_for, sparse_linear
+from locality_prior.sparse import Kernel, Pattern, pattern_for, sparse_linear
 
 BACKENDS = ("auto", "dense", "windowed", "wires")
 #: A sparse layer draws the numbers that nn.Linear draws up to this many pairs; it takes seconds there.
@@ -173,8 +174,10 @@ class LocalityLinear(Locality):
                 now = rule.wires()
                 if not (torch.equal(now.ends, fixed.ends) and torch.equal(now.sources, fixed.sources)):
                     raise refusal
+        before = self.support
         self.rule, self._values, self._found = rule, None, None
-        self._drop_unwired()
+        if not alike(self.support, before):
+            self._drop_unwired()
         self._make_ready()
 
     @property
@@ -222,7 +225,7 @@ class LocalityLinear(Locality):
                 self.weight,
                 self.prior,
                 self.bias,
-                lambda rows: pattern.kernel(rows.dtype, rows.device),
+                self._kernel,
                 targets,
                 sources,
                 self.out_features,
@@ -242,8 +245,8 @@ class LocalityLinear(Locality):
             ValueError: the layer is sparse with more than 67 million pairs, and ``dense`` is False.
         """
         if self.pattern is not None and not dense and self.in_features * self.out_features > DENSE:
-            size = f"{self.out_features} × {self.in_features} weights"
-            raise wrong("dense", f"False for {size}", f"at most {DENSE} of them, or dense=True")
+            shape = f"{self.out_features} × {self.in_features} weights"
+            raise wrong("dense", f"False for {shape}", f"at most {DENSE} of them, or dense=True")
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta", dtype=self.weight.dtype
         )
@@ -256,8 +259,8 @@ class LocalityLinear(Locality):
         return linear.train(self.training)
 
     def wirings(self) -> list[Wiring]:
-        sparse = self.pattern is not None
-        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, sparse=sparse)]
+        targets = None if self.pattern is None else self.pattern.ends(self.weight.device)[0]
+        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, targets=targets)]
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -296,8 +299,31 @@ class LocalityLinear(Locality):
                 self._prior()
             _ = self.support
 
+    def _kernel(self, rows: Tensor) -> Kernel:
+        """What multiplies ``rows`` with the wires."""
+        assert self.pattern is not None
+        with aside():  # the first call makes it
+            return self.pattern.kernel(rows.dtype, rows.device)
+
     def _way(self, pattern: Pattern) -> str:
         return pattern.describe(self.weight.dtype, self.weight.device)
+
+    def keeping(self, kept: Tensor, backend: str | None = None) -> LocalityLinear:
+        """A layer like this one that has only the wires ``kept``. Its weights are not set yet."""
+        made = LocalityLinear(
+            self.in_features,
+            self.out_features,
+            self.bias is not None,
+            source=self.source,
+            target=self.target,
+            cost=self.cost,
+            rescale=self.rescale,
+            backend=self.backend if backend is None else backend,
+            kept=kept,
+            device="meta",  # where no random numbers are drawn
+            dtype=self.weight.dtype,
+        )
+        return made.to_empty(device=self.weight.device)
 
     def _become(self, other: LocalityLinear) -> None:
         """Take the wires of ``other``, which differs from this layer only in pruning."""
@@ -358,13 +384,13 @@ def _draw_on_wires(weight: Tensor, wires: Wires) -> None:
     out, features = wires.shape
     # a CPU draws its numbers one after another, so blocks of rows give the same ones; on a GPU they depend on the size
     rows = max(1, BLOCK // features) if weight.device.type == "cpu" else out
-    with aside(), torch.no_grad():
+    with torch.no_grad():
         for first in range(0, out, rows):
             ends = wires.ends[first : min(first + rows, out) + 1]
             block = weight.new_empty(len(ends) - 1, features)
             nn.init.kaiming_uniform_(block, a=math.sqrt(5))
             at = slice(int(ends[0]), int(ends[-1]))
-            row = torch.arange(len(ends) - 1).repeat_interleave(ends.diff())
+            row = torch.arange(len(ends) - 1, device="cpu").repeat_interleave(ends.diff())
             weight[at] = block.flatten()[(row * features + wires.sources[at]).to(weight.device)]
 
 
