@@ -8,8 +8,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-import torch
-
 
 def in_turns(contestants: Mapping[str, Callable[[], object]], rounds: int, turn: float) -> dict[str, float]:
     """Milliseconds per call of each contestant: the median over ``rounds`` rounds, each begun by another contestant.
@@ -45,5 +43,7 @@ def _timed(call: Callable[[], object], times: int) -> float:
 
 
 def _wait_for_gpu() -> None:
+    import torch  # here: a command line that counts cores does not wait for it
+
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -154,7 +154,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _define_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", help="YAML of the settings below by name; also: further ones; hypotheses (see docs/studies.md)"
+        "file",
+        nargs="?",
+        help="YAML of the settings below by name; also: further ones; hypotheses (see docs/studies.md)",
     )
     _define_axes(parser)
 
@@ -172,7 +174,9 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--task", nargs="+", metavar="TASK", help="what is learned")
     group.add_argument("--model", nargs="+", metavar="MODEL", help="networks")
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a network of each condition for each")
-    group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always among them")
+    group.add_argument(
+        "--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always among them"
+    )
     group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs of which the shuffled null is trained too")
     group.add_argument("--scale", nargs="+", metavar="X", help="what the costs' lengths are multiplied by")
     for name, (kind, said) in RECIPE.items():
@@ -216,7 +220,9 @@ def _run_study(file: Path | None, options: argparse.Namespace) -> int:
 
     flags = {f.name: getattr(options, f.name) for f in fields(Axes) if getattr(options, f.name) is not None}
     # what a flag says holds for all of the study
-    also = [{k: v for k, v in one.items() if k not in flags} for one in values.get("also") or () if isinstance(one, dict)]
+    also = [
+        {k: v for k, v in one.items() if k not in flags} for one in values.get("also") or () if isinstance(one, dict)
+    ]
     study = study_from({**values, **flags, **({"also": also} if values.get("also") else {})})
     directory = Path(options.out or f"results/{'study' if file is None else file.stem}")
     machine = _machine(options)

@@ -155,7 +155,9 @@ def named(name: str, given: Any, pairs: bool = False) -> Named:
             raise wrong(name, f"{key} twice", "each module once")
         words = places.canonical(f"{name} {key}", value)
         if len(words) > (2 if pairs else 1):
-            raise wrong(f"{name} {key}", ",".join(words), "one geometry" + (", or a source and a target" if pairs else ""))
+            raise wrong(
+                f"{name} {key}", ",".join(words), "one geometry" + (", or a source and a target" if pairs else "")
+            )
         found[key] = words
     return tuple(found.items())
 
@@ -180,7 +182,9 @@ def run_from(values: Any) -> Run:
     Raises:
         ValueError: a setting that is missing, unknown or does not fit.
     """
-    return Run(**{**_fields("config", values, Run), "recipe": Recipe(**_fields("recipe", values.get("recipe"), Recipe))})
+    return Run(
+        **{**_fields("config", values, Run), "recipe": Recipe(**_fields("recipe", values.get("recipe"), Recipe))}
+    )
 
 
 def _fields(name: str, values: Any, kind: type[Any]) -> dict[str, Any]:

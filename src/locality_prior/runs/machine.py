@@ -12,9 +12,9 @@ import torch
 
 from locality_prior._check import boolean, choice, count, number, wrong
 from locality_prior._timing import cores
+from locality_prior.layers import LocalityLinear
 from locality_prior.runs.config import Precision
 from locality_prior.runs.task import Shard
-from locality_prior.layers import LocalityLinear
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -69,7 +69,9 @@ def record(
             if files.read_config(home) != values:
                 raise Problem(f"{home} holds another run. Choose a new directory for {condition}, seed {seed}.")
         elif strangers := [p.name for p in home.iterdir() if not p.name.startswith(".")]:
-            raise Problem(f"{home} holds {sorted(strangers)[0]} but no {files.CONFIG}. Choose a new or empty directory.")
+            raise Problem(
+                f"{home} holds {sorted(strangers)[0]} but no {files.CONFIG}. Choose a new or empty directory."
+            )
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
         write_text(home / files.CONFIG, text)
         layers = {layer.name: layer for layer in (*_locality_of(model), *_plain_of(model, local or {}))}

@@ -244,7 +244,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a damaged file makes of a reader
-        raise Problem(f"{path} is damaged ({type(error).__name__}). Delete it to train this run from the start.") from None
+        raise Problem(
+            f"{path} is damaged ({type(error).__name__}). Delete it to train this run from the start."
+        ) from None
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

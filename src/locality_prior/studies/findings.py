@@ -95,7 +95,9 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
 
 def recorded_plan(directory: Path) -> dict[str, Any]:
     """The plan of a folder of runs that were recorded elsewhere."""
-    homes = sorted({path.parent for depth in ("*", f"{RUNS}/*") for path in directory.glob(f"{depth}/{files.ANALYSIS}")})
+    homes = sorted(
+        {path.parent for depth in ("*", f"{RUNS}/*") for path in directory.glob(f"{depth}/{files.ANALYSIS}")}
+    )
     if not homes:
         raise Problem(f"{directory} is no study: it holds neither {PLAN} nor run directories with {files.ANALYSIS}.")
     cells, seen = [], set()
@@ -107,9 +109,7 @@ def recorded_plan(directory: Path) -> dict[str, Any]:
         if key in seen:
             raise Problem(f"{directory} holds two runs of {key[0]}, seed {key[1]}; keep one of them")
         seen.add(key)
-        cells.append(
-            {"condition": key[0], "seed": key[1], "run": str(home.relative_to(directory)), "config": config}
-        )
+        cells.append({"condition": key[0], "seed": key[1], "run": str(home.relative_to(directory)), "config": config})
         name = run["task"]["name"]
         group = groups.setdefault(
             name, {"name": name, "task": name, "model": "", "recipe": {}, "conditions": [], "control": None}
@@ -190,9 +190,7 @@ def _compared(
     if not seeds:
         return []
     has = [name for name in names if all(name in values[side, seed] for side in pair for seed in seeds)]
-    images = {
-        seed: [read_measured(where[side, seed], check=False).arrays for side in pair] for seed in seeds
-    }
+    images = {seed: [read_measured(where[side, seed], check=False).arrays for side in pair] for seed in seeds}
     rows = []
     for measure in has:
         row = {"condition": pair[0], "control": pair[1], "measure": measure, **_tested(pair, seeds, values, measure)}

@@ -203,7 +203,9 @@ class Study:
                 rest += [k for k in ("place", "local") if mine[k] != whole[k]]
             name = ", ".join([condition_of(run), *(_said(k, mine[k], labels) for k in rest)])
             if found.setdefault(name, run) != run:
-                raise wrong("also", f"two conditions called {name}", "conditions that differ in more than a module's path")
+                raise wrong(
+                    "also", f"two conditions called {name}", "conditions that differ in more than a module's path"
+                )
         return found
 
     def _firsts(self) -> dict[Any, dict[str, Any]]:
@@ -463,9 +465,7 @@ def check_study(directory: Path, study: Study) -> None:
         Problem: it holds something else, or runs that this study does not have.
     """
     if not (directory / STUDY).exists():
-        strangers = directory.exists() and sorted(
-            p.name for p in directory.iterdir() if not p.name.startswith(".")
-        )
+        strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith("."))
         if strangers:
             raise Problem(f"{directory} holds {strangers[0]} but no {STUDY}. Choose a new or empty directory.")
         return
