@@ -1,83 +1,188 @@
-"""A page: its pictures, each kept as PNG and PDF too, and the template that it is made from."""
+"""The page of a study: its sections, written whole or not at all."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.resources
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
-
-from locality_prior._files import replacing, write_text
+from locality_prior._check import Problem, instance
+from locality_prior.report import pictures, tables
+from locality_prior.report.files import Study, read
+from locality_prior.report.pictures import Picture
+from locality_prior.report.words import listed, plain, several, slug
 
 PAGE, FIGURES = "report.html", "figures"
+#: Answers, and comparisons of a group, that are shown before the rest is folded.
+ANSWERS, COMPARISONS = 6, 10
+#: Pixels of the page, and of a PNG, to an inch of a figure.
+PAGE_DPI, PNG_DPI = 100, 160
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure, the file it goes to, the part of the page it belongs to, and what it says."""
+def write(directory: Path | str) -> Path:
+    """Write ``report.html`` and ``figures/`` (PNG and PDF) into the directory of a study; the path of the page.
 
-    name: str
-    section: str
-    figure: Figure
-    caption: str
+    Reads ``study.json`` and, of each run that it names, ``measures.npz``, ``metrics.csv`` and ``pruning.csv``. The
+    page and all figures are made before the old ones are replaced.
 
-
-def new_figure(width: float, height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure of that size in inches, and its axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
-
-
-def one_legend(figure: Figure, axes: Any) -> None:
-    """One legend above the panels in place of each panel's own."""
-    handles, labels = axes[0].get_legend_handles_labels()
-    for ax in axes:
-        ax.get_legend().remove()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-
-
-def legend_beside(figure: Figure, ax: Any) -> None:
-    """A legend to the right of the axes in place of the one within, and of the headroom that it had."""
-    handles, labels = ax.get_legend_handles_labels()
-    ax.get_legend().remove()
-    ax.autoscale(axis="y")
-    ax.yaxis.set_major_locator(AutoLocator())
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize="small")
-
-
-def write_page(directory: Path, template: str, pictures: Iterable[Picture], **values: Any) -> Path:
-    """Write ``figures/`` and ``report.html`` into ``directory``: ``template`` with the pictures and ``values``."""
-    import jinja2
-
-    (directory / FIGURES).mkdir(exist_ok=True)
-    shown = []
-    for picture in pictures:
-        picture.figure.draw_without_rendering()
-        picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
-        for suffix in (".png", ".pdf"):
-            with replacing(directory / FIGURES / (picture.name + suffix)) as partial:
-                picture.figure.savefig(partial, format=suffix[1:], dpi=200)
-        data = base64.b64encode((directory / FIGURES / f"{picture.name}.png").read_bytes()).decode()
-        width = round(picture.figure.get_figwidth() * 120)  # pixels of the page
-        shown.append(
-            {"name": picture.name, "section": picture.section, "caption": picture.caption, "data": data, "width": width}
-        )
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    write_text(directory / PAGE, environment.get_template(template).render(figures=shown, **values))
+    Raises:
+        ValueError: ``directory`` holds no ``study.json``.
+        Problem: a file is damaged, or the page cannot be written; the old page and figures are as they were.
+    """
+    instance("directory", directory, (str, Path), "a path")
+    directory = Path(directory)
+    study = read(directory)
+    with _aside(directory) as new:
+        (new / FIGURES).mkdir()
+        page = _template().render(_contents(study, new / FIGURES))
+        (new / PAGE).write_text(page, encoding="utf-8", errors="replace")
+        _swap(new, directory)
     return directory / PAGE
 
 
-def _template(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+@contextlib.contextmanager
+def _aside(directory: Path) -> Iterator[Path]:
+    """A new directory inside ``directory`` that is gone at the end of the block."""
+    try:
+        new = Path(tempfile.mkdtemp(prefix=".partial-report-", dir=directory))
+        try:
+            yield new
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise Problem(f"The page cannot be written into {directory}: {error.strerror or error}.") from error
+
+
+def _swap(new: Path, directory: Path) -> None:
+    """Move the figures and the page of ``new`` to where they belong, in the place of what was there."""
+    if (directory / PAGE).is_dir():
+        raise Problem(f"{directory / PAGE} is a directory: move it away, so that the page can be written there.")
+    old = new / "old"
+    for attempt in range(10):  # another process may write its page at the same moment
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(directory / FIGURES, old.with_suffix(f".{attempt}"))
+        with contextlib.suppress(OSError):
+            os.rename(new / FIGURES, directory / FIGURES)
+            break
+    else:
+        raise Problem(f"{directory / FIGURES} cannot be replaced: another program is writing there. Try again later.")
+    os.replace(new / PAGE, directory / PAGE)
+
+
+def _contents(study: Study, figures: Path) -> dict[str, Any]:
+    """What the template shows; the figures are written into ``figures`` on the way."""
+    found = study.found
+    several_groups = len(found["groups"]) > 1
+    telling = pictures.most_telling(study)
+    failed = [cell for cell in found["cells"] if cell["measures"] is None]
+    return {
+        "title": plain(found["title"], 200) or "A study",
+        "about": [plain(one, 2000) for one in found["about"]],
+        "lead": _lead(study),
+        "answers": [plain(a["text"], 600) for a in found["answers"]],
+        "at_once": ANSWERS,
+        "telling": None if telling is None else _shown(telling, figures),
+        "hypotheses": tables.hypotheses(study),
+        "groups": [
+            _group(study, group, figures, k if several_groups else 0, telling and telling.subject)
+            for k, group in enumerate(found["groups"], start=1)
+        ],
+        "nulls": any(told["null"] for told in found["conditions"].values()),
+        "failed": [f"{study.label(c['condition'])}, seed {c['seed']}: {_error(c)}" for c in failed],
+        "published": [f"{plain(p['name'])}: {plain(p['source'], 300)}" for p in found["published"]],
+        "few": tables.FEW,
+        "command": plain(found["command"], 2000),
+        "networks": several(len(found["cells"]), "network"),
+    }
+
+
+def _group(study: Study, group: dict[str, Any], figures: Path, number: int, above: Any) -> dict[str, Any]:
+    """One group's section; ``number`` is 0 if there is only one, ``above`` is the subject of the picture above."""
+    prefix = f"{number}-" if number else ""
+    compared = tables.comparisons(study, group)
+    most = max((c["n"] for c in study.of(group, "comparisons")), default=0)
+    maps = [
+        pictures.class_maps(study, group, sheet, group["conditions"], f"{prefix}maps-{k}-{slug(sheet)}".rstrip("-"))
+        for k, (sheet, one) in enumerate(group["sheets"].items(), start=1)
+        if one["places"] is not None
+    ]
+
+    def show(picture: Picture | None) -> dict[str, Any] | None:
+        return None if picture is None else _shown(picture, figures)
+
+    recipe = [f"{plain(k.replace('_', ' '))} {plain(v)}" for k, v in group["recipe"].items()]
+    return {
+        "number": number,
+        "name": plain(group["name"]),
+        "lead": _group_lead(study, group) if number else "",
+        "networks": tables.networks(study, group),
+        "sheets": tables.sheets(study, group),
+        "first": compared.first(COMPARISONS),
+        "rest": compared.after(COMPARISONS),
+        "forced": tables.comparisons(study, group, forced=True),
+        "most": most,
+        "over_items": tables.over_items(study, group),
+        "trade": show(pictures.trade(study, group, prefix)),
+        "maps": [show(p) for p in maps if p and p.subject != above],
+        "correlation": show(pictures.correlation(study, group, prefix)),
+        "wires": show(pictures.wires(study, group, prefix)),
+        "pruning": show(pictures.pruning(study, group, prefix)),
+        "measures": [show(p) for p in pictures.measures(study, group, prefix)],
+        "training": show(pictures.training(study, group, prefix)),
+        "cells": tables.cells(study, group),
+        "recipe": ", ".join(recipe),
+    }
+
+
+def _lead(study: Study) -> str:
+    groups = study.found["groups"]
+    if len(groups) == 1:
+        return _group_lead(study, groups[0])
+    networks = several(len(study.found["cells"]), "network")
+    return f"{networks} in {len(groups)} groups: {listed(plain(g['name']) for g in groups)}."
+
+
+def _group_lead(study: Study, group: dict[str, Any]) -> str:
+    networks, seeds = len(study.of(group, "cells")), study.seeds(group)
+    conditions = listed(study.label(c) for c in group["conditions"])
+    return (
+        f"{plain(group['model'])} on {plain(group['task'])}: {conditions}. "
+        f"{several(networks, 'network')}, {several(len(seeds), 'seed')}."
+    )
+
+
+def _error(cell: dict[str, Any]) -> str:
+    return plain(cell.get("error") or "no reason was recorded", 300)
+
+
+def _shown(picture: Picture, figures: Path) -> dict[str, Any]:
+    """A figure as the template shows it, after it is written as PNG and PDF."""
+    path = figures / f"{picture.name}.png"
+    with pictures.unseen_glyphs():
+        picture.figure.draw_without_rendering()
+        picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
+        picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": True})
+        picture.figure.savefig(path.with_suffix(".pdf"))
+    return {
+        "name": picture.name,
+        "data": base64.b64encode(path.read_bytes()).decode(),
+        "width": round(min(picture.figure.get_figwidth() * picture.scale, pictures.WIDE) * PAGE_DPI),
+        "caption": picture.caption,
+        "alt": picture.alt,
+    }
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    source = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(source)

@@ -1,214 +1,262 @@
-"""The tables of a comparison, for the terminal and for the page: rows of text from a summary."""
+"""The tables of a study: rows of text, for the page and for the terminal."""
 
 from __future__ import annotations
 
-import shlex
+import math
+from dataclasses import dataclass
 from typing import Any
 
-from locality_prior.experiments.config import CONTROL, PRESETS, Preset, standard
-from locality_prior.studies.reproduction import Reproduction
+from locality_prior.analysis.statistics import mean_interval
+from locality_prior.report.files import Study
+from locality_prior.report.words import NONE, decimals, fixed, p_value, plain
 
 Rows = list[list[str]]
 
-#: What is cut first, by the names of :func:`locality_prior.sparsify`.
-CUT_FIRST = {"weight": "small |V|", "length": "long d", "cost": "small c|V|"}
-
-#: What the source document reports for MNIST, its variances being the layer's output over 1,000 test images, and what
-#: its authors report for ImageNet, the layer between two sheets of 64×64.
-DOCUMENT: dict[str, dict[str, Any]] = {
-    "mnist": {
-        "sheet": [7, 7],
-        "layer": None,
-        "conditions": {
-            "control": {"accuracy": 98.1, "loss": 0.101, "variance": {"output": 8.667}},
-            "local": {"accuracy": 97.9, "loss": 0.122, "variance": {"output": 8.458}},
-        },
-        "tests": {"output": {"t": -6.49, "p": 1.35e-10, "n": 1000}},
-    },
-    "imagenet": {
-        "sheet": [64, 64],
-        "layer": "fc7",
-        "conditions": {
-            "control": {"variance": {"input": 687.4, "output": 691.6}},
-            "local": {"variance": {"input": 630.9, "output": 653.4}},
-        },
-        "tests": {"input": {"t": -38.98, "n": 1000}, "output": {"t": -26.08, "n": 1000}},
-    },
-}
+#: Networks of each condition below which an effect size and the number of seeds it needs are left out.
+FEW = 5
+#: Measures of a sheet that the results show; the figures show all.
+ON_SHEETS = ("morans_i", "spatial_variance", "response_correlation")
+#: What is cut first, by the parts of the measures of pruning.
+CUT_FIRST = {"weight": "smallest |V| first", "length": "longest first", "cost": "smallest c|V| first"}
 
 
-def document(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """What the source document reports for this experiment, if it has it."""
-    theirs = DOCUMENT.get(summary["experiment"])
-    alike = theirs and theirs["sheet"] == summary.get("sheet", [7, 7]) and theirs["layer"] == summary.get("layer")
-    return theirs if alike else None
+@dataclass(frozen=True)
+class Table:
+    """A header and rows.
+
+    Args:
+        rows: the header first.
+        words: columns from the left that hold words rather than numbers.
+        published: rows that somebody else published.
+    """
+
+    rows: Rows
+    words: int = 1
+    published: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return len(self.rows) > 1
+
+    def first(self, n: int) -> Table:
+        """The header and the first ``n`` rows."""
+        return Table(self.rows[: n + 1], self.words)
+
+    def after(self, n: int) -> Table:
+        """The header and the rows after the first ``n``."""
+        return Table([self.rows[0], *self.rows[n + 1 :]], self.words)
 
 
-def title(condition: str) -> str:
-    """A condition as a reader sees it: the cost of a further one says what it is."""
-    return condition if "@" not in condition else "{} within {}".format(*condition.split("@"))
+def tables(found: dict[str, Any]) -> list[Rows]:
+    """What the terminal shows of ``study.json``: the answers, the claims, and each group's results."""
+    study = Study(found)
+    shown = [answers(found), hypotheses(study)]
+    for group in found["groups"]:
+        shown += [networks(study, group), sheets(study, group)]
+    return [table.rows for table in shown if table]
 
 
-def results(summary: dict[str, Any]) -> Rows:
-    """A header and a row for each condition, with the document's own beneath."""
-    five = any(one.get("top5_accuracy") is not None for one in summary["conditions"].values())
-    header = ["", "accuracy %", *(["top-5 %"] if five else []), "loss", "variance in", "variance out", "wire length"]
-    header += ["corr. out", "Moran's I out"]
-    rows = [header]
-    for name, numbers in summary["conditions"].items():
-        variance = numbers["spatial_variance"]
-        rows.append(
-            [
-                title(name),
-                number(numbers["accuracy"], ".2f"),
-                *([number(numbers["top5_accuracy"], ".2f")] if five else []),
-                number(numbers["loss"], ".3f"),
-                number(variance["input"], ".3f"),
-                number(variance["output"], ".3f"),
-                number(numbers["mean_wire_length"], ".2f"),
-                number(numbers["response_correlation"]["output"], "+.3f"),
-                number(numbers["morans_i"]["output"], "+.3f"),
-            ]
-        )
-    for name, theirs in (document(summary) or {"conditions": {}})["conditions"].items():
-        cells = {"accuracy %": (theirs.get("accuracy"), ".1f"), "loss": (theirs.get("loss"), ".3f")}
-        for side, column in (("input", "variance in"), ("output", "variance out")):
-            cells[column] = theirs["variance"].get(side), ".3f" if theirs["variance"].get(side, 0) < 100 else ".1f"
-        rows.append([f"{name}, document"])
-        for column in header[1:]:
-            value, form = cells.get(column, (None, ""))
-            rows[-1].append("" if value is None else format(value, form))
-    return rows
+def answers(found: dict[str, Any]) -> Table:
+    """One sentence for each condition, and how many networks it rests on."""
+    return Table([["answer", "networks"], *([plain(a["text"], 500), str(a["n"])] for a in found["answers"])])
 
 
-def tests(summary: dict[str, Any]) -> Rows:
-    """A header and a row for each condition and side: spatial variance against the control's, by both tests."""
-    seed = summary["seeds"][0]
-    header = [
-        "variance, less control's",
-        "",
-        f"seed {seed}",
-        "t, images",
-        "p, images",
-        "n",
-        "all seeds",
-        "t, networks",
-        "p, networks",
-        "n",
-    ]
-    rows = [header]
-    for name, compared in summary["comparisons"].items():
-        for side in ("input", "output"):
-            images, seeds = compared["per_image"][side], compared["per_seed"][side]
-            rows.append([title(name), side])
-            for test in (images, seeds):
-                rows[-1] += [
-                    number(test["mean_difference"], "+.3f"),
-                    number(test["t"], ".2f"),
-                    number(test["p"], ".2g"),
-                    str(test["n"]),
-                ]
-    theirs = document(summary) or {"tests": {}, "conditions": {}}
-    for side, test in theirs["tests"].items():
-        a, b = (theirs["conditions"][name]["variance"][side] for name in ("local", "control"))
-        rows.append(["local, document", side, number(a - b, "+.3f" if b < 100 else "+.1f"), number(test["t"], ".2f")])
-        rows[-1] += [number(test["p"], ".3g") if "p" in test else "", str(test["n"])]
-        rows[-1] += [""] * (len(header) - len(rows[-1]))
-    return rows
+def measure_name(study: Study, measure: str, part: bool = True, unit: bool = True) -> str:
+    """A measure as a reader sees it, with its unit and with the sheet, layer or cut that it belongs to."""
+    told = study.found["measures"][measure]
+    name = plain(told["label"]) + (f" ({plain(told['unit'], 20)})" if unit and told["unit"] else "")
+    return f"{name}, {part_name(told['part'])}" if part and told["part"] else name
 
 
-def pruning(summary: dict[str, Any]) -> Rows:
-    """A header and a row for each condition: wires left, and their length, at half a point of accuracy, in percent."""
-    header = [""] + [what for name in CUT_FIRST.values() for what in (f"{name}: wires %", "length %")]
-    rows = [header]
-    for name, numbers in summary["conditions"].items():
-        rows.append([title(name)])
-        for by in CUT_FIRST:
-            for key in ("pruned_wires", "pruned_length"):
-                rows[-1].append(number(100 * numbers[key][by], ".0f"))
-    return rows
+def part_name(part: str) -> str:
+    """A sheet, a layer or a cut as a reader sees it."""
+    return CUT_FIRST.get(part, plain(part, 40))
 
 
-def seeds(summary: dict[str, Any]) -> Rows:
-    """A header and a row for every network."""
-    rows = [
-        ["", "seed", "accuracy %", "loss", "variance in", "variance out", "wire length", "corr. out", "no variance"]
-    ]
-    for name, condition in summary["conditions"].items():
-        for one in condition["per_seed"]:
-            rows.append(
-                [
-                    title(name),
-                    str(one["seed"]),
-                    number(one["accuracy"], ".2f"),
-                    number(one["loss"], ".3f"),
-                    number(one["spatial_variance"]["input"], ".3f"),
-                    number(one["spatial_variance"]["output"], ".3f"),
-                    number(one["mean_wire_length"], ".2f"),
-                    number(one["response_correlation"]["output"], "+.3f"),
-                    str(sum(one["spatial_variance_undefined"].values())),
-                ]
-            )
-    return rows
+def networks(study: Study, group: dict[str, Any]) -> Table:
+    """A row for each condition: how many networks, and the means of what belongs to a network as a whole."""
+    told = study.found["measures"]
+    measures = [m for m in study.measures(group) if not told[m]["part"] or told[m]["base"] == "mean_wire_length"]
+    many = sum(told[m]["base"] == "mean_wire_length" for m in measures) > 1
+    rows = [["condition", "networks", *(measure_name(study, m, part=many) for m in measures)]]
+    columns = {m: _column(study, group, m) for m in measures}
+    cells = study.of(group, "cells")
+    for name in group["conditions"]:
+        done = sum(c["condition"] == name and c["measures"] is not None for c in cells)
+        rows.append([study.label(name), str(done), *(columns[m][name] for m in measures)])
+    ours = len(rows)
+    for one in _published(study, group):
+        shown = [_as_published(one["measures"].get(m)) for m in measures]
+        if any(shown):
+            rows.append([plain(one["name"]), "", *shown])
+    return Table(rows, published=frozenset(range(ours, len(rows))))
 
 
-def number(value: float | None, form: str) -> str:
-    """A number as text; a dash where it is undefined."""
-    return "–" if value is None else format(value, form).replace("-", "−")
+def sheets(study: Study, group: dict[str, Any]) -> Table:
+    """A row for each sheet and condition: means of the most telling measures of a map."""
+    told = study.found["measures"]
+    there = study.measures(group)
+    bases = [base for base in ON_SHEETS if any(told[m]["base"] == base for m in there)]
+    names = {(told[m]["base"], told[m]["part"]): m for m in there}
+    heads = [measure_name(study, next(m for m in there if told[m]["base"] == base), part=False) for base in bases]
+    rows, published = [["sheet", "condition", *heads]], set()
+    columns = {m: _column(study, group, m) for m in names.values()}
+    for sheet in group["sheets"]:
+        here = [names.get((base, sheet)) for base in bases]
+        if not any(here):
+            continue
+        for name in group["conditions"]:
+            shown = [columns[m][name] if m else NONE for m in here]
+            rows.append([part_name(sheet), study.label(name), *shown])
+        for one in _published(study, group):
+            shown = [_as_published(one["measures"].get(m)) if m else "" for m in here]
+            if any(shown):
+                published.add(len(rows))
+                rows.append([part_name(sheet), plain(one["name"]), *shown])
+    return Table(rows, 2, frozenset(published))
 
 
-def network(study: Reproduction) -> str:
-    """What is trained, in a sentence."""
-    side = "×".join(map(str, study.sheet))
-    units = study.sheet[0] * study.sheet[1]
-    if study.alexnet is None:
-        return f"Each network is a LeNet with a layer of {units:,} units, on a {side} sheet, between two such sheets."
-    size = study.alexnet
-    share = "" if size.width == 1 else f", its convolutions {size.width:g} times as wide"
-    before = "the last convolution's 6×6 places" if size.layer == "fc6" else f"a {side} sheet"
+def _column(study: Study, group: dict[str, Any], measure: str) -> dict[str, str]:
+    """Condition → mean over networks, and half its 95 % interval where there is one."""
+    values = {name: list(study.values(name, measure).values()) for name in group["conditions"]}
+    means = {name: math.fsum(v) / len(v) if v else None for name, v in values.items()}
+    places = decimals(means.values())
+    column = {}
+    for name, mean in means.items():
+        interval = mean_interval(values[name])
+        column[name] = fixed(mean, places)
+        if interval is not None:
+            column[name] += f" ± {fixed((interval[1] - interval[0]) / 2, places)}"
+    return column
+
+
+def _published(study: Study, group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Published results that stand beside a group's: the first group that has all their measures."""
+    published: list[dict[str, Any]] = study.found["published"]
+    groups = study.found["groups"]
+    measured = [set(study.measures(g)) for g in groups]
+    here = next(k for k, g in enumerate(groups) if g is group)
+    return [p for p in published if next((k for k, m in enumerate(measured) if m >= p["measures"].keys()), 0) == here]
+
+
+def _as_published(value: float | None) -> str:
+    return "" if value is None else format(value, ",").replace("-", "−")
+
+
+def pair(study: Study, one: dict[str, Any]) -> str:
+    """The two sides of a comparison, as a difference."""
+    return f"{study.label(one['condition'])} − {study.label(one['control'])}"
+
+
+def hypotheses(study: Study) -> Table:
+    """A row for each claim."""
+    rows = [["claim", "compared", "difference [95 % interval]", "n", "verdict"]]
+    for one in study.found["hypotheses"]:
+        margin = one["margin"] or 0
+        expected = f"{one['expected']}, by more than {margin:g}" if margin else one["expected"]
+        if one["expected"] == "alike":
+            expected = f"alike, within {margin:g}"
+        measure = measure_name(study, one["measure"])
+        claim = f"“{plain(one['says'], 400)}” ({measure}: {plain(expected)})"
+        rows.append([claim, pair(study, one), _difference(one), str(one["n"]), plain(one["verdict"])])
+    return Table(rows, 2)
+
+
+def comparisons(study: Study, group: dict[str, Any], forced: bool = False) -> Table:
+    """A row for each comparison of a group, the one with the strongest evidence first; those that are ``forced``, or
+    all others."""
+    told = study.found["measures"]
+    kept = [c for c in study.of(group, "comparisons") if c["n"] and told[c["measure"]]["forced"] == forced]
+    kept.sort(key=lambda c: (-(c["evidence"] or 0), 2 if c["p"] is None else c["p"]))
+    rows = [["compared", "measure", "difference [95 % interval]", "n", "p, t-test"]]
+    enough = any(c["n"] >= FEW for c in kept)
+    if enough:
+        rows[0] += ["p, Holm", "p, sign flips", "effect d_z", "seeds needed"]
+    for one in kept:
+        numbers = [_difference(one), str(one["n"]), p_value(one["p"])]
+        if enough and one["n"] >= FEW:
+            numbers += [p_value(one[p]) for p in ("p_holm", "p_permutation")]
+            numbers += [fixed(one["effect"], 2, sign=True), _needed(one)]
+        elif enough:
+            numbers += [""] * 4
+        rows.append([pair(study, one), measure_name(study, one["measure"]), *numbers])
+    return Table(rows, 2)
+
+
+def _difference(one: dict[str, Any]) -> str:
+    mean, ends = one["mean_difference"], one["ci"]
+    places = decimals([mean])
+    if ends is None:
+        return fixed(mean, places, sign=True)
+    places = min(places, decimals(ends) + 1)
     return (
-        f"Each network is an AlexNet on crops of {size.crop}×{size.crop}{share}; its layer {size.layer}, of {units:,} "
-        f"units, goes from {before} to a {side} sheet."
+        f"{fixed(mean, places, sign=True)} [{fixed(ends[0], places, sign=True)}, {fixed(ends[1], places, sign=True)}]"
     )
 
 
-def command(study: Reproduction) -> str:
-    """The command that makes this study again."""
-    recipe = study.recipe
-    words = ["locality-prior", "reproduce", study.experiment]
-    preset: Preset = "full"
-    if study.alexnet is not None:
-        preset = "full" if study.sheet == PRESETS["full"][2] else "small"
-        words += ["--data-root", "DIR"]
-        words += ["--preset", preset] if preset != "full" else []
-        words += ["--layer", study.alexnet.layer] if study.alexnet.layer != "fc7" else []
-    if recipe.optimizer != "sgd":
-        words += ["--recipe", recipe.optimizer]
-    standing, _, _ = standard(study.experiment, recipe.optimizer, preset)
-    changed = {
-        name: [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
-        for name in ("epochs", "batch_size", "l1", "precision")
-        if getattr(recipe, name) != getattr(standing, name)
-    }
-    words += [*changed.pop("epochs", []), "--seeds", *map(str, study.seeds)]
-    words += [word for given in changed.values() for word in given]
-    also = [cost for name, cost in study.conditions.items() if name not in (CONTROL, "local")]
-    return shlex.join(words + (["--also", *also] if also else []))
+def _needed(one: dict[str, Any]) -> str:
+    """Seeds needed for the effect found, and for the end of its interval that is nearer to 0."""
+    needed, near = one["seeds_needed"], one["seeds_needed_near_end"]
+    if needed is None:
+        return NONE
+    if near is None:
+        return f"{needed:,} or more"
+    return f"{needed:,}" if needed == near else f"{min(needed, near):,} to {max(needed, near):,}"
+
+
+def over_items(study: Study, group: dict[str, Any]) -> Table:
+    """A row for each comparison that was also tested over test items: in how many pairs of networks it differs, and
+    what the networks say."""
+    rows = [["compared", "measure", "pairs of networks", "lower, p < 0.05", "higher, p < 0.05", "neither"]]
+    rows[0].append("over networks")
+    for one in study.of(group, "comparisons"):
+        tests = one.get("per_item")
+        if not tests:
+            continue
+        sure = [t for t in tests if t["p"] is not None and t["p"] < 0.05 and t["mean_difference"] is not None]
+        lower = sum(t["mean_difference"] < 0 for t in sure)
+        counts = [len(tests), lower, len(sure) - lower, len(tests) - len(sure)]
+        verdict = "too few networks" if one["ci"] is None else "no difference found"
+        if one["ci"] is not None and (one["ci"][0] > 0 or one["ci"][1] < 0):
+            verdict = "higher" if one["ci"][0] > 0 else "lower"
+        rows.append([pair(study, one), measure_name(study, one["measure"], unit=False), *map(str, counts), verdict])
+    return Table(rows, 2)
+
+
+def cells(study: Study, group: dict[str, Any]) -> Table:
+    """A row for every network: its scores, and the directory of its run."""
+    told = study.found["measures"]
+    measures = [m for m in study.measures(group) if not told[m]["part"]]
+    places = {m: decimals(v for c in group["conditions"] for v in study.values(c, m).values()) for m in measures}
+    rows = [["condition", "run", "seed", *(measure_name(study, m) for m in measures)]]
+    for cell in study.of(group, "cells"):
+        values = [study.values(cell["condition"], m).get(cell["seed"]) for m in measures]
+        numbers = [fixed(v, places[m]) for m, v in zip(measures, values, strict=True)]
+        rows.append([study.label(cell["condition"]), plain(cell["run"]), str(cell["seed"]), *numbers])
+    return Table(rows, 2)
 
 
 def show(*tables: Rows, prose: str = "") -> None:
-    """Print tables, each a header and rows of numbers but for the column called ``prose``, to the terminal."""
+    """Print tables to the terminal: each is a header and rows, the first column and the one called ``prose`` in words.
+
+    Names appear as they are: square brackets in them are no markup.
+    """
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Drawn
+    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
     for rows in tables:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
         for k, name in enumerate(rows[0]):
-            table.add_column(name, justify="right" if k and name != prose else "left", overflow="fold")
+            table.add_column(Text(_seen(name)), justify="right" if k and name != prose else "left", overflow="fold")
         for row in rows[1:]:
-            table.add_row(*row)
+            table.add_row(*(Text(_seen(cell)) for cell in row))
         console.print(table)
+
+
+def _seen(text: str) -> str:
+    """``text`` without what would steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

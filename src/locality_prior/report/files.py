@@ -1,0 +1,328 @@
+"""Reading a study's files, which may be damaged or come from somebody else. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locality_prior._check import Problem, wrong
+from locality_prior.plots import Places
+from locality_prior.report.words import LONGEST, plain
+
+Floats = NDArray[np.float64]
+
+STUDY = "study.json"
+#: Bytes beyond which a file is not what a run writes.
+LARGEST = 1 << 30
+
+_NUMBER = (int, float, type(None))
+_TEXT = (str, type(None))
+_OBJECT = dict
+
+
+class _Each:
+    """A JSON object whose keys are names, and whose values all have one shape."""
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+
+
+#: What study.json must hold: a type, a list of one shape, an object of some keys, or an object of names.
+_SHAPE: dict[str, Any] = {
+    "title": str,
+    "about": [str],
+    "command": str,
+    "groups": [
+        {
+            "name": str,
+            "task": str,
+            "model": str,
+            "conditions": [str],
+            "control": str,
+            "classes": (list, type(None)),
+            "scores": [{"name": str, "unit": str}],
+            "recipe": _OBJECT,
+            "sheets": _Each({"units": int, "places": (dict, type(None))}),
+            "layers": _Each(_OBJECT),
+        }
+    ],
+    "conditions": _Each({"group": str, "control": _TEXT, "null": _TEXT, "label": str}),
+    "measures": _Each({"base": str, "part": _TEXT, "label": str, "unit": str, "forced": bool}),
+    "published": [{"name": str, "source": str, "measures": _Each(_NUMBER)}],
+    "cells": [{"condition": str, "seed": int, "run": str, "measures": (dict, type(None))}],
+    "comparisons": [
+        {
+            "condition": str,
+            "control": str,
+            "measure": str,
+            "n": int,
+            "mean_difference": _NUMBER,
+            "ci": (list, type(None)),
+            "p": _NUMBER,
+            "p_holm": _NUMBER,
+            "p_permutation": _NUMBER,
+            "effect": _NUMBER,
+            "seeds_needed": _NUMBER,
+            "seeds_needed_near_end": _NUMBER,
+            "evidence": _NUMBER,
+        }
+    ],
+    "hypotheses": [
+        {
+            "says": str,
+            "measure": str,
+            "expected": str,
+            "margin": _NUMBER,
+            "condition": str,
+            "control": str,
+            "n": int,
+            "mean_difference": _NUMBER,
+            "ci": (list, type(None)),
+            "verdict": str,
+        }
+    ],
+    "answers": [{"condition": str, "text": str, "n": int}],
+}
+_PER_ITEM = [{"mean_difference": _NUMBER, "p": _NUMBER}]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one network left for the page.
+
+    Args:
+        arrays: measures.npz, by key.
+        metrics: metrics.csv, by column; empty for a network that was not trained by this package.
+        pruning: pruning.csv: what is cut first → columns.
+    """
+
+    arrays: dict[str, Floats]
+    metrics: dict[str, Floats] = field(default_factory=dict)
+    pruning: dict[str, dict[str, Floats]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """``study.json`` and the runs that it names, by (condition, seed)."""
+
+    found: dict[str, Any]
+    runs: dict[tuple[str, int], Run] = field(default_factory=dict)
+
+    def label(self, condition: str) -> str:
+        """A condition as a reader sees it."""
+        return plain(self.found["conditions"][condition]["label"])
+
+    @cached_property
+    def _values(self) -> dict[str, dict[int, dict[str, Any] | None]]:
+        table: dict[str, dict[int, dict[str, Any] | None]] = {name: {} for name in self.found["conditions"]}
+        for cell in self.found["cells"]:
+            table[cell["condition"]][cell["seed"]] = cell["measures"]
+        return table
+
+    def seeds(self, group: dict[str, Any]) -> list[int]:
+        """Every seed of a group, whether or not its networks have results."""
+        return sorted({seed for name in group["conditions"] for seed in self._values[name]})
+
+    def values(self, condition: str, measure: str) -> dict[int, float]:
+        """Seed → the measure, for each network of a condition in which it is defined."""
+        defined = {}
+        for seed, measures in self._values[condition].items():
+            value = (measures or {}).get(measure)
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                defined[seed] = float(value)
+        return defined
+
+    def measures(self, group: dict[str, Any]) -> list[str]:
+        """Measures that are defined in some network of a group, in the order of study.json."""
+        return [m for m in self.found["measures"] if any(self.values(c, m) for c in group["conditions"])]
+
+    def of(self, group: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        """The cells or comparisons (``key``) of a group's conditions."""
+        return [one for one in self.found[key] if one["condition"] in set(group["conditions"])]
+
+
+def read(directory: Path) -> Study:
+    """Everything that the page of ``directory`` needs.
+
+    Raises:
+        ValueError: there is no study.json.
+        Problem: a file that is damaged.
+    """
+    found = read_found(directory)
+    groups = {name: group for group in found["groups"] for name in group["conditions"]}
+    runs = {
+        (cell["condition"], cell["seed"]): _run(directory, cell["run"], groups[cell["condition"]])
+        for cell in found["cells"]
+        if cell["measures"] is not None
+    }
+    return Study(found, runs)
+
+
+def read_found(directory: Path) -> dict[str, Any]:
+    """What study.json says.
+
+    Raises:
+        ValueError: there is no study.json.
+        Problem: it is damaged.
+    """
+    path = directory / STUDY
+    if not path.is_file():
+        raise wrong("directory", str(directory), f"the directory of a study, which holds {STUDY}")
+    again = "Make it again with `locality-prior analyse`."
+    try:
+        found = json.loads(_text(path))
+        _check(found, _SHAPE, "it")
+        _names(found)
+    except (OSError, ValueError, RecursionError) as error:
+        raise Problem(f"{path} cannot be read: {plain(error, 200)}. {again}") from None
+    result: dict[str, Any] = found
+    return result
+
+
+def _check(value: Any, shape: Any, where: str) -> None:
+    if isinstance(shape, list):
+        _check(value, list, where)
+        for k, one in enumerate(value):
+            _check(one, shape[0], f"{where}[{k}]")
+    elif isinstance(shape, dict):
+        _check(value, dict, where)
+        for key, inner in shape.items():
+            if key not in value:
+                raise ValueError(f"{where} has no {key!r}")
+            _check(value[key], inner, key)
+    elif isinstance(shape, _Each):
+        _check(value, dict, where)
+        for one in value.values():
+            _check(one, shape.shape, f"an entry of {where}")
+    elif not isinstance(value, shape):
+        kinds = shape if isinstance(shape, tuple) else (shape,)
+        names = {"dict": "object", "str": "text", "int": "whole number", "float": "number", "NoneType": "null"}
+        expected = " or ".join(names.get(k.__name__, k.__name__) for k in kinds)
+        raise ValueError(f"{where} is {plain(repr(value), 40)}, not {expected}")
+
+
+def _names(found: dict[str, Any]) -> None:
+    """That what refers to a condition, a measure or a group names one that is there."""
+    conditions, measures = found["conditions"], found["measures"]
+    grouped = [name for group in found["groups"] for name in group["conditions"]]
+    if sorted(grouped) != sorted(conditions):
+        raise ValueError("its groups do not hold each condition once")
+    used = [("condition", group["control"]) for group in found["groups"]]
+    used += [("condition", c[key]) for c in conditions.values() for key in ("control", "null") if c[key] is not None]
+    used += [("condition", one["condition"]) for key in ("cells", "answers") for one in found[key]]
+    for one in (*found["comparisons"], *found["hypotheses"]):
+        used += [("condition", one["condition"]), ("condition", one["control"]), ("measure", one["measure"])]
+        if one["ci"] is not None and not (len(one["ci"]) == 2 and all(isinstance(v, (int, float)) for v in one["ci"])):
+            raise ValueError("an interval is not two numbers")
+        _check(one.get("per_item", []), _PER_ITEM, "per_item")
+    for kind, name in used:
+        if name not in (conditions if kind == "condition" else measures):
+            raise ValueError(f"it names the {kind} {plain(name, LONGEST)!r}, which it does not describe")
+
+
+def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name or not inside.parts:
+        raise Problem(
+            f"{directory / STUDY} names a run outside its own directory ({plain(name, LONGEST)!r}). "
+            "Make it again with `locality-prior analyse`."
+        )
+    home = directory / inside
+    path = home / "measures.npz"
+    try:
+        arrays = _arrays(path)
+        _fits(arrays, group)
+        path = home / "metrics.csv"
+        metrics = _columns(_rows(path)) if path.exists() else {}
+        path = home / "pruning.csv"
+        pruning: dict[str, dict[str, Floats]] = {}
+        if path.exists():
+            rows = list(_rows(path))
+            for by in dict.fromkeys(row.get("by") or "" for row in rows):
+                pruning[by] = _columns({k: v for k, v in row.items() if k != "by"} for row in rows if row["by"] == by)
+            for curve in pruning.values():
+                if not {"share", "wire_length", "test"} <= curve.keys() or not (curve["share"] > 0).all():
+                    raise ValueError("it lacks a column, or a share is not above 0")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else plain(error, 160) or type(error).__name__
+        raise Problem(
+            f"{path} cannot be read: {reason}. Delete the directory {home} and run the study again, which trains this "
+            "network anew; or record it again if it came from elsewhere."
+        ) from None
+    return Run(arrays, metrics, pruning)
+
+
+def _regular(path: Path) -> None:
+    """That ``path`` is a file of a size that a run writes: a pipe, say, would be waited for without end."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    if not path.is_file():
+        raise ValueError("it is not a regular file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes")
+
+
+def _text(path: Path) -> str:
+    _regular(path)
+    return path.read_text(encoding="utf-8")
+
+
+def _arrays(path: Path) -> dict[str, Floats]:
+    _regular(path)
+    with zipfile.ZipFile(path) as archive:
+        if sum(one.file_size for one in archive.infolist()) > LARGEST:
+            raise ValueError("its arrays are larger than a run's")
+    with np.load(path, allow_pickle=False) as file:
+        return {key: np.asarray(file[key], dtype=np.float64) for key in file.files}
+
+
+def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
+    """That the arrays have the shapes of the group's sheets and layers."""
+    classes = arrays.get("classes", np.empty(0))
+    if classes.ndim != 1 or not np.isfinite(classes).all():
+        raise ValueError("its classes are not a list of numbers")
+    k = len(classes)
+    for name, sheet in group["sheets"].items():
+        units = sheet["units"]
+        for key, shape in (("xy", (units, 2)), ("class_means", (k, units))):
+            array = arrays.get(f"sheet/{name}/{key}")
+            if array is not None and array.shape != shape:
+                raise ValueError(f"sheet/{plain(name)}/{key} has shape {array.shape}, not {shape}")
+        if sheet["places"] is not None and f"sheet/{name}/xy" in arrays:
+            Places.from_config(sheet["places"], arrays[f"sheet/{name}/xy"])
+        curve = arrays.get(f"sheet/{name}/curve")
+        if curve is not None and (curve.ndim != 2 or len(curve) != 3):
+            raise ValueError(f"sheet/{plain(name)}/curve has shape {curve.shape}, not (3, bins)")
+    for name in group["layers"]:
+        shapes = {
+            arrays[key].shape for key in (f"wires/{name}/{p}" for p in ("length", "strength", "count")) if key in arrays
+        }
+        if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
+            raise ValueError(f"the arrays of wires/{plain(name)} have different shapes")
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    yield from csv.DictReader(_text(path).splitlines(), strict=True)
+
+
+def _columns(rows: Any) -> dict[str, Floats]:
+    """Columns of numbers; an empty field is NaN."""
+    table = list(rows)
+    return {key: np.array([_number(row[key]) for row in table]) for key in (table[0] if table else ())}
+
+
+def _number(text: str | None) -> float:
+    if text is None:
+        raise ValueError("a row is cut short")
+    return float(text) if text else math.nan

@@ -1,0 +1,505 @@
+"""The page of a study, made from its files."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_study import Group, write_study
+from matplotlib.figure import Figure
+
+from locality_prior import report
+from locality_prior._check import Problem
+from locality_prior.geometry import Grid
+from locality_prior.report import files, page, pictures, prior, tables, words
+
+HOME = Path(report.__file__).parent
+HOSTILE = "<script>alert('x')</script>\"'&$\\frac{1}{$_"
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose figures are drawn up and not rendered, which takes long."""
+
+    def save(figure: Figure, path: Path, **_: Any) -> None:
+        path.write_bytes(b"a picture")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+
+
+def text_of(path: Path) -> str:
+    """What a reader reads, its white space made single."""
+    body = path.read_text(encoding="utf-8").partition("<body>")[2]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def study_of(directory: Path) -> files.Study:
+    return files.Study(json.loads((directory / "study.json").read_text()))
+
+
+# The page
+
+
+def test_a_page_with_its_figures_stands_alone(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1, 2))
+    path = report.write(tmp_path)
+    assert path == tmp_path / "report.html"
+    source = path.read_text(encoding="utf-8")
+    assert set(re.findall(r'src="([a-z:/;0-9]*)', source)) == {"data:image/png;base64"}
+    assert not re.search(r"https?://|href=|<script|@import|url\(", source)
+    images = re.findall(r"<img [^>]*>", source)
+    names = re.findall(r'<figure id="([^"]+)"', source)
+    assert len(images) == len(names) == len(set(names)) > 10
+    assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
+    kept = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert kept == {name + suffix for name in names for suffix in (".png", ".pdf")}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "report.html", "runs", "study.json"]
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_the_page_opens_with_the_answer(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    text = html.unescape(source)
+    order = ["<h1>A made-up study", "mlp on shapes: control, linear and linear shuffled. 15 networks, 5 seeds."]
+    order += [answer["text"] for answer in study["answers"]]
+    order += ['id="most-telling"', study["about"][0], "What was claimed", "Short wires make maps.", ">Results<"]
+    order += ["another laboratory", ">What differs<", "Over test items, or over networks?", 'id="score-against']
+    order += ['id="maps-1-input"', 'id="correlation', 'id="wires', "Every measure", 'id="spatial_variance"']
+    order += ['id="pruning"', 'id="training"', "Every network", "locality-prior study study.yaml"]
+    places = [text.find(words) for words in order]
+    assert -1 not in places, order[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_nothing_of_the_page_needs_torch(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1,))
+    code = (
+        "import sys, pathlib\n"
+        "from locality_prior import report\n"
+        "from locality_prior.report import tables\n"
+        f"report.write(pathlib.Path({str(tmp_path)!r}))\n"
+        "print(sorted(m for m in sys.modules if m.partition('.')[0] in ('torch', 'torchvision', 'lightning_fabric')))"
+    )
+    path = os.pathsep.join([str(HOME.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_data_set_or_network_is_named() -> None:
+    named = re.compile("mnist|imagenet|cifar|olivetti|lenet|alexnet|resnet|gpt", re.IGNORECASE)
+    for path in HOME.glob("*.*"):
+        assert not named.search(path.read_text(encoding="utf-8")), path.name
+
+
+@pytest.mark.slow
+def test_a_page_of_eighty_networks(tmp_path: Path) -> None:
+    names = ["linear", "sqrt", "quadratic", "within 2", *(f"linear, weight decay {k}" for k in range(4))]
+    conditions: dict[str, tuple[str, str | None]] = {"control": ("flat", None)} | dict.fromkeys(names, ("x", None))
+    conditions["within 2 shuffled"] = ("x", "within 2")
+    group = Group(conditions=conditions, sheets={"input": (7, 7), "output": (7, 7)}, classes=list("0123456789"))
+    write_study(tmp_path, [group], seeds=range(1, 9))
+    begun = time.process_time()
+    path = report.write(tmp_path)
+    assert time.process_time() - begun < 30
+    assert path.stat().st_size < 3_000_000
+    text = text_of(path)
+    assert "80 networks, 8 seeds" in text
+    assert "4 more conditions are left out of this figure." in text
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_groups_are_sections_with_tables_and_maps_of_their_own(tmp_path: Path) -> None:
+    conditions: dict[str, tuple[str, str | None]] = {"plain": ("flat", None), "near": ("linear@3", None)}
+    other = Group("sheets on shapes", model="sheets", conditions=conditions, sheets={f"s{k}": (4, 4) for k in range(3)})
+    write_study(tmp_path, [Group(), other])
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    first, second = (part.partition("</section>")[0] for part in source.split("<section")[1:])
+    assert "<h2>mlp on shapes</h2>" in first
+    assert "<h2>sheets on shapes</h2>" in second
+    assert "linear shuffled" in first
+    assert "linear shuffled" not in second
+    assert "another laboratory" in first
+    assert "another laboratory" not in second
+    shown = re.findall(r'<figure id="([^"]+)"', source)
+    assert len(shown) == len(set(shown))
+    assert all(f'id="2-maps-{k + 1}-s{k}"' in second for k in range(3) if f"“s{k}”" not in source.split("<section")[0])
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_what_failed_and_what_is_undefined_is_told(tmp_path: Path) -> None:
+    write_study(
+        tmp_path, failed=[("linear", 2)], recorded=[("control", 1)], undefined=["spatial_variance.input", "loss"]
+    )
+    text = text_of(report.write(tmp_path))
+    assert "1 of 15 networks without a result" in text
+    assert "linear, seed 2: The loss became NaN in epoch 2; try a smaller learning rate." in text
+    study = study_of(tmp_path)
+    group = study.found["groups"][0]
+    assert tables.networks(study, group).rows[2][:2] == ["linear", "4"]
+    assert "loss" not in tables.networks(study, group).rows[0]
+    variances = [row[3] for row in tables.sheets(study, group).rows[1:] if row[0] == "input"]
+    assert variances == ["–"] * 3
+
+
+@pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize(
+    "group",
+    [
+        Group(sheets={"graph": None}),
+        Group(classes=None),
+        Group(sheets={"line": (1, 30)}),
+        Group(conditions={"control": ("flat", None)}),
+    ],
+    ids=["cannot be drawn", "no labels", "a line", "no condition"],
+)
+def test_a_page_without_something(group: Group, tmp_path: Path) -> None:
+    write_study(tmp_path, [group], recorded=[(c, s) for c in group.conditions for s in range(1, 6)])
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    drawable = bool(group.classes) and None not in group.sheets.values() and len(group.conditions) > 1
+    assert ('id="most-telling"' in source) == drawable
+    assert 'id="training"' not in source
+    assert 'id="pruning"' not in source
+    assert "Every network" in source
+
+
+# What is most telling, and what is most certain
+
+
+def planted(directory: Path, sheet: str, condition: str, value: float) -> None:
+    """Let ``condition`` have this Moran's I on ``sheet`` in every network."""
+    path = directory / "study.json"
+    found = json.loads(path.read_text())
+    for cell in found["cells"]:
+        if cell["condition"] == condition:
+            cell["measures"][f"morans_i.{sheet}"] = value
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("sheet", ["input", "output"])
+def test_the_most_telling_picture_is_of_the_sheet_that_differs_most(sheet: str, tmp_path: Path) -> None:
+    write_study(tmp_path)
+    planted(tmp_path, sheet, "linear", 0.9)
+    telling = pictures.most_telling(files.read(tmp_path))
+    assert telling is not None
+    assert telling.subject == (sheet, ("control", "linear", "linear shuffled"), 1)
+    assert f"“{sheet}”" in telling.caption
+    assert any("I = 0.90" in ax.get_ylabel().replace("\xa0", " ") for ax in telling.figure.axes)
+
+
+def test_maps_share_one_scale_and_the_first_common_seed(tmp_path: Path) -> None:
+    write_study(tmp_path, failed=[("linear shuffled", 1)])
+    telling = pictures.most_telling(files.read(tmp_path))
+    assert telling is not None
+    assert telling.subject[2] == 2
+    limits = {ax.images[0].get_clim() for ax in telling.figure.axes if ax.images and len(ax.get_title()) < 8}
+    assert len(limits) == 1
+
+
+def test_maps_fit_into_the_first_screenful(tmp_path: Path) -> None:
+    write_study(tmp_path, [Group(classes=list("0123456789"), sheets={"output": (32, 32)})], seeds=(1,))
+    telling = pictures.most_telling(files.read(tmp_path))
+    assert telling is not None
+    width, height = telling.figure.get_size_inches() * page.PAGE_DPI
+    scale = min(telling.scale, pictures.WIDE * page.PAGE_DPI / width)
+    width, height = width * scale, height * scale
+    assert height < 450
+    map_width = telling.figure.axes[0].get_position().width * width
+    assert map_width > 60
+
+
+def test_comparisons_are_ranked_by_evidence_and_forced_ones_are_apart(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    study = study_of(tmp_path)
+    group = study.found["groups"][0]
+    for one in study.found["comparisons"]:
+        one["evidence"] = 0.0
+    chosen = next(
+        c for c in study.found["comparisons"] if c["measure"] == "loss" and c["condition"] == "linear shuffled"
+    )
+    chosen["evidence"] = 3.0
+    rows = tables.comparisons(study, group).rows
+    assert rows[1][:2] == ["linear shuffled − control", "loss"]
+    assert not any("wire length" in row[1] for row in rows)
+    forced = tables.comparisons(study, group, forced=True).rows
+    assert len(forced) > 1
+    assert all("wire length" in row[1] for row in forced[1:])
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_few_seeds_are_said_to_say_little(tmp_path: Path) -> None:
+    for n in (1, 2, 4, 5):
+        directory = tmp_path / str(n)
+        write_study(directory, [Group(sheets={"output": (4, 4)}, classes=None)], seeds=range(n))
+        text = text_of(report.write(directory))
+        assert ("one seed cannot say" in text) == (n == 1)
+        assert ("So few seeds say little" in text) == (1 < n < 5)
+        assert ("seeds needed" in text) == (n >= 5)
+        assert ("d_z" in text) == (n >= 5)
+
+
+def test_curves_are_averaged_bin_by_bin() -> None:
+    x = np.arange(4) + 0.5
+    same = pictures._band([(x, np.array([1.0, 2, 3, 4])), (x + 0.1, np.array([3.0, 4, 5, 6]))])
+    assert same[0].tolist() == pytest.approx([0.55, 1.55, 2.55, 3.55])
+    assert same[1].tolist() == [2, 3, 4, 5]
+    lacking = pictures._band(
+        [(np.array([1.0, 2.1, 3]), np.array([1.0, 2, 3])), (np.array([0.9, 3]), np.array([3.0, 5]))]
+    )
+    assert lacking[1].tolist() == [2, 2, 4]
+    assert np.isnan(lacking[2]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("needed", "near", "said"),
+    [(4, 31, "4 to 31"), (12, None, "12 or more"), (None, None, "–"), (3, 3, "3"), (1200, 45000, "1,200 to 45,000")],
+)
+def test_seeds_needed_with_the_near_end(needed: int | None, near: int | None, said: str) -> None:
+    assert tables._needed({"seeds_needed": needed, "seeds_needed_near_end": near}) == said
+
+
+def test_means_with_their_intervals(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    study = study_of(tmp_path)
+    group = study.found["groups"][0]
+    table = tables.networks(study, group)
+    values = np.array(list(study.values("linear", "accuracy").values()))
+    assert table.rows[2][2] == f"{values.mean():.2f} ± {2.776445 * values.std(ddof=1) / 5**0.5:.2f}"
+    assert table.rows[4] == ["control, another laboratory", "", "98.1", "0.101", ""]
+    assert table.published == {4}
+
+
+def test_tests_over_items_stand_beside_the_verdict_over_networks(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    study = study_of(tmp_path)
+    one = next(c for c in study.found["comparisons"] if "per_item" in c)
+    below = {"seed": 1, "mean_difference": -1.0, "t": -9.0, "p": 0.001, "n": 9}
+    one["per_item"] = [below, below, below | {"mean_difference": 1.0}, below | {"p": 0.6}, below | {"p": None}]
+    one["ci"] = [-2.0, 0.5]
+    row = tables.over_items(study, study.found["groups"][0]).rows[1]
+    assert row[2:] == ["5", "2", "1", "2", "no difference found"]
+    one["ci"] = [-2.0, -0.5]
+    assert tables.over_items(study, study.found["groups"][0]).rows[1][-1] == "lower"
+
+
+# Names that mean harm, and files that are damaged
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    long = "w" * 10_000
+    conditions = {
+        "_" + HOSTILE: ("flat", None),
+        long: ("x", None),
+        long + "2": ("x", long),
+        "../../up\u202e\x1b[31m\n日本": ("x", None),
+    }
+    group = Group(HOSTILE, HOSTILE, long, conditions, {HOSTILE: (6, 6), "../../up": (5, 9)}, [HOSTILE, long, "a", "b"])
+    write_study(tmp_path / "in", [group], seeds=(1, 2), title=HOSTILE, about=[long, HOSTILE], says=HOSTILE)
+    source = report.write(tmp_path / "in").read_text(encoding="utf-8")
+    assert "<script" not in source
+    assert html.escape("<script>alert(", quote=False) in source
+    assert "\u202e" not in source
+    assert "\x1b" not in source
+    assert "w" * 2001 not in source
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    for path in (tmp_path / "in" / "figures").iterdir():
+        assert re.fullmatch(r"[a-z0-9_-]{1,60}\.(png|pdf)", path.name)
+
+
+def test_labels_of_figures_are_never_alike_and_no_markup() -> None:
+    labels = words.told_apart(["a" * 100, "a" * 101, "_hidden", "$x$"], 10)
+    assert len(set(labels)) == 4
+    assert labels[2] == "hidden"
+    assert labels[3] == r"\$x\$"
+
+
+def test_the_terminal_shows_names_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_study(tmp_path, seeds=(1, 2), says="[/x] [red]maps[/red] \x1b[31m")
+    tables.show(*tables.tables(found))
+    shown = capsys.readouterr().out
+    assert "[/x] [red]maps[/red]" in " ".join(shown.split())
+    assert "\x1b" not in shown
+    assert shown.index("Moran's I rose") < shown.index("[/x]") < shown.index("accuracy (%)")
+
+
+def test_the_terminal_takes_other_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show([["[red]", "detail"], ["[/]", "words"]], prose="detail")
+    assert "[red]" in (shown := capsys.readouterr().out)
+    assert "[/]" in shown
+
+
+DAMAGE: dict[str, Any] = {
+    "truncated": lambda run: (run / "measures.npz").write_bytes((run / "measures.npz").read_bytes()[:400]),
+    "empty": lambda run: (run / "measures.npz").write_bytes(b""),
+    "missing": lambda run: (run / "measures.npz").unlink(),
+    "a pipe": lambda run: ((run / "measures.npz").unlink(), os.mkfifo(run / "measures.npz")),
+    "objects": lambda run: np.savez(run / "measures.npz", classes=np.array([{}], dtype=object)),
+    "wrong shape": lambda run: np.savez(run / "measures.npz", **{"sheet/output/xy": np.zeros((3, 2))}),
+    "a flipped bit": lambda run: flip(run / "measures.npz"),
+    "metrics": lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1,x\n"),
+    "metrics cut short": lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1\n"),
+    "metrics not text": lambda run: (run / "metrics.csv").write_bytes(b"\xff\xfe\x00"),
+    "pruning": lambda run: (run / "pruning.csv").write_text("by,share\nweight,1\n"),
+}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_leaves_the_old_page(damage: str, tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1, 2))
+    (tmp_path / "report.html").write_text("the old page")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old.png").write_bytes(b"an old figure")
+    DAMAGE[damage](tmp_path / "runs" / "0-1-seed2")
+    with pytest.raises(Problem) as caught:
+        report.write(tmp_path)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "0-1-seed2" in said
+    assert f"{damage.split()[0] if damage[:2] in ('me', 'pr') else 'measures'}." in said
+    assert "run the study again" in said
+    assert (tmp_path / "report.html").read_text() == "the old page"
+    assert [p.read_bytes() for p in tmp_path.glob("figures/*")] == [b"an old figure"]
+    assert not list(tmp_path.glob(".partial*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.pop("groups"), "no 'groups'"),
+        (lambda s: s["groups"][0].pop("sheets"), "no 'sheets'"),
+        (lambda s: s["groups"][0].update(control="nobody"), "nobody"),
+        (lambda s: s["cells"][0].update(condition="nobody"), "nobody"),
+        (lambda s: s["comparisons"][0].update(measure="nothing"), "nothing"),
+        (lambda s: s["comparisons"][0].update(p="0.05"), "p is '0.05', not whole number or number or null"),
+        (lambda s: s["comparisons"][0].update(ci=[1]), "two numbers"),
+        (lambda s: s["cells"][0].update(run="../../elsewhere"), "outside"),
+        (lambda s: s["cells"][0].update(run="/etc"), "outside"),
+        (lambda s: s["groups"][0]["sheets"]["input"].update(places={"kind": "cubes"}), "cubes"),
+    ],
+)
+def test_a_damaged_study_is_one_line(change: Any, said: str, tmp_path: Path) -> None:
+    found = write_study(tmp_path, seeds=(1,))
+    change(found)
+    (tmp_path / "study.json").write_text(json.dumps(found))
+    with pytest.raises(Problem, match=re.escape(said)) as caught:
+        report.write(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"title": 3}', "\x00"])
+def test_what_is_no_study(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="directory: got"):
+        report.write(tmp_path)
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(Problem, match=r"study\.json cannot be read"):
+        report.write(tmp_path)
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_old_figures_go_and_links_are_not_followed(tmp_path: Path) -> None:
+    write_study(tmp_path / "in", seeds=(1,))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine.txt").write_text("mine")
+    (tmp_path / "in" / "figures").symlink_to(outside)
+    (tmp_path / "in" / "report.html").symlink_to(outside / "mine.txt")
+    report.write(tmp_path / "in")
+    assert [p.name for p in outside.iterdir()] == ["mine.txt"]
+    assert (outside / "mine.txt").read_text() == "mine"
+    (tmp_path / "in" / "figures" / "stale.png").write_bytes(b"")
+    report.write(tmp_path / "in")
+    assert not (tmp_path / "in" / "figures" / "stale.png").exists()
+    assert not (tmp_path / "in" / "figures").is_symlink()
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_page_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path, seeds=(1,))
+    report.write(tmp_path)
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+
+    def fail(*_: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(pictures, "training", fail)
+    with pytest.raises(Problem, match=r"cannot be written into .*: the disk is full"):
+        report.write(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_directory_in_the_place_of_the_page(tmp_path: Path) -> None:
+    write_study(tmp_path, [Group(classes=None)], seeds=(1,))
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(Problem, match="is a directory"):
+        report.write(tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+# Priors, drawn without a study
+
+
+def test_priors_are_drawn(tmp_path: Path) -> None:
+    *lines, path = prior.draw_priors(["4x4", "5"], "linear", tmp_path / "prior.pdf")
+    assert path == str(tmp_path / "prior.pdf")
+    assert (tmp_path / "prior.pdf").stat().st_size > 1000
+    assert "256 wires of 256" in lines[0]
+    assert "25 wires of 25" in lines[1]
+    assert prior.centre(Grid(7, 7)) == 24
+    for sheets, out in ((["4x4x4"], "a.png"), (["4x"], "a.png"), (["4x4"], "a.txt"), (["4x4"], "no/a.png")):
+        with pytest.raises(ValueError, match="got"):
+            prior.draw_priors(sheets, "linear", tmp_path / out)
+
+
+# Numbers and names
+
+
+@pytest.mark.parametrize(
+    ("value", "among", "said"),
+    [
+        (98.1, [98.1, 97.25], "98.10"),
+        (8.6674, [8.6], "8.667"),
+        (-0.0312, [0.36], "−0.031"),
+        (0.11149, [0.11149], "0.111"),
+        (1234567.0, [1e6], "1,234,567"),
+        (-0.0001, [0.5], "0.000"),
+        (None, [1.0], "–"),
+        (float("nan"), [1.0], "–"),
+        (4e12, [4e12], "4.000e+12"),
+    ],
+)
+def test_numbers(value: float | None, among: list[float], said: str) -> None:
+    assert words.fixed(value, words.decimals(among)) == said
+
+
+def test_names() -> None:
+    assert words.plain("a\n\t b\u202ec") == "a b c"
+    assert len(words.plain("x" * 10_000)) <= words.LONGEST
+    assert words.slug("../../Äb C!") == "b-c"
+    assert words.listed(["a"]) == "a"
+    assert words.listed("abc") == "a, b and c"
+    assert words.listed("abcdefgh") == "a, b, c, d, e and 3 more"
+    assert words.p_value(1e-9) == "< 0.0001"
