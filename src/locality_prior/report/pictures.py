@@ -91,7 +91,7 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
     classes = _class_names(group, runs[0])
     with unseen_glyphs():
         figure: Any = plots.class_maps(rows, places, classes=classes, label="mean response")[0, 0].figure
-    figure.set_figheight(max(figure.get_figheight(), 1.9))  # flat maps: else the colour bar's label would be cut off
+    figure.set_figheight(max(figure.get_figheight(), 2.3))  # flat maps: else the colour bar's label would be cut off
     plt.close(figure)  # it belongs to the page: pyplot need not show it
     explained = ""
     if any(row not in labels.values() for row in rows):
