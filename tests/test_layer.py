@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import homemade
 import pytest
 import reference
 import torch
@@ -350,6 +351,8 @@ def test_fold_of_a_model_keeps_a_layer_that_is_used_twice_one() -> None:
         lp.fold(plain)
 
 
+CUSTOM = {"reference:taxi": reference.taxi, "homemade:Cylinder": homemade.Cylinder}
+
 # --- describing ------------------------------------------------------------------------------------------------------
 
 
@@ -357,7 +360,7 @@ def test_fold_of_a_model_keeps_a_layer_that_is_used_twice_one() -> None:
 def test_config_makes_an_equal_layer(meeting: Meeting) -> None:
     rescale = meeting.sizes[0] % 2 == 0
     layer = meeting.layer(lp.cost.Quadratic(2).within(3), rescale=rescale, bias=not rescale)
-    again = lp.LocalityLinear.from_config(layer.config(), dtype=torch.float64)
+    again = lp.LocalityLinear.from_config(layer.config(), CUSTOM, dtype=torch.float64)
     assert again.config() == layer.config()
     assert again.weight.dtype == torch.float64
     assert torch.equal(again.prior.float(), layer.prior)

@@ -255,6 +255,7 @@ def test_exported_with_a_batch_of_any_size(make: Callable[[], lp.LocalityLinear]
 
 @carried
 @pytest.mark.filterwarnings("ignore:`torch.jit.:FutureWarning", "ignore:`torch.jit.:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of checks of shapes, which a trace need not keep
 def test_traced_with_a_batch_of_any_size(make: Callable[[], lp.LocalityLinear]) -> None:
     layer = make()
     traced = torch.jit.trace(layer, torch.randn(3, layer.in_features))

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from locality_prior import report
 from locality_prior._check import Problem
-from locality_prior.report import files, page, pictures, tables, words
+from locality_prior.geometry import Grid
+from locality_prior.report import files, page, pictures, prior, tables, words
 
 HOME = Path(report.__file__).parent
 HOSTILE = "<script>alert('x')</script>\"'&$\\frac{1}{$_"
@@ -199,7 +200,7 @@ def test_the_most_telling_picture_is_of_the_sheet_that_differs_most(sheet: str, 
     assert telling is not None
     assert telling.subject == (sheet, ("control", "linear", "linear shuffled"), 1)
     assert f"“{sheet}”" in telling.caption
-    assert "I = 0.90" in [ax.get_ylabel().split("\n")[-1] for ax in telling.figure.axes]
+    assert any("I = 0.90" in ax.get_ylabel().replace("\xa0", " ") for ax in telling.figure.axes)
 
 
 def test_maps_share_one_scale_and_the_first_common_seed(tmp_path: Path) -> None:
@@ -216,7 +217,8 @@ def test_maps_fit_into_the_first_screenful(tmp_path: Path) -> None:
     telling = pictures.most_telling(files.read(tmp_path))
     assert telling is not None
     width, height = telling.figure.get_size_inches() * page.PAGE_DPI
-    assert width <= 961
+    scale = min(telling.scale, pictures.WIDE * page.PAGE_DPI / width)
+    width, height = width * scale, height * scale
     assert height < 450
     map_width = telling.figure.axes[0].get_position().width * width
     assert map_width > 60
@@ -244,12 +246,24 @@ def test_comparisons_are_ranked_by_evidence_and_forced_ones_are_apart(tmp_path: 
 def test_few_seeds_are_said_to_say_little(tmp_path: Path) -> None:
     for n in (1, 2, 4, 5):
         directory = tmp_path / str(n)
-        write_study(directory, seeds=range(n))
+        write_study(directory, [Group(sheets={"output": (4, 4)}, classes=None)], seeds=range(n))
         text = text_of(report.write(directory))
         assert ("one seed cannot say" in text) == (n == 1)
         assert ("So few seeds say little" in text) == (1 < n < 5)
         assert ("seeds needed" in text) == (n >= 5)
         assert ("d_z" in text) == (n >= 5)
+
+
+def test_curves_are_averaged_bin_by_bin() -> None:
+    x = np.arange(4) + 0.5
+    same = pictures._band([(x, np.array([1.0, 2, 3, 4])), (x + 0.1, np.array([3.0, 4, 5, 6]))])
+    assert same[0].tolist() == pytest.approx([0.55, 1.55, 2.55, 3.55])
+    assert same[1].tolist() == [2, 3, 4, 5]
+    lacking = pictures._band(
+        [(np.array([1.0, 2.1, 3]), np.array([1.0, 2, 3])), (np.array([0.9, 3]), np.array([3.0, 5]))]
+    )
+    assert lacking[1].tolist() == [2, 2, 4]
+    assert np.isnan(lacking[2]).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -431,9 +445,33 @@ def test_a_page_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypat
         raise OSError("the disk is full")
 
     monkeypatch.setattr(pictures, "training", fail)
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(Problem, match=r"cannot be written into .*: the disk is full"):
         report.write(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_directory_in_the_place_of_the_page(tmp_path: Path) -> None:
+    write_study(tmp_path, [Group(classes=None)], seeds=(1,))
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(Problem, match="is a directory"):
+        report.write(tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+# Priors, drawn without a study
+
+
+def test_priors_are_drawn(tmp_path: Path) -> None:
+    *lines, path = prior.draw_priors(["4x4", "5"], "linear", tmp_path / "prior.pdf")
+    assert path == str(tmp_path / "prior.pdf")
+    assert (tmp_path / "prior.pdf").stat().st_size > 1000
+    assert "256 wires of 256" in lines[0]
+    assert "25 wires of 25" in lines[1]
+    assert prior.centre(Grid(7, 7)) == 24
+    for sheets, out in ((["4x4x4"], "a.png"), (["4x"], "a.png"), (["4x4"], "a.txt"), (["4x4"], "no/a.png")):
+        with pytest.raises(ValueError, match="got"):
+            prior.draw_priors(sheets, "linear", tmp_path / out)
 
 
 # Numbers and names

@@ -156,14 +156,20 @@ class Locality(nn.Module):
         return {*cls.ARGUMENTS, *cls.PLACES}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **options: Any) -> Self:
-        """The layer that ``config`` describes; ``options`` are further arguments, such as ``device`` and ``dtype``."""
+    def from_config(cls, config: dict[str, Any], custom: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """The layer that ``config`` describes.
+
+        Args:
+            config: of :meth:`config`.
+            custom: your own functions and classes that it names, by import path.
+            options: further arguments of the constructor, such as ``device`` and ``dtype``.
+        """
         made = dict(config)
         for name, value in config.items():
             if isinstance(value, dict) and name in ("source", "target", "units", "positions"):
-                made[name] = geometries.from_config(value)
+                made[name] = geometries.from_config(value, custom=custom)
             elif isinstance(value, dict) and name in ("cost", "position_cost"):
-                made[name] = costs.from_config(value)
+                made[name] = costs.from_config(value, custom)
         return cls(**made, **options)
 
 
@@ -187,11 +193,7 @@ def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
 
 def as_cost(name: str, value: Any) -> Cost:
     """``value`` as a cost: a cost itself, the word for one ("linear@3"), or None for ``Linear()``."""
-    if value is None:
-        return costs.Linear()
-    if isinstance(value, str):
-        return costs.parse(value)
-    return instance(name, value, Cost, 'a cost, such as locality_prior.cost.Linear(), or a word for one ("linear@3")')
+    return costs.Linear() if value is None else costs.as_cost(name, value)
 
 
 def own_places(name: str, units: Any, n: int) -> Geometry:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from locality_prior._check import import_path, instance, short, wrong, wrong_type
+from locality_prior._check import instance, short, wrong, wrong_type
 from locality_prior._files import replacing
 from locality_prior.layers.attention import LocalityMultiheadAttention
 from locality_prior.layers.base import Locality, locality_layers
@@ -79,11 +79,10 @@ def load(
         ValueError: there is no such file or it has another format, it names a function that was not passed, its
             geometries or costs differ from the model's, or its weights do not fit. The model is then unchanged.
     """
-    passed = _passed(custom)
     layers, tensors = _read(path)
     into: Any = instance("model", model, (nn.Module, type(None)), "a torch.nn.Module")
     if model is None:
-        into = _made(path, layers, tensors, passed)
+        into = _made(path, layers, tensors, custom)
     _check_layers(into, layers)
     # by every name that the state dict has for a layer, which may be in several places
     places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
@@ -143,7 +142,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, Any]], dict
 
 
 def _made(
-    path: str | os.PathLike[str], layers: dict[str, dict[str, Any]], tensors: dict[str, Tensor], passed: set[str]
+    path: str | os.PathLike[str],
+    layers: dict[str, dict[str, Any]],
+    tensors: dict[str, Tensor],
+    custom: Mapping[str, Any] | None,
 ) -> Locality:
     """The single layer that the file describes, without memory yet."""
     if list(layers) != [""]:
@@ -151,14 +153,11 @@ def _made(
     weights = [tensor for name, tensor in tensors.items() if "weight" in name]
     if not weights:
         raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
-    for function in _import_paths(layers):
-        if function not in passed:
-            raise wrong("path", f"a file that names the function {function!r}", "custom={…} with that function")
     kept = {"kept": tensors["kept"]} if "kept" in tensors else {}
     values = dict(layers[""])
     try:
         kind = KINDS[values.pop("type", "LocalityLinear")]
-        return kind.from_config(values, device="meta", dtype=weights[0].dtype, **kept)
+        return kind.from_config(values, custom, device="meta", dtype=weights[0].dtype, **kept)
     except (TypeError, RuntimeError, AssertionError) as error:
         raise wrong("path", f"{os.fspath(path)} ({short(str(error))})", "arguments that a layer takes") from None
 
@@ -196,32 +195,6 @@ def _key(name: str, parameter: str) -> str:
 def _told(value: object, most: int = 120) -> str:
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-# --- functions that a file names -------------------------------------------------------------------------------------
-
-
-def _passed(custom: Any) -> set[str]:
-    """The import paths of the functions that the caller passes, each checked to be where it says."""
-    expected = 'functions by import path, such as {"my.module:my_cost": my_cost}'
-    for path, function in instance("custom", {} if custom is None else custom, Mapping, expected).items():
-        found = import_path("custom", function)
-        if path != found:
-            raise wrong("custom", f"{path!r} for {found}", "the function's own import path")
-    return set(custom or {})
-
-
-def _import_paths(config: Any) -> set[str]:
-    """Every "module:function" in a config, where no other text has a colon."""
-    if isinstance(config, str):
-        return {config} if ":" in config else set()
-    if isinstance(config, dict):
-        return {path for value in config.values() for path in _import_paths(value)}
-    if isinstance(config, (list, tuple)):
-        return {
-            path for value in config if isinstance(value, (str, dict, list, tuple)) for path in _import_paths(value)
-        }
-    return set()
 
 
 # --- numbers of a config as tensors ----------------------------------------------------------------------------------

@@ -209,8 +209,7 @@ class LocalityLinear(Locality):
         return self.weight * self.prior
 
     def forward(self, input: Tensor) -> Tensor:
-        traced = tracing()
-        if not traced:
+        if not tracing():
             tensor("input", input, f"(…, {self.in_features})")
             if input.ndim == 0 or input.shape[-1] != self.in_features:
                 raise wrong("input", f"shape {tuple(input.shape)}", f"(…, {self.in_features})")
@@ -218,8 +217,6 @@ class LocalityLinear(Locality):
         pattern = self.pattern
         if pattern is not None:
             targets, sources = pattern.ends(self.weight.device)
-            if traced or _exporting():
-                return _wire_by_wire(input, self.effective_weight, targets, sources, self.bias, self.out_features)
             return sparse_linear(
                 input,
                 self.weight,
@@ -392,18 +389,3 @@ def _draw_on_wires(weight: Tensor, wires: Wires) -> None:
             at = slice(int(ends[0]), int(ends[-1]))
             row = torch.arange(len(ends) - 1, device="cpu").repeat_interleave(ends.diff())
             weight[at] = block.flatten()[(row * features + wires.sources[at]).to(weight.device)]
-
-
-def _exporting() -> bool:
-    """Whether torch.export is looking at the layer (older versions of torch only tell that code is being compiled)."""
-    ask: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return ask()
-
-
-def _wire_by_wire(
-    x: Tensor, v: Tensor, targets: Tensor, sources: Tensor, bias: Tensor | None, out_features: int
-) -> Tensor:
-    """y_i = Σ_j V_ij x_j + b_i over the wires: slow, and written so that a trace or an export serves every batch."""
-    terms = x.index_select(-1, sources) * v
-    y = terms.new_zeros(*x.shape[:-1], out_features).index_add(-1, targets, terms)
-    return y if bias is None else y + bias

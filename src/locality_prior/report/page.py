@@ -8,7 +8,6 @@ import importlib.resources
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def write(directory: Path | str) -> Path:
 
     Raises:
         ValueError: ``directory`` holds no ``study.json``.
-        Problem: a file is damaged; the old page and figures are as they were.
+        Problem: a file is damaged, or the page cannot be written; the old page and figures are as they were.
     """
     instance("directory", directory, (str, Path), "a path")
     directory = Path(directory)
@@ -52,16 +51,18 @@ def _aside(directory: Path) -> Iterator[Path]:
     """A new directory inside ``directory`` that is gone at the end of the block."""
     try:
         new = Path(tempfile.mkdtemp(prefix=".partial-report-", dir=directory))
+        try:
+            yield new
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
-        raise Problem(f"The page cannot be written into {directory}: {error.strerror}.") from None
-    try:
-        yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        raise Problem(f"The page cannot be written into {directory}: {error.strerror or error}.") from error
 
 
 def _swap(new: Path, directory: Path) -> None:
     """Move the figures and the page of ``new`` to where they belong, in the place of what was there."""
+    if (directory / PAGE).is_dir():
+        raise Problem(f"{directory / PAGE} is a directory: move it away, so that the page can be written there.")
     old = new / "old"
     for attempt in range(10):  # another process may write its page at the same moment
         with contextlib.suppress(FileNotFoundError):
@@ -92,6 +93,7 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
             _group(study, group, figures, k if several_groups else 0, telling and telling.subject)
             for k, group in enumerate(found["groups"], start=1)
         ],
+        "nulls": any(told["null"] for told in found["conditions"].values()),
         "failed": [f"{study.label(c['condition'])}, seed {c['seed']}: {_error(c)}" for c in failed],
         "published": [f"{plain(p['name'])}: {plain(p['source'], 300)}" for p in found["published"]],
         "few": tables.FEW,
@@ -162,8 +164,7 @@ def _error(cell: dict[str, Any]) -> str:
 def _shown(picture: Picture, figures: Path) -> dict[str, Any]:
     """A figure as the template shows it, after it is written as PNG and PDF."""
     path = figures / f"{picture.name}.png"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
+    with pictures.unseen_glyphs():
         picture.figure.draw_without_rendering()
         picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
         picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": True})
@@ -171,7 +172,7 @@ def _shown(picture: Picture, figures: Path) -> dict[str, Any]:
     return {
         "name": picture.name,
         "data": base64.b64encode(path.read_bytes()).decode(),
-        "width": round(picture.figure.get_figwidth() * PAGE_DPI),
+        "width": round(min(picture.figure.get_figwidth() * picture.scale, pictures.WIDE) * PAGE_DPI),
         "caption": picture.caption,
         "alt": picture.alt,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
@@ -29,15 +31,21 @@ WIDE = 9.6
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, its caption, and a description for those who cannot see it.
+    """A figure of a page.
 
-    Two pictures with the same ``subject`` show the same.
+    Args:
+        name: of its files.
+        caption: what stands below it.
+        alt: a description for those who cannot see it.
+        scale: how much larger than the figure the page shows it, if there is room.
+        subject: what it shows; two pictures with the same subject show the same.
     """
 
     name: str
     figure: Figure
     caption: str
     alt: str
+    scale: float = 1.0
     subject: Any = None
 
 
@@ -73,21 +81,20 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
     if seed is None:
         return None
     runs = [study.runs[c, seed] for c in conditions]
-    labels = _labels(study, conditions, 15)
+    labels = _labels(study, conditions, 16)
     rows = {}
     for condition, run in zip(conditions, runs, strict=True):
         order = study.values(condition, f"morans_i.{sheet}").get(seed)
-        said = "" if order is None else f"\nI = {fixed(order, 2)}"
+        said = "" if order is None else f", I\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{fixed(order, 2)}"
         rows[labels[condition] + said] = run.arrays[f"sheet/{sheet}/class_means"]
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
     classes = _class_names(group, runs[0])
-    figure, axes = _map_axes(list(rows), classes, places)
-    boxes = [ax.get_position() for ax in axes.ravel()]
-    plots.class_maps(rows, places, axes, classes=classes, label="mean response")
-    for ax, box in zip(axes.ravel(), boxes, strict=True):
-        ax.set_position(box)  # the colour bar has a margin of its own
+    with unseen_glyphs():
+        figure: Any = plots.class_maps(rows, places, classes=classes, label="mean response")[0, 0].figure
+    figure.set_figheight(max(figure.get_figheight(), 2.3))  # flat maps: else the colour bar's label would be cut off
+    plt.close(figure)  # it belongs to the page: pyplot need not show it
     explained = ""
-    if any("\nI = " in row for row in rows):
+    if any(row not in labels.values() for row in rows):
         explained = " I is Moran's I, averaged over classes: 0 for a map without order, 1 for a perfectly smooth one."
     return Picture(
         name,
@@ -96,34 +103,9 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         f"bottom: {_told(study, labels)}; networks of seed {seed}, all on one colour scale.{explained}"
         + _left_out(left_out, "condition"),
         f"Maps of {len(classes)} classes on the sheet {part_name(sheet)}, a row for each of {_told(study, labels)}",
+        1.15,
         (sheet, tuple(conditions), seed),
     )
-
-
-def _map_axes(rows: list[str], classes: list[str], places: plots.Places) -> tuple[Figure, Any]:
-    """Axes for maps, with room for the names; the layout of a hundred axes by their content would take seconds."""
-    lines = [line for row in rows for line in row.split("\n")]
-    gap, left = 0.06, 0.15 + max(_inches(line, 10) for line in lines)
-    name = max(_inches(c, 8.4) for c in classes)
-    slanted = max(map(len, classes)) > 8  # which the plot writes at 40°
-    right = max(0.85, 0.8 * name) if slanted else 0.85
-    top = 0.15 + 0.7 * name if slanted else 0.28
-    across, down = _extent(places)
-    wide = min((WIDE - left - right) / len(classes), 1.5) - gap
-    tall = min(max(wide * down / across, 0.3), 2.0)
-    width = left + (wide + gap) * len(classes) - gap + right
-    height = top + max((tall + gap) * len(rows) - gap, 0.17 * len(lines), 1.0) + 0.06
-    figure = Figure(figsize=(width, height))
-    grid = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": 0.06 / height}
-    grid |= {"wspace": gap / wide, "hspace": gap / tall}
-    return figure, figure.subplots(len(rows), len(classes), squeeze=False, gridspec_kw=grid)
-
-
-def _inches(text: str, size: float) -> float:
-    """Width of a text of ``size`` points."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        return float(TextPath((0, 0), text, size=size).get_extents().width) / 72 if text.strip() else 0.0
 
 
 def _drawable(group: dict[str, Any]) -> list[str]:
@@ -150,15 +132,6 @@ def _class_names(group: dict[str, Any], run: Run) -> list[str]:
     known = group["classes"] or []
     numbers = [int(k) for k in run.arrays["classes"]]
     return told_apart((str(known[k]) if 0 <= k < len(known) else str(k) for k in numbers), 14, 1)
-
-
-def _extent(places: plots.Places) -> tuple[float, float]:
-    """Width and height of a sheet's drawing, up to scale."""
-    size = np.ptp(places.xy, axis=0)
-    room = math.sqrt(max(float(np.prod(np.maximum(size, 1e-9))), 1e-9) / len(places)) or 1.0
-    if min(size) <= 0:  # a line of units, drawn as a strip
-        return (1.0, 0.2) if size[0] else (0.2, 1.0)
-    return float(size[0] + room), float(size[1] + room)
 
 
 # Numbers of networks
@@ -262,7 +235,7 @@ def wires(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         curve,
         ("length of the wire (spacings)", "share of Σ|V| / share of wires", 1.0),
         "Strength of the wires by their length: the share of Σ|V| that wires of a length carry, divided by the share "
-        "of wires that have this length. Without a wiring cost it is 1. Mean over networks and its 95 % interval.",
+        "of wires that have this length. It is close to 1 without a wiring cost. Mean over networks and 95 % interval.",
     )
 
 
@@ -288,7 +261,7 @@ def _banded(
     for ax, (part, bands) in zip(axes, shown, strict=False):
         plots.banded(bands, ax, x=x, y=y, level=level)
         if len(panels) > 1:
-            ax.set_title(drawn(part_name(part)), fontsize="medium")
+            ax.set_title(_fitted(part_name(part)), fontsize="medium")
     _one_legend(figure, axes)
     _first_label_only(axes)
     more = _left_out(left_out, "condition") + _left_out(len(panels) - PANELS, "panel")
@@ -296,12 +269,16 @@ def _banded(
 
 
 def _band(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
-    """Mean of several networks' curves, and half its 95 % interval, in bins of one spacing."""
+    """Mean of several networks' curves, and half its 95 % interval, bin by bin.
+
+    Networks with silent units may lack a bin. Bins are then told by their distance, to the nearest whole spacing.
+    """
+    same = len({len(x) for x, _ in curves}) == 1 and float(np.ptp([x for x, _ in curves], axis=0).max(initial=0)) < 0.5
     at: dict[int, list[tuple[float, float]]] = {}
     for xs, ys in curves:
-        for x, y in zip(xs, ys, strict=True):
+        for k, (x, y) in enumerate(zip(xs, ys, strict=True)):
             if math.isfinite(x) and math.isfinite(y):
-                at.setdefault(round(float(x)), []).append((float(x), float(y)))
+                at.setdefault(k if same else math.floor(x + 0.5), []).append((float(x), float(y)))
     points = [np.array(at[k]).T for k in sorted(at)]
     intervals = [mean_interval(p[1]) for p in points]
     halves = [math.nan if i is None else (i[1] - i[0]) / 2 for i in intervals]
@@ -436,7 +413,11 @@ def _one_legend(figure: Figure, axes: Any) -> None:
         ax.get_legend().remove()
         ax.autoscale(axis="y")
         ax.yaxis.set_major_locator(AutoLocator())
-    columns = min(len(handles), max(2, int(figure.get_figwidth() / 1.9)))
+    widest = max((_inches(line, 8.4) for label in handles for line in label.split("\n")), default=0)
+    columns = min(len(handles), max(1, int(figure.get_figwidth() / (widest + 0.6))))
+    rows = -(-len(handles) // max(columns, 1))
+    lines = rows * max((label.count("\n") + 1 for label in handles), default=0)
+    figure.set_figheight(figure.get_figheight() + 0.15 * max(lines - 1, 0))
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize="small"
     )
@@ -452,7 +433,26 @@ def _first_label_only(axes: Any) -> None:
 def _title(ax: Any, study: Study, measure: str, panels: int) -> None:
     part = study.found["measures"][measure]["part"]
     if part and panels > 1:
-        ax.set_title(drawn(part_name(part)), fontsize="medium")
+        ax.set_title(_fitted(part_name(part)), fontsize="medium")
+
+
+def _inches(text: str, size: float) -> float:
+    """Width of a text of ``size`` points."""
+    with unseen_glyphs():
+        return float(TextPath((0, 0), text, size=size).get_extents().width) / 72 if text.strip() else 0.0
+
+
+@contextlib.contextmanager
+def unseen_glyphs() -> Iterator[None]:
+    """No warning of a name in a script that matplotlib's font lacks: its letters are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+def _fitted(text: str, inches: float = 2.1) -> str:
+    """``text`` as a title that is no wider than a narrow panel."""
+    return next(t for n in range(32, 3, -2) if _inches(t := drawn(text, n), 10) <= inches or n == 4)
 
 
 def _left_out(n: int, what: str) -> str:

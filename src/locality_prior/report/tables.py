@@ -149,7 +149,7 @@ def pair(study: Study, one: dict[str, Any]) -> str:
 
 def hypotheses(study: Study) -> Table:
     """A row for each claim."""
-    rows = [["claim", "compared", "difference [95 % interval]", "networks", "verdict"]]
+    rows = [["claim", "compared", "difference [95 % interval]", "n", "verdict"]]
     for one in study.found["hypotheses"]:
         margin = one["margin"] or 0
         expected = f"{one['expected']}, by more than {margin:g}" if margin else one["expected"]
