@@ -125,11 +125,9 @@ assert not BLOCKED & {{name.split(".")[0] for name in sys.modules}}
 """
 EXTRAS = {
     "jinja2",
-    "jsonargparse",
     "lightning_fabric",
     "matplotlib",
     "rich",
-    "safetensors",
     "scipy",
     "sklearn",
     "torchvision",

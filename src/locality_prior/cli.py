@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0; 1 where networks failed or something unforeseen happened; 2 for what the caller can mend (one
-        line says what); 130 when interrupted.
+        The exit status: 0; 1 where networks failed or something unforeseen happened; 2 for what the caller can mend,
+        which one line says; 130 when interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given or os.environ.get(DEBUG, "") not in ("", "0")
@@ -156,7 +156,7 @@ def _define_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         nargs="?",
-        help="YAML of the settings below by name; also: further ones; hypotheses (see docs/studies.md)",
+        help="YAML of the settings below by name, further ones and hypotheses (docs/studies.md)",
     )
     _define_axes(parser)
 
@@ -174,9 +174,7 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--task", nargs="+", metavar="TASK", help="what is learned")
     group.add_argument("--model", nargs="+", metavar="MODEL", help="networks")
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a network of each condition for each")
-    group.add_argument(
-        "--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always among them"
-    )
+    group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always there")
     group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs of which the shuffled null is trained too")
     group.add_argument("--scale", nargs="+", metavar="X", help="what the costs' lengths are multiplied by")
     for name, (kind, said) in RECIPE.items():
@@ -223,7 +221,7 @@ def _run_study(file: Path | None, options: argparse.Namespace) -> int:
     also = [
         {k: v for k, v in one.items() if k not in flags} for one in values.get("also") or () if isinstance(one, dict)
     ]
-    study = study_from({**values, **flags, **({"also": also} if values.get("also") else {})})
+    study = study_from({**values, **flags, **({"also": also} if also else {})})
     directory = Path(options.out or f"results/{'study' if file is None else file.stem}")
     machine = _machine(options)
     # what the page needs takes seconds to import: they pass while the networks start

@@ -118,7 +118,7 @@ def parts(train: Any, test: Any, validation: Any) -> tuple[Items, Items, Items]:
     """Items to train, to validate and to test."""
     training, testing = _items("train", train), _items("test", test)
     if isinstance(validation, (int, float, np.integer, np.floating)) and not isinstance(validation, bool):
-        held = held_out(training.labels, validation)
+        held = held_out(training.labels, float(validation))
         left = torch.ones(len(training), dtype=torch.bool)
         left[held] = False
         return training.take(left.nonzero()[:, 0]), training.take(held), testing
@@ -137,7 +137,7 @@ def held_out(labels: Tensor, share: float) -> Tensor:
         wanted = round(number("validation", share, least=0.0) * n)
         wanted = max(wanted, 1) if share else 0
     else:
-        wanted = count("validation", share)
+        wanted = count("validation", int(share) if float(share).is_integer() else share)
     if not 1 <= wanted <= n - 2:
         raise wrong("validation", f"{share}, which is {wanted} of {n} items", "at least 1, and 2 left to train on")
     generator = torch.Generator().manual_seed(draw(0, 3))

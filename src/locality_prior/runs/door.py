@@ -84,10 +84,10 @@ def _plain(value: Any) -> str:
 
 def _word_of(argument: str, given: Any) -> str:
     """A word for a Python object: its import path where it has one, else one that holds for this process alone."""
-    module, name = getattr(given, "__module__", None), getattr(given, "__qualname__", None)
-    if callable(given) and module and name and "<" not in name and "." not in name and module != "__main__":
-        if getattr(sys.modules.get(module), name, None) is given:
-            return f"{module}:{name}"
+    module, name = str(getattr(given, "__module__", "")), str(getattr(given, "__qualname__", ""))
+    at_top = callable(given) and module not in ("", "__main__") and _NAME.match(name)
+    if at_top and getattr(sys.modules.get(module), name, None) is given:
+        return f"{module}:{name}"
     if given is None or isinstance(given, (int, float, bytes, list, tuple, set, dict)):
         raise wrong_type(argument, given, "an import path, a function, or an object of the right kind")
     for word, held in _objects.items():

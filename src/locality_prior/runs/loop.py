@@ -113,7 +113,7 @@ class Loop:
         return int(_summed(self.fabric, torch.tensor(number)))
 
     def _look(self, recent: Tensor, epoch: int, step: int) -> float:
-        """The sum of the losses since the last look, as a number; where it diverges, a state is kept and an error raised."""
+        """The sum of the losses since the last look, as a number; an error, and a state, where it diverges."""
         total: float = float(_summed(self.fabric, recent)) / int(self.fabric.world_size)
         loss = total / ((step - 1) % LOOK + 1)
         if not loss < self.task.ceiling():
@@ -214,7 +214,7 @@ def diverged(run: Run, loss: float, epoch: int, step: int, directory: Path) -> P
     """What is said of a run whose loss has grown beyond bounds."""
     r = run.recipe
     return Problem(
-        f"training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, lr {r.lr:g}, "
-        f"weight decay {r.weight_decay:g}. Its state is kept in {directory / STATE}; try a lower learning rate "
-        "in a new directory."
+        f"training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, "
+        f"lr {r.lr:g}, weight decay {r.weight_decay:g}. Its state is kept in {directory / STATE}; "
+        "try a lower learning rate in a new directory."
     )

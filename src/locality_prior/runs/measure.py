@@ -89,7 +89,7 @@ def measure(
         arrays |= {f"wires/{name}/{key}": values for key, values in made.items()}
         of_layers[name] = {"target": repr(layer.target), "source": repr(layer.source), "pairs": int(weights.size)}
     measures |= _cuts(cuts, task, shuffled)
-    numbers = {
+    told: dict[str, Any] = {
         "condition": condition,
         "seed": seed,
         "items": len(next(iter(activations.values()))),
@@ -105,8 +105,8 @@ def measure(
     with replacing(directory / files.MEASURES) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **{k: _small(v) for k, v in arrays.items()})  # type: ignore[arg-type]
     # last: while it is there, all of it is
-    write_json(directory / files.ANALYSIS, numbers | {"files": files.checksums(directory)})
-    return numbers
+    write_json(directory / files.ANALYSIS, told | {"files": files.checksums(directory)})
+    return told
 
 
 def scores_of(task: Task) -> list[Score]:

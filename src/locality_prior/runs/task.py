@@ -262,9 +262,9 @@ def representative(labels: Tensor, most: int) -> Tensor:
 
     Of more than forty classes sorted so, forty are taken from all over them.
     """
-    if len(labels) <= most or len(labels[:most].unique()) == len(labels.unique()):
+    if len(labels) <= most or len(torch.unique(labels[:most])) == len(torch.unique(labels)):
         return torch.arange(min(most, len(labels)))
-    there = labels.unique()
+    there = torch.unique(labels)
     chosen = there[spread(len(there), 40)]
     parts = [(labels == k).nonzero()[:, 0] for k in chosen]
     return torch.cat([part[spread(len(part), most // len(chosen))] for part in parts])

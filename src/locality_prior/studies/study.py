@@ -82,11 +82,9 @@ class Axes:
             values = [as_number(v) for v in _several(name, getattr(self, name))]
             canonical[name] = [getattr(Recipe(**{name: v}), name) for v in values]
         for name, values in canonical.items():
-            if isinstance(values, list):
-                if len(set(values)) < len(values):
-                    raise wrong(name, getattr(self, name), "different values")
-                values = tuple(values)
-            object.__setattr__(self, name, values)
+            if isinstance(values, list) and len(set(values)) < len(values):
+                raise wrong(name, getattr(self, name), "different values")
+            object.__setattr__(self, name, tuple(values))
         size = len(self.seeds) * (len(self.cost) + len(self.shuffled) + 1) * len(self.scale)
         for name in ("task", "model", *RECIPE):
             size *= len(getattr(self, name))
@@ -176,7 +174,8 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.title, str):
             raise wrong_type("title", self.title, "a line of text")
-        about = (self.about,) if isinstance(self.about, str) else tuple(self.about or ())
+        given: Any = self.about
+        about = (given,) if isinstance(given, str) else tuple(given or ())
         if not all(isinstance(text, str) for text in about):
             raise wrong_type("about", self.about, "paragraphs of text")
         object.__setattr__(self, "about", about)
@@ -220,7 +219,7 @@ class Study:
         """What each task and each model is called: its name; with its arguments, where several have that name."""
         words = dict.fromkeys(w for axes in (self.axes, *self.also) for w in (*axes.task, *axes.model))
         short = {word: door.label(word).partition(" ")[0] for word in words}
-        shared = [name for name in short.values()]
+        shared = list(short.values())
         return {word: name if shared.count(name) == 1 else door.label(word) for word, name in short.items()}
 
     def seeds(self) -> dict[str, list[int]]:
