@@ -25,8 +25,8 @@ Floats = npt.NDArray[np.float64]
 SHOWN = 10
 #: d′ above which a unit belongs to a class's patch, and the levels at which patches are compared.
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
-#: The most units of which a graph is made: finding its communities takes a second at a thousand units.
-GRAPH = 1024
+#: The most units of which a graph is made: finding the communities of a thousand units takes a quarter of a minute.
+GRAPH = 512
 #: What is measured of each sheet and of each layer that can be made local.
 OF_SHEETS = (
     "spatial_variance",
