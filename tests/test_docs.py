@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 import locality_prior
 from locality_prior import cli
+from locality_prior.studies import study_from
 from locality_prior.studies.measures import KNOWN
 
 HOME = Path(__file__).parent.parent
@@ -115,6 +117,15 @@ def test_commands_parse(command: str) -> None:
     words = arguments(command)
     assert words is not None
     cli._parser().parse_args(words)
+
+
+def test_study_files_are_studies() -> None:
+    texts = [block.text for page in PAGES for block in blocks(page) if block.kind == "yaml"]
+    assert texts
+    for text in texts:
+        study = study_from(yaml.safe_load(text))
+        assert study.hypotheses
+        assert len(study.conditions()) > 2
 
 
 def test_every_command_is_shown() -> None:
