@@ -1,4 +1,4 @@
-"""A locality layer in a model of one's own: train with a wiring cost, measure it, fold it away."""
+"""A locality layer in your own model: train it with a wiring cost, measure it, and fold it into a plain layer."""
 
 import torch
 
@@ -19,13 +19,13 @@ teacher = torch.randn(20, 5)
 
 for step in range(200):
     x = torch.randn(64, 20)
-    task = torch.nn.functional.cross_entropy(model(x), (x @ teacher).argmax(1))
-    loss = task + 1e-4 * lp.wiring_cost(model)
+    error = torch.nn.functional.cross_entropy(model(x), (x @ teacher).argmax(1))
+    loss = error + 1e-4 * lp.wiring_cost(model)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     if step % 50 == 0:
-        print(f"step {step:3}: loss {task.item():.3f}, mean wire length {lp.mean_wire_length(model).item():.3f}")
+        print(f"step {step:3}: loss {error.item():.3f}, mean wire length {lp.mean_wire_length(model).item():.3f}")
 
 model.eval()
 x = torch.randn(500, 20)

@@ -1,0 +1,191 @@
+"""What the README and docs/ say is true: their Python runs, their commands parse, their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+import locality_prior
+from locality_prior import cli
+from locality_prior.studies import study_from
+from locality_prior.studies.measures import KNOWN
+
+HOME = Path(__file__).parent.parent
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
+EXAMPLES = sorted((HOME / "examples").glob("*.py"))
+
+#: A fenced block, with the reason in a comment above it why it is not run, if there is one.
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+PICTURE_OR_LINK = re.compile(r"!?\[[^\]]*\]\((?P<to>[^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its language, its text, the number of its first line, and why it is not run."""
+
+    kind: str
+    text: str
+    line: int
+    why: str | None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        line = text.count("\n", 0, found.start("text")) + 1
+        yield Block(found["kind"], found["text"], line, found["why"])
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of a shell block: lines that go on with a backslash are joined, comments left out."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    return [line for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def arguments(command: str) -> list[str] | None:
+    """What a command line gives to locality-prior; None where it calls something else."""
+    words = shlex.split(command, comments=True)
+    for k, word in enumerate(words):
+        if word in ("locality-prior", "locality_prior.cli") or word == "$(which locality-prior)":
+            return words[k + 1 :]
+    return None
+
+
+SHELL = [
+    pytest.param(command, id=f"{page.name}-{block.line}-{k}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.kind == ""
+    for k, command in enumerate(commands(block.text))
+    if arguments(command) is not None
+]
+SHELL += [
+    pytest.param(command, id=path.name)
+    for path in EXAMPLES
+    for command in commands(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    if command.strip().startswith("locality-prior")
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after another, as a reader would run them, each from where the last one left off."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.kind == "python" and block.why is None:
+            code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+            with warnings.catch_warnings():
+                warnings.filterwarnings(
+                    "ignore", "localize: weight decay", UserWarning
+                )  # which docs/models.md tells of
+                exec(code, names)
+
+
+def test_the_readme_needs_the_core_alone(tmp_path: Path) -> None:
+    """Its Python runs with torch, numpy and safetensors; the same check fails for what does need an extra."""
+    extras = ["jinja2", "lightning_fabric", "matplotlib", "networkx", "PIL", "rich", "scipy", "sklearn", "torchvision"]
+    block = f"import sys\nsys.modules.update(dict.fromkeys({[*extras, 'yaml']!r}))\n"
+    code = "".join(one.text for one in blocks(HOME / "README.md") if one.kind == "python")
+    assert code.count("\n") > 10
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-W", "ignore", "-c", block + text]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    done = run("import locality_prior as lp; lp.analysis.morans_i([0.0, 1.0, 2.0, 3.0], lp.Grid(2, 2))")
+    assert "scipy" in done.stderr
+
+
+@pytest.mark.parametrize("command", SHELL)
+def test_commands_parse(command: str) -> None:
+    words = arguments(command)
+    assert words is not None
+    cli._parser().parse_args(words)
+
+
+def test_study_files_are_studies() -> None:
+    texts = [block.text for page in PAGES for block in blocks(page) if block.kind == "yaml"]
+    assert texts
+    for text in texts:
+        study = study_from(yaml.safe_load(text))
+        assert study.hypotheses
+        assert len(study.conditions()) > 2
+
+
+def test_every_command_is_shown() -> None:
+    """And the reading of blocks finds what it is to find."""
+    shown = {words[0] for param in SHELL if (words := arguments(str(param.values[0])))}
+    assert shown == {"reproduce", "study", "train", "analyse", "report", "prior", "bench"}
+    with pytest.raises(SystemExit):
+        cli._parser().parse_args(["study", "--costs", "flat"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for found in PICTURE_OR_LINK.finditer(text):
+        to, _, heading = found["to"].partition("#")
+        if "://" in to:
+            continue
+        path = (page.parent / to).resolve() if to else page
+        assert path.exists(), f"{page.name} links to {to}, which is not there"
+        if heading:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            assert heading in {anchor(line) for line in lines if line.startswith("#")}, f"{page.name}: #{heading}"
+
+
+def anchor(heading: str) -> str:
+    """What GitHub calls a heading in a link."""
+    kept = re.sub(r"[^\w\- ]", "", heading.lstrip("#").strip().lower())
+    return kept.replace(" ", "-")
+
+
+def test_the_two_commands_are_as_they_are() -> None:
+    text = (HOME / "README.md").read_text(encoding="utf-8")
+    assert "pip install uv && uv run locality-prior reproduce digits\n" in text
+    assert "pip install uv && uv run pytest\n" in text
+    assert len(text.splitlines()) <= 150
+
+
+def first_column(page: Path, heading: str) -> list[str]:
+    """What stands in code in the first column of the table under ``heading``."""
+    section = page.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_the_table_of_measures_is_whole() -> None:
+    assert first_column(HOME / "docs" / "studies.md", "Measures") == list(KNOWN)
+
+
+def test_the_table_of_settings_is_whole() -> None:
+    from dataclasses import fields
+
+    from locality_prior.studies import Axes
+
+    named = first_column(HOME / "docs" / "studies.md", "Settings")
+    assert sorted(named) == sorted(field.name for field in fields(Axes))
+
+
+def test_the_table_of_rooms_is_whole() -> None:
+    package = Path(locality_prior.__file__).parent
+    rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    rooms |= {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
+    named = first_column(HOME / "CONTRIBUTING.md", "The house")
+    assert sorted(named) == sorted(rooms)
