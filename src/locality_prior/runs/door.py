@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ import yaml
 from locality_prior._check import Problem, Told, short, wrong, wrong_type
 
 CATALOG = "locality_prior.catalog"
+#: The most characters in a word.
+LONGEST = 4000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
 #: Python objects that were given instead of words, by the words that stand for them in this process.
@@ -39,6 +42,8 @@ def parse(argument: str, word: str) -> tuple[str, str, dict[str, Any]]:
     expected = "MODULE:NAME, FILE.py:NAME or a name in the catalog, with :key=value,… for its arguments"
     if not isinstance(word, str):
         raise wrong_type(argument, word, expected)
+    if len(word) > LONGEST:
+        raise wrong(argument, word, f"at most {LONGEST:,} characters")
     parts = word.strip().split(":")
     at = next((k for k, part in enumerate(parts) if k and "=" in part), len(parts))
     head, rest = parts[:at], ":".join(parts[at:])
@@ -53,19 +58,38 @@ def parse(argument: str, word: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def _arguments(argument: str, text: str) -> dict[str, Any]:
-    """``key=value,…`` as a mapping. A comma inside brackets does not end a value."""
+    """``key=value,…`` as a mapping."""
     found: dict[str, Any] = {}
-    for part in re.split(r",(?![^\[\]]*\])", text):
+    for part in _parts(text):
         key, equals, value = part.partition("=")
         if not equals or not key.strip().isidentifier():
             raise wrong(argument, repr(part), "key=value")
         if key.strip() in found:
             raise wrong(argument, f"the argument {key.strip()} twice", "each argument once")
         try:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(value, yaml.SafeLoader)):
+                raise wrong(argument, repr(value), "a value without YAML's aliases")
             found[key.strip()] = yaml.safe_load(value)
         except (yaml.YAMLError, RecursionError):
             raise wrong(argument, repr(value), "a value that YAML can read") from None
     return found
+
+
+def _parts(text: str) -> list[str]:
+    """``text`` split at its commas, except at those inside brackets or quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if letter == "," and not depth and not quote:
+            parts.append("")
+            continue
+        parts[-1] += letter
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in "[{") - (letter in "]}")
+    return parts
 
 
 def canonical(argument: str, given: Any) -> str:
@@ -85,8 +109,15 @@ def canonical(argument: str, given: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    """A value as YAML, on one line and without spaces that mean nothing."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_plain(k)}: {_plain(v)}' for k, v in value.items())}}}"
+    if isinstance(value, str) and (set(value) & set(",[]{}'\"=") or not value.isprintable()):
+        return json.dumps(value)
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
-    return text.removesuffix("...").strip().replace(", ", ",")
+    return text.removesuffix("...").strip()
 
 
 def _word_of(argument: str, given: Any) -> str:

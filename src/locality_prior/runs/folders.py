@@ -68,9 +68,7 @@ def photographs(
     for argument, folder in (("test", test), *([("validation", validation)] if apart else [])):
         odd = sorted(set(names) ^ set(_classes(argument, Path(folder))))
         if odd:
-            raise wrong(
-                argument, f"{folder}, where only one of it and {train} has {odd[0]!r}", "the same classes in both"
-            )
+            raise wrong(argument, f"{odd[0]!r} in only one of {folder} and {train}", "the same classes in both")
     turned = v2.Compose([v2.RandomResizedCrop(crop, antialias=True), v2.RandomHorizontalFlip()])
     middle = v2.Compose([v2.Resize(round(crop * 256 / 224), antialias=True), v2.CenterCrop(crop)])
     training = Photographs(Path(train), turned, workers, skip_broken)
