@@ -1,8 +1,6 @@
-"""One thread and one seed for every test; the files that take longest first, so that no worker is left with one."""
+"""One thread and one seed for every test. The files that take longest come first, so that no worker ends with one."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +9,13 @@ from tiny import write_mnist
 torch.set_num_threads(1)
 
 LONGEST = (
+    "test_parallel",
     "test_cli",
     "test_study",
-    "test_study_cli",
-    "test_imagenet",
-    "test_experiments",
+    "test_runs",
     "test_localize",
     "test_bench",
+    "test_report",
     "test_sparse",
     "test_layer_hazards",
     "test_pruning",
@@ -43,19 +41,3 @@ def _seed() -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a few images in MNIST's own format."""
     return str(write_mnist(tmp_path_factory.mktemp("data")))
-
-
-@pytest.fixture
-def sketched(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Pages with pictures that are drawn up and neither laid out nor rendered, which takes long."""
-    from matplotlib.figure import Figure
-
-    drawn: dict[str, object] = {}
-
-    def save(figure: Figure, path: Path, **_: object) -> None:
-        drawn[path.name.removeprefix(".partial-")] = figure
-        path.write_bytes(b"a picture")
-
-    monkeypatch.setattr(Figure, "savefig", save)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
-    return drawn

@@ -1,8 +1,9 @@
-"""The house: imports go one way, and the core needs torch and numpy alone."""
+"""The house: imports go one way, the core needs no extra, and no data set or network has a name above the catalog."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,25 +93,68 @@ def test_a_wrong_import_is_caught(room: str, source: str, found: set[str]) -> No
 
 
 def test_relative_imports_within_a_folder() -> None:
-    package = ["locality_prior", "experiments"]
-    assert (
-        astray("experiments", "from .config import Run\nfrom ..layers import fold\nfrom . import train", package)
-        == set()
-    )
-    assert astray("experiments", "from ..report import build\nfrom .. import cli", package) == {"report", "cli"}
+    package = ["locality_prior", "runs"]
+    assert astray("runs", "from .config import Run\nfrom ..layers import fold\nfrom . import train", package) == set()
+    assert astray("runs", "from ..report import write\nfrom .. import cli", package) == {"report", "cli"}
 
 
-CORE_ONLY = """
-import sys
+#: Names of data sets and networks, as people write them.
+PROPER = re.compile(
+    r"mnist|imagenet|cifar|olivetti|iris|lenet|alex-?net|resnet|vgg|gpt|"
+    r"load_digits|(the|scikit-learn's|handwritten) digits",
+    re.IGNORECASE,
+)
+#: What the catalog calls its tasks and models, where that is also an ordinary word.
+WORDS = re.compile(r"(digits|photographs)(:.*)?")
 
-BLOCKED = {blocked!r}
 
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError("blocked: " + name)
+def named(source: str, python: bool = True) -> set[str]:
+    """The data sets and networks that ``source`` names: proper names anywhere, the catalog's words in its strings."""
+    found = {match[0] for match in PROPER.finditer(source)}
+    if python:
+        tree = ast.parse(source)
+        strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        found |= {text for text in strings if WORDS.fullmatch(text)}
+    return found
 
-sys.meta_path.insert(0, Block())
+
+ABOVE = sorted(
+    path
+    for room in ("runs", "studies", "report")
+    for path in (HOME / room).rglob("*")
+    if path.suffix in (".py", ".html")
+)
+
+
+#: Files that still do.
+UNMENDED = {HOME / "studies" / "study.py"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.xfail(reason="the defaults of Axes")] * (p in UNMENDED)) for p in ABOVE],
+    ids=lambda path: str(path.relative_to(HOME)),
+)
+def test_no_data_set_and_no_network_is_named(path: Path) -> None:
+    assert named(path.read_text(encoding="utf-8"), path.suffix == ".py") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("if task == 'digits':\n    pass", {"digits"}),
+        ("word = 'photographs:crop=64'", {"photographs:crop=64"}),
+        ("# as LeNet has it", {"LeNet"}),
+        ("from torchvision.datasets import MNIST", {"MNIST"}),
+        ("digits = 3  # significant digits of photographs", set()),
+        ("analysis['sheets']", set()),
+    ],
+)
+def test_a_name_is_caught(source: str, found: set[str]) -> None:
+    assert named(source) == found
+
+
+CORE = """
 import torch
 import locality_prior as lp
 
@@ -120,10 +164,11 @@ assert layer.weight.grad.isfinite().all()
 lp.fold(layer)(torch.randn(2, 9))
 for geometry in (lp.HexGrid(2, 2), lp.Sphere(4), lp.Points([[0.0], [1.0], [2.0], [4.0]]), lp.Line(4, periodic=True)):
     lp.LocalityLinear(4, 4, source=geometry)(torch.randn(4))
-assert not BLOCKED & {{name.split(".")[0] for name in sys.modules}}
-{more}
+lp.save(layer, sys.argv[1])
+assert torch.equal(lp.load(sys.argv[1]).weight, layer.weight)
 """
 EXTRAS = {
+    "PIL",
     "jinja2",
     "lightning_fabric",
     "matplotlib",
@@ -135,22 +180,33 @@ EXTRAS = {
 }
 
 
-def core_only(more: str = "") -> subprocess.CompletedProcess[str]:
-    code = CORE_ONLY.format(blocked=EXTRAS, more=more)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+def without(blocked: set[str], code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a process that cannot import ``blocked``."""
+    start = f"import sys\nsys.modules.update(dict.fromkeys({sorted(blocked)}))\n"
+    command = [sys.executable, "-c", start + code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_core_needs_torch_and_numpy_alone() -> None:
+def test_the_core_needs_torch_numpy_and_safetensors_alone(tmp_path: Path) -> None:
     """And the check bites: what needs an extra fails in the same process, after all the rest has passed."""
-    done = core_only("print('core done'); lp.Graph([[0, 1], [1, 0]]).distances()")
+    more = "print('core done'); lp.Graph([[0, 1], [1, 0]]).distances()"
+    done = without(EXTRAS, CORE + more, str(tmp_path / "layer.safetensors"))
     assert done.stdout == "core done\n", done.stderr
-    assert "blocked: scipy" in done.stderr
+    assert "A Graph needs scipy" in done.stderr
+
+
+def test_findings_and_the_page_need_no_torch() -> None:
+    """Networks are measured once, when a run ends; what comes after reads files."""
+    code = "import locality_prior.studies.findings, locality_prior.report\nprint('read')\nimport torch"
+    done = without({"torch"}, code)
+    assert done.stdout == "read\n", done.stderr
+    assert "import of torch halted" in done.stderr
 
 
 def test_public_names_are_there() -> None:
     for name in ("Grid", "Line", "HexGrid", "Sphere", "Points", "Graph", "Distances", "Shuffled", "LocalityLinear"):
         assert callable(getattr(lp, name))
-    for name in ("fold", "save", "load", "wiring_cost", "weight_l1", "mean_wire_length", "sparsify"):
+    for name in ("fold", "save", "load", "wiring_cost", "weight_l1", "mean_wire_length", "sparsify", "place"):
         assert callable(getattr(lp, name))
     with pytest.raises(AttributeError, match="has no attribute 'topological'"):
         _ = lp.topological

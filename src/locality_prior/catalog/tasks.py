@@ -107,8 +107,9 @@ def photographs(
     given = data_root if data_root is not None else os.environ.get(VARIABLE)
     if given is None:
         raise wrong("data_root", f"none, and no {VARIABLE}", "a folder with train and val, each with a folder a class")
+    root = next((r for r in (Path(given), Path(given, "imagenet")) if (r / "train").is_dir()), Path(given))
     return folders.photographs(
-        given, validation=validation, crop=crop, workers=workers, skip_broken=skip_broken, name="photographs"
+        root, validation=validation, crop=crop, workers=workers, skip_broken=skip_broken, name="photographs"
     )
 
 

@@ -28,7 +28,7 @@ Named = tuple[tuple[str, Words], ...]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are the source document's table for MNIST, with SGD for its RMSProp.
+    """How a network is trained. The defaults are the smaller of the source document's two, with SGD for its RMSProp.
 
     Args:
         optimizer: sgd, rmsprop, adam or adamw, as torch has them.

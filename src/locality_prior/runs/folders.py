@@ -21,7 +21,7 @@ from locality_prior.runs import arrays
 from locality_prior.runs.arrays import Read
 from locality_prior.runs.task import Classification
 
-#: What normalises photographs: the means and deviations of ImageNet's channels.
+#: Means and deviations of the red, green and blue of everyday photographs, by which torchvision's networks normalise.
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 #: One photograph: (3, crop, crop) uint8, or the file that cannot be read.
@@ -36,7 +36,7 @@ def photographs(
     crop: int = 64,
     workers: int = 0,
     skip_broken: bool = False,
-    name: str = "photographs",
+    name: str = "task",
 ) -> Classification:
     """A task of photographs in folders, one folder for each class.
 
@@ -60,7 +60,6 @@ def photographs(
     skip_broken = boolean("skip_broken", skip_broken)
     root = Path(train)
     if test is None:
-        root = next((r for r in (root, root / "imagenet") if (r / "train").is_dir()), root)
         train, test = root / "train", root / "val"
     names = [_classes(Path(folder)) for folder in (train, test)]
     odd = sorted(set(names[0]) ^ set(names[1]))
@@ -83,7 +82,7 @@ def photographs(
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """uint8 images (n, 3, height, width) as float32 of ImageNet's means and deviations, channels last."""
+    """uint8 images (n, 3, height, width) as normalised float32, channels last."""
     return pixels.float().div_(255).sub_(MEAN).div_(STD).contiguous(memory_format=torch.channels_last)
 
 
