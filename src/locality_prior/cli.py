@@ -323,15 +323,10 @@ def _train(options: argparse.Namespace) -> None:
     from locality_prior.runs.files import read_analysis
     from locality_prior.runs.training import condition_of, train
 
-    values = {} if options.config is None else read_yaml(Path(options.config))
-    recipe = values.pop("recipe", {}) if isinstance(values, dict) else None
     names = ("task", "model", "cost", "shuffled", "place", "local", "seed")
-    for found, known in ((values, (*names, "recipe")), (recipe, tuple(RECIPE))):
-        if not isinstance(found, dict):
-            raise wrong(options.config, found, f"settings by name: {', '.join(known)}")
-        for key in found:
-            if key not in known:
-                raise wrong(options.config, f"a setting {short(repr(key))}", f"settings among {', '.join(known)}")
+    given = {} if options.config is None else read_yaml(Path(options.config))
+    values = _settings(options.config, given, (*names, "recipe"))
+    recipe = _settings(options.config, values.pop("recipe", {}), tuple(RECIPE))
     values |= {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     recipe |= {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
     run = Run(**{"task": "digits", "model": "lenet", **values, "recipe": Recipe(**recipe)})
@@ -348,6 +343,16 @@ def _train(options: argparse.Namespace) -> None:
     if writes:
         told = {k: v for k, v in read_analysis(Path(options.out))["measures"].items() if "." not in k and v is not None}
         print(f"{options.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+
+
+def _settings(file: str, values: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """``values``, from a file, where they are settings among ``known``."""
+    if not isinstance(values, dict):
+        raise wrong(file, values, f"settings by name: {', '.join(known)}")
+    for key in values:
+        if key not in known:
+            raise wrong(file, f"a setting {short(repr(key))}", f"settings among {', '.join(known)}")
+    return dict(values)
 
 
 def _define_machine(parser: argparse.ArgumentParser, executor: bool = True) -> None:

@@ -11,11 +11,12 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from locality_prior._check import Told, short, wrong
+from locality_prior._check import Problem, Told, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import processes, read_progress
 from locality_prior.pruning import By
@@ -25,7 +26,7 @@ from locality_prior.runs.config import Run
 from locality_prior.runs.files import PROGRESS
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
-from locality_prior.runs.network import Network, network
+from locality_prior.runs.network import Network, call, network
 from locality_prior.runs.task import Task
 from locality_prior.runs.training import finished, job, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
@@ -92,13 +93,18 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
     """Make each task and each network once, so that what does not fit is reported before anything is written."""
     tasks: dict[str, Task] = {}
     measured: dict[Any, dict[str, list[str]]] = {}
+    shown: set[Any] = set()
     conditions = study.conditions()
     for run in conditions.values():
         if run.task not in tasks:
             offered = {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
             tasks[run.task] = door.call("task", run.task, Task, **offered)
         if _drawn(run) not in measured:
-            measured[_drawn(run)] = _measures(tasks[run.task], network(run, tasks[run.task]))
+            made = network(run, tasks[run.task])
+            measured[_drawn(run)] = _measures(tasks[run.task], made)
+            if _drawn(run)[:4] not in shown:
+                shown.add(_drawn(run)[:4])
+                _show_items(run, tasks[run.task], made)
     for hypothesis in study.hypotheses:
         for name in study.compared(hypothesis):
             known = measured[_drawn(conditions[name])]
@@ -111,6 +117,25 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
 def _drawn(run: Run) -> Any:
     """The settings on which a run's network, before it is trained, depends."""
     return run.task, run.model, run.place, run.local, run.cost, run.shuffled
+
+
+def _show_items(run: Run, task: Task, made: Network) -> None:
+    """Show the network a few items, so that a model or a sheet that does not fit them is found before training."""
+    batch = next(task.kept(), None)
+    if batch is None or not len(batch.targets):
+        return
+    made.model.eval()
+    try:
+        with torch.no_grad(), made.placed.record(items=True):
+            call(made.model, batch.inputs)
+    except Told:
+        raise
+    except Exception as error:  # of a user's own code: it can be anything
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise Problem(
+            f"The model {door.label(run.model)} fails on items of the task {door.label(run.task)} ({short(what)}). "
+            "--debug shows where."
+        ) from error
 
 
 def _measures(task: Task, made: Network) -> dict[str, list[str]]:
