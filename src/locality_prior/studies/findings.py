@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -125,8 +125,9 @@ def _read_plan(directory: Path) -> dict[str, Any]:
 
 def _read_run(home: Path) -> dict[str, Any]:
     """The numbers of the run in ``home``, checked."""
-    run = read_analysis(home)
+    run: dict[str, Any] = {}
     try:
+        run = read_analysis(home)
         fits = all(v is None or type(v) in (int, float) for v in run["measures"].values())
         fits &= isinstance(run["condition"], str) and type(run["seed"]) is int
         fits &= isinstance(run["task"]["name"], str) and isinstance(run["task"]["classes"], (list, type(None)))
@@ -291,6 +292,7 @@ def _tested(pair: tuple[str, str], seeds: list[int], values: Values, measure: st
     arrays = [np.array([math.nan if v is None else v for v in side], dtype=np.float64) for side in sides]
     both = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
     tests = dataclasses.asdict(statistics.paired_comparison(arrays[0], arrays[1]))
+    tests = {name: list(value) if isinstance(value, tuple) else value for name, value in tests.items()}
     return tests | {
         "means": [float(a[both].mean()) if both.any() else None for a in arrays],
         "seeds_needed": _needed(tests["effect"]),
@@ -304,7 +306,7 @@ def _needed(effect: float | None) -> int | None:
     return None if not effect or abs(effect) < SMALLEST else statistics.seeds_needed(effect)
 
 
-def evidence(ci: tuple[float, float] | None) -> float:
+def evidence(ci: Sequence[float] | None) -> float:
     """How far an interval is from 0, in units of its half width; 0 where it contains 0, or there is no interval."""
     if ci is None or ci[0] <= 0 <= ci[1]:
         return 0.0
@@ -327,7 +329,7 @@ def _judged(asked: dict[str, Any], values: Values) -> dict[str, Any]:
     return asked | shown | {"verdict": verdict(asked["expected"], asked["margin"], tests["ci"])}
 
 
-def verdict(expected: str, margin: float, ci: tuple[float, float] | None) -> str:
+def verdict(expected: str, margin: float, ci: Sequence[float] | None) -> str:
     """Whether a hypothesis holds: it does if the whole interval agrees with it, and does not if no part of it agrees.
 
     Differences below −margin agree with "lower", those above margin with "higher", and those between with "alike".
