@@ -1,6 +1,7 @@
 """The built-in tasks, models and studies. They come in through the same door as a user's own.
 
-A word without a module, such as ``digits`` or ``lenet``, names a function here; ``STUDIES`` holds study files.
+A word without a module or file, such as ``digits`` or ``lenet``, names a function here. ``STUDIES`` is the folder of
+study files.
 """
 
 from pathlib import Path
@@ -14,5 +15,5 @@ STUDIES = Path(__file__).parent / "studies"
 
 
 def studies() -> list[str]:
-    """Names of the study files."""
+    """The names of the study files."""
     return sorted(path.stem for path in STUDIES.glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""The built-in networks: plain torch, with the sheets that are looked at and the layers that may be made local."""
+"""The built-in networks: plain torch, which names the sheets to look at and the layers that a condition makes local."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from locality_prior._check import boolean, choice, count, positive, wrong
+from locality_prior._check import boolean, check_fits, choice, count, number, wrong
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.runs import places
 from locality_prior.runs.task import Shard, Task
 
 
 class Sheets(nn.Sequential):
-    """A plain sequence of modules that says which of them are sheets.
+    """A plain sequence of modules that names its sheets.
 
     Attributes:
-        place: the sheets that are looked at, {module: geometry}.
-        local: the layers that a wiring cost is put into, {layer: (source, target)}.
+        place: the sheets to look at, {module: geometry}.
+        local: the layers that a condition makes local, {layer: (source, target)}.
     """
 
     def __init__(
@@ -33,18 +33,20 @@ class Sheets(nn.Sequential):
         self.place, self.local = dict(place), dict(local)
 
 
-def lenet(sheet: Any = "7x7", classes: int = 10) -> Sheets:
-    """LeNet with one more fully connected layer and BatchNorm before the last, as the source document trains it.
+def lenet(task: Task | None = None, sheet: Any = "7x7", classes: int | None = None) -> Sheets:
+    """LeNet for grey images of 28×28 pixels, with one more linear layer and BatchNorm, as the source document has it.
 
     conv 10@5×5, max-pool 2, ReLU, conv 20@5×5, Dropout2d, max-pool 2, ReLU, dropout, linear 320 → K, ReLU (*input*),
-    dropout, linear K → K (the layer that may be local), BatchNorm, ReLU (*output*), linear K → 10.
+    dropout, linear K → K (the layer that may be local), BatchNorm, ReLU (*output*), linear K → classes.
 
     Args:
-        sheet: places of the K units before and after the layer.
-        classes: how many logits.
+        task: what it learns; its classes are counted.
+        sheet: the geometry of the K units before and after the layer.
+        classes: how many logits, where there is no task.
     """
     at = _sheet("sheet", sheet)
     units = len(at)
+    _check_size(units, units)
     modules = {
         "conv1": nn.Conv2d(1, 10, 5),
         "pool1": nn.MaxPool2d(2),
@@ -61,7 +63,7 @@ def lenet(sheet: Any = "7x7", classes: int = 10) -> Sheets:
         "locality": nn.Linear(units, units),
         "norm": nn.BatchNorm1d(units),
         "output": nn.ReLU(),
-        "fc2": nn.Linear(units, count("classes", classes)),
+        "fc2": nn.Linear(units, _logits(task, classes)),
     }
     return Sheets(modules, {"input": at, "output": at}, {"locality": (at, at)})
 
@@ -74,23 +76,25 @@ def alexnet(
     width: float = 1.0,
     stride: int = 4,
 ) -> Sheets:
-    """torchvision's AlexNet in which one fully connected layer may be local, with BatchNorm after it.
+    """torchvision's AlexNet, in which one linear layer may be local and has BatchNorm after it.
 
     Args:
-        task: what it learns, by whose classes the logits are counted.
+        task: what it learns; its classes are counted.
         classes: how many logits, where there is no task.
-        layer: ``fc7``, from sheet to sheet (torchvision's ``classifier.4``, which the source document's authors call
-            FC6), or ``fc6``, from the 6×6 places of the last convolution's channels to the sheet (``classifier.1``).
-        sheet: places of the units of the two hidden layers.
+        layer: which layer may be local. ``fc7`` goes from sheet to sheet (it is torchvision's ``classifier.4``, which
+            the source document's authors call FC6). ``fc6`` goes from the 6×6 places of the last convolution's channels
+            to the sheet (``classifier.1``).
+        sheet: the geometry of the units of the two hidden layers.
         width: of the convolutions, as a share of 64, 192, 384, 256 and 256 channels.
         stride: of the first convolution.
     """
     at = _sheet("sheet", sheet)
     choice("layer", layer, ("fc6", "fc7"))
-    width, stride = positive("width", width), count("stride", stride, most=16)
-    logits = count("classes", len(task.classes or ()) if classes is None and task is not None else classes)
+    width, stride = number("width", width, 0.001, 16), count("stride", stride, most=16)
+    logits = _logits(task, classes)
     channels = [max(1, round(n * width)) for n in (64, 192, 384, 256, 256)]
     units = len(at)
+    _check_size(units, max(units, 36 * channels[4]))
     modules: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, channels[0], 11, stride, 2),
         "relu1": nn.ReLU(),
@@ -129,20 +133,25 @@ def sheets(
     retina: bool = True,
     classes: int | None = None,
 ) -> Sheets:
-    """A stack of sheets: from one to the next a linear layer that may be local, BatchNorm and ReLU; then the classes.
+    """A stack of sheets. From one to the next go a linear layer that may be local, BatchNorm and ReLU.
 
     Args:
-        task: what it learns: an item's shape is that of its input, its classes are counted.
-        sizes: places of the units of each sheet, from the first to the last.
-        retina: whether the input lies on a sheet of its own, an image's pixels in rows and columns, so that the first
-            layer may be local too; else that layer is an ordinary dense one.
-        classes: how many logits, where there is no task.
+        task: what it learns; the shape of its items is that of the input, and its classes are counted.
+        sizes: the geometry of each sheet, from the first to the last.
+        retina: whether the input lies on a sheet too, with an image's pixels in their rows and columns, so that the
+            first layer may be local as well. Otherwise that layer stays dense.
+        classes: how many logits, where they are not as many as the task has classes.
     """
     if task is None:
         raise wrong("task", None, "the task that the network learns")
     if not isinstance(sizes, (list, tuple)) or not sizes or len(sizes) > 100:
         raise wrong("sizes", sizes, "the sizes of one sheet or more, such as [32x32, 32x32]")
-    shape = tuple(next(iter(task.test(Shard()))).inputs.shape[1:])
+    item = next(iter(task.test(Shard()))).inputs
+    if not isinstance(item, torch.Tensor):
+        raise wrong(
+            "task", f"{task.name}, whose inputs are {type(item).__name__}", "a task whose inputs are one tensor"
+        )
+    shape = tuple(item.shape[1:])
     channels, rows, cols = shape if len(shape) == 3 else (1, 1, 0)
     pixels = int(torch.Size(shape).numel())
     source: Geometry | None = None
@@ -156,15 +165,29 @@ def sheets(
     before, width = source, pixels
     for k, size in enumerate(sizes, 1):
         at = _sheet("sizes", size)
+        _check_size(width, len(at))
         name = f"sheet{k}"
         modules |= {f"to_{name}": nn.Linear(width, len(at)), f"norm{k}": nn.BatchNorm1d(len(at)), name: nn.ReLU()}
         place[name] = at
         if before is not None:
             local[f"to_{name}"] = (before, at)
         before, width = at, len(at)
-    logits = count("classes", len(task.classes or ()) if classes is None else classes)
-    modules["head"] = nn.Linear(width, logits)
+    modules["head"] = nn.Linear(width, _logits(task, classes))
     return Sheets(modules, place, local)
+
+
+def _logits(task: Task | None, classes: int | None) -> int:
+    """How many logits: as many as ``classes`` says, else as the task has classes, else ten."""
+    if classes is None and task is not None:
+        if not task.classes:
+            raise wrong("classes", f"none, and {task.name} has none", "the number of the network's outputs")
+        return len(task.classes)
+    return 10 if classes is None else count("classes", classes, most=1 << 20)
+
+
+def _check_size(inputs: int, outputs: int) -> None:
+    """Raise where the weights of a layer, with their gradient, would not fit into memory."""
+    check_fits(inputs * outputs, f"a layer from {inputs:,} to {outputs:,} units", "choose a smaller sheet.")
 
 
 def _sheet(name: str, given: Any) -> Geometry:

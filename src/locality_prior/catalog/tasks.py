@@ -23,11 +23,11 @@ _FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("ima
 def digits(validation: float = 0.1, passes: int = 6) -> Classification:
     """scikit-learn's handwritten digits, which need no download: 1,797 images of 8×8 pixels, brought to 28×28.
 
-    1,297 are to train and to validate, 500 to test, split once, class by class.
+    500 are to test, and 1,297 to train and to validate. The split is always the same, and made class by class.
 
     Args:
-        validation: the share of the 1,297 to hold out, or how many of them.
-        passes: how often an epoch goes over the images: six give the document's ten epochs the steps that they need.
+        validation: how many of the 1,297 to hold out, or their share.
+        passes: how often an epoch goes over the images. With six, the ten epochs of the document have enough steps.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -50,12 +50,12 @@ def digits(validation: float = 0.1, passes: int = 6) -> Classification:
 
 
 def mnist(data_root: str | None = None, validation: float = 5000) -> Classification:
-    """MNIST, from its four files, or downloaded: 60,000 images to train and to validate, 10,000 to test.
+    """MNIST: 60,000 images to train and to validate, and 10,000 to test.
 
     Args:
-        data_root: the folder that holds MNIST/raw; None: the one that LOCALITY_PRIOR_DATA names, else a folder in the
-            user's cache, into which MNIST is downloaded.
-        validation: the share of the 60,000 to hold out, or how many of them.
+        data_root: the folder that holds MNIST/raw; None: the one that the variable LOCALITY_PRIOR_DATA names, else a
+            folder in the user's cache, to which MNIST is downloaded.
+        validation: how many of the 60,000 to hold out, or their share.
 
     Raises:
         ValueError: a file that is missing or truncated.
@@ -92,15 +92,15 @@ def photographs(
     workers: int = 0,
     skip_broken: bool = False,
 ) -> Classification:
-    """Photographs in folders, as torchvision's ImageFolder has them: ``train`` and ``val``, with a folder a class.
+    """Photographs in two folders, ``train`` and ``val``, each with a folder for each class.
 
     Args:
-        data_root: the folder that holds ``train`` and ``val`` (they may be in a folder ``imagenet`` there); None: the
-            one that LOCALITY_PRIOR_DATA names.
-        crop: the side of what the network sees, in pixels.
-        validation: the share of the training photographs to hold out, or how many of them.
+        data_root: the folder that holds the two, or that holds a folder ``imagenet`` with the two in it; None: the one
+            that the variable LOCALITY_PRIOR_DATA names.
+        crop: the side of the squares that the network sees, in pixels.
+        validation: how many of the training photographs to hold out, or their share.
         workers: processes that read photographs, for each training process.
-        skip_broken: whether files that cannot be read are left out and counted; else the first one is an error.
+        skip_broken: whether to leave out and count files that cannot be read; otherwise the first one is an error.
     """
     from locality_prior.runs import folders
 
@@ -114,7 +114,7 @@ def photographs(
 
 
 def _normalised(pixels: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 images (n, channels, height, width) as float32 of this mean and deviation, channels last."""
+    """uint8 images (n, channels, height, width) as float32 numbers, normalised by this mean and deviation."""
     x = pixels.float().div_(255).sub_(mean).div_(std)
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -128,14 +128,14 @@ def _download() -> Path:
     except (RuntimeError, OSError) as error:
         why = str(error).strip().splitlines()[0]
         raise Problem(
-            f"MNIST could not be downloaded to {home} ({why}). Connect to a network, "
-            f"or name the folder that holds MNIST/raw with --data-root or {VARIABLE}."
+            f"MNIST could not be downloaded to {home} ({why}). Connect to the internet, "
+            f"or name a folder that holds MNIST/raw with --data-root or the variable {VARIABLE}."
         ) from None
     return home
 
 
 def write_idx(root: Path, part: str, images: Tensor, labels: Tensor) -> None:
-    """Write images (n, 28, 28), uint8, and labels (n,) as the files of ``part``, "train" or "t10k", of an MNIST."""
+    """Write uint8 images (n, 28, 28) and labels (n,) in MNIST's format, as its part "train" or "t10k"."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for kind, values in (("images", images), ("labels", labels.to(torch.uint8))):
@@ -144,7 +144,7 @@ def write_idx(root: Path, part: str, images: Tensor, labels: Tensor) -> None:
 
 
 def _check_idx(name: str, path: Path) -> tuple[int, ...]:
-    """The shape of the IDX file ``path``; an error where the file is not as long as its own header says."""
+    """The shape of the IDX file ``path``; an error where the file is not as long as its header says."""
     if not path.is_file():
         hint = " (only a compressed one is there)" if path.with_suffix(path.suffix + ".gz").is_file() else ""
         missing = f"{path.parent.parent.parent}, where MNIST/raw/{path.name} is missing{hint}"

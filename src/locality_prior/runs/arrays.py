@@ -1,4 +1,4 @@
-"""Items in memory, and torch data sets, as tasks read them."""
+"""The items of a classification: in memory, or in a torch data set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from locality_prior._check import count, number, wrong, wrong_type
-from locality_prior.runs.task import draw
+from locality_prior.runs.task import draw, drawing
 
-#: Items in one batch of evaluation, over all processes.
+#: Items that are evaluated together, over all processes.
 EVALUATION = 1000
 
 
 class Read(NamedTuple):
-    """Items that were read together."""
+    """A batch of items as they were read."""
 
     inputs: Any
     labels: Tensor
@@ -29,7 +29,7 @@ class Read(NamedTuple):
 class Items(Protocol):
     """Items that are read by their numbers."""
 
-    #: How many are evaluated together.
+    #: How many of them are evaluated together.
     at_once: int
 
     @property
@@ -42,7 +42,7 @@ class Items(Protocol):
         """Some of the items."""
 
     def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
-        """The items of each batch of numbers; what is random in one of them is drawn from ``seed(number)``."""
+        """The items of each batch of numbers. What is random in an item is drawn from ``seed(number)``."""
 
 
 class Arrays:
@@ -52,7 +52,7 @@ class Arrays:
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
-        #: whether the inputs are images of whole numbers from 0 to 255
+        #: whether the inputs are whole numbers from 0 to 255, as pixels are
         self.pixels = inputs.dtype == torch.uint8
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class DataSet:
     def __init__(self, items: Any, numbers: Tensor | None = None, labels: Tensor | None = None) -> None:
         self.items = items
         self.numbers = torch.arange(len(items)) if numbers is None else numbers
-        self.labels = _labels_of(items) if labels is None else labels
+        self.labels = labels_of("train", items) if labels is None else labels
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -84,14 +84,14 @@ class DataSet:
 
     def read(self, batches: Sequence[Tensor], seed: Callable[[int], int]) -> Iterator[Read]:
         keys = [[(seed(i), int(self.numbers[i])) for i in batch.tolist()] for batch in batches]
-        # a generator of its own: else the loader would draw from the one that dropout draws from
+        # with a generator of its own, since the loader would otherwise draw from the one that dropout uses
         loader = DataLoader(_Seeded(self.items), batch_sampler=keys, generator=torch.Generator())
         for (inputs, _), batch in zip(loader, batches, strict=True):
             yield Read(inputs, self.labels[batch])
 
 
 class _Seeded(Dataset[Any]):
-    """The items of a data set by (seed, number): a random transform draws from the seed."""
+    """The items of a data set by (seed, number), so that a random transform draws from the seed."""
 
     def __init__(self, items: Any) -> None:
         self.items = items
@@ -101,21 +101,31 @@ class _Seeded(Dataset[Any]):
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         seed, number = key
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with drawing(seed):
             return self.items[number]
 
 
-def _labels_of(items: Any) -> Tensor:
-    """The label of each item: the data set's own ``targets``, else by reading all of them."""
-    targets = getattr(items, "targets", None)
-    if targets is None:
-        targets = [default_collate([items[k]])[1] for k in range(len(items))]
-    return _labels("train", targets, len(items))
+def labels_of(name: str, items: Any) -> Tensor:
+    """The label of each item: the data set's own ``targets``, else found by reading all items."""
+    with drawing(0):
+        first = items[0]
+        if not isinstance(first, (tuple, list)) or len(first) != 2:
+            raise wrong(
+                name, f"a data set whose items are {type(first).__name__}", "items that are pairs (input, label)"
+            )
+        try:
+            default_collate([first])
+        except (TypeError, RuntimeError):
+            raise wrong(name, f"inputs that are {type(first[0]).__name__}", "a transform that makes tensors") from None
+        targets = getattr(items, "targets", None)
+        if targets is None:
+            targets = [items[k][1] for k in range(len(items))]
+            targets = [int(y) if hasattr(y, "__int__") else y for y in targets]
+    return _labels(f"{name} labels", targets, len(items))
 
 
 def parts(train: Any, test: Any, validation: Any) -> tuple[Items, Items, Items]:
-    """Items to train, to validate and to test."""
+    """The items to train, to validate and to test."""
     training, testing = _items("train", train), _items("test", test)
     if isinstance(validation, (int, float, np.integer, np.floating)) and not isinstance(validation, bool):
         held = held_out(training.labels, float(validation))
@@ -126,57 +136,60 @@ def parts(train: Any, test: Any, validation: Any) -> tuple[Items, Items, Items]:
 
 
 def held_out(labels: Tensor, share: float) -> Tensor:
-    """Numbers of items to validate by, class by class, always the same ones, in ascending order.
+    """Numbers of the items to validate by, ascending: drawn class by class, and always the same.
 
     Args:
-        labels: of the training items.
+        labels: the classes of the training items.
         share: how many to hold out: a share below 1, or a whole number from 1.
     """
-    n = len(labels)
-    if float(share) < 1:
-        wanted = round(number("validation", share, least=0.0) * n)
-        wanted = max(wanted, 1) if share else 0
+    n, share = len(labels), number("validation", share, least=0.0)
+    if share < 1:
+        wanted = max(round(share * n), 1) if share else 0
     else:
-        wanted = count("validation", int(share) if float(share).is_integer() else share)
+        wanted = count("validation", int(share) if share.is_integer() else share)
     if not 1 <= wanted <= n - 2:
-        raise wrong("validation", f"{share}, which is {wanted} of {n} items", "at least 1, and 2 left to train on")
+        raise wrong("validation", f"{share:g}, which is {wanted} of {n} items", "at least 1, with 2 left to train on")
     generator = torch.Generator().manual_seed(draw(0, 3))
     order = torch.randperm(n, generator=generator)
-    # the first of each class in this order, as many as its share of all
+    # every so many of the items sorted by class, which takes from each class its share
     sorted_order = order[labels[order].argsort(stable=True)]
     return sorted_order[torch.linspace(0, n - 1, wanted, dtype=torch.float64).round().long()].sort().values
 
 
 def _items(name: str, given: Any) -> Items:
     """What a caller gives as items."""
-    expected = "a pair (inputs, labels), a torch data set of such pairs, or a folder"
+    expected = "a pair (inputs, labels), or a torch data set of such pairs"
     if isinstance(given, (tuple, list)):
         if len(given) != 2:
             raise wrong(name, f"{len(given)} parts", expected)
         inputs = _tensor(f"{name} inputs", given[0])
         if inputs.dim() < 2:
-            raise wrong(f"{name} inputs", f"shape {tuple(inputs.shape)}", "shape (items, …) of at least two axes")
+            raise wrong(
+                f"{name} inputs", f"shape {tuple(inputs.shape)}", "at least two axes, the first along the items"
+            )
         return Arrays(inputs, _labels(f"{name} labels", given[1], len(inputs)))
-    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, (str, dict)):
+    if isinstance(given, (np.ndarray, Tensor, str, bytes, dict)):
+        raise wrong_type(name, given, expected)
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
         if not len(given):
             raise wrong(name, "an empty data set", "one or more items")
-        return DataSet(given)
+        return DataSet(given, labels=labels_of(name, given))
     raise wrong_type(name, given, expected)
 
 
 def _tensor(name: str, values: Any) -> Tensor:
     """Numbers as a tensor: floating ones as float32."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of arrays that cannot be written to
+        with warnings.catch_warnings(action="ignore"):  # about arrays that are read-only
             tensor = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
     except (TypeError, ValueError):
         raise wrong_type(name, values, "numbers") from None
-    if tensor.is_complex() or not len(tensor):
+    if tensor.is_complex() or not tensor.dim() or not tensor.numel():
         raise wrong(name, values, "one or more real numbers")
     if tensor.is_floating_point():
+        tensor = tensor.float()
         if not tensor.isfinite().all():
             raise wrong(name, "values that are not finite", "finite numbers")
-        tensor = tensor.float()
     return tensor
 
 
@@ -184,7 +197,7 @@ def _labels(name: str, values: Any, n: int) -> Tensor:
     labels = _tensor(name, values)
     whole = not labels.is_floating_point() or bool((labels == labels.round()).all())
     if labels.dim() != 1 or not whole or labels.dtype == torch.bool:
-        raise wrong(name, values, "whole numbers from 0, of shape (items,)")
+        raise wrong(name, values, "whole numbers from 0, one for each item")
     if len(labels) != n:
         raise wrong(name, f"{len(labels):,} labels", f"{n:,}, one for each item")
     labels = labels.long()

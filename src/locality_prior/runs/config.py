@@ -1,4 +1,4 @@
-"""What a run is: frozen, plain, written into its directory, and canonical from the moment it is read."""
+"""What a run is: plain, frozen settings, each in its one spelling, that are written into the run's directory."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Recipe:
     Args:
         optimizer: sgd, rmsprop, adam or adamw, as torch has them.
         lr: learning rate.
-        momentum: of sgd and rmsprop.
-        weight_decay: the optimiser's own L2 on all parameters; of adamw, its decay.
-        epochs: passes over the training items, or as many as the task counts as one.
-        batch_size: items in a batch, over all devices.
-        l1: λ of λ‖W‖₁ of the layers that are made local, added to the loss.
-        drop_every: epochs after which the learning rate falls tenfold, again and again; 0: never.
+        momentum: of sgd and rmsprop; the others have none.
+        weight_decay: the optimiser's own, on all parameters.
+        epochs: how many. The task says how often an epoch goes over the training items; most go once.
+        batch_size: items in a batch, over all devices together.
+        l1: λ in λ‖W‖₁, which is added to the loss; W are the raw weights of the layers that are made local.
+        drop_every: the learning rate is divided by ten each time this many epochs have passed; 0: never.
         precision: of the arithmetic.
     """
 
@@ -60,7 +60,7 @@ class Recipe:
             "momentum": number("momentum", as_number(self.momentum), least=0.0),
             "weight_decay": number("weight_decay", as_number(self.weight_decay), least=0.0),
             "epochs": count("epochs", self.epochs, most=1_000_000),
-            "batch_size": count("batch_size", self.batch_size, least=2, most=1 << 20),  # BatchNorm cannot use one item
+            "batch_size": count("batch_size", self.batch_size, least=2, most=1 << 20),  # BatchNorm needs two items
             "l1": number("l1", as_number(self.l1), least=0.0),
             "drop_every": count("drop_every", self.drop_every, least=0),
         }
@@ -69,7 +69,7 @@ class Recipe:
 
 
 def as_number(value: Any) -> Any:
-    """``value``, where YAML took a number such as 1e-4 for a word."""
+    """``value`` as a number where YAML, as it does with 1e-4, reads a number as a word."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value.strip()):
         return float(value)
     return value
@@ -80,15 +80,17 @@ class Run:
     """One network: what it learns, what it is, what makes it local, how it is trained.
 
     Args:
-        task: what it learns, by a word (see :mod:`locality_prior.runs.door`) or as a Python object.
-        model: the network, likewise.
+        task: what it learns: a word (see :mod:`locality_prior.runs.door`), a function that returns a
+            :class:`~locality_prior.runs.Task`, or a task.
+        model: the network: a word, a function that returns a module, or a module. Each run trains a copy of a module,
+            which starts from the weights that the module has.
         cost: what a wire costs, in one word, ``name[:length[,p]][@radius]``; ``flat`` for the control.
-        shuffled: whether each row of P is in an order of its own, which the seed gives: the null of a map.
-        place: the sheets that are looked at, {module: geometry}; none: the model's own ``place``.
-        local: the layers that the cost is put into, {layer: geometry, or (source, target)}; none: the model's own
-            ``local``, else every placed layer that can be made local.
+        shuffled: whether each row of P is shuffled, in an order drawn from the seed. This is the null model of a map.
+        place: the sheets to look at, {module: geometry}; empty: the model's own ``place``.
+        local: the layers that the cost is put into, {layer: geometry, or (source, target)}; empty: the model's own
+            ``local`` where the sheets are its own too, else every placed layer that can be made local.
         recipe: how it is trained.
-        seed: of its initial weights, the order of the data and dropout.
+        seed: of its initial weights, the order of the data, and dropout.
     """
 
     task: str
@@ -120,7 +122,7 @@ class Run:
 
 
 def cost_of(name: str, given: Any) -> costs.Cost:
-    """The cost that a word or a cost names."""
+    """A cost, or the one that a word names."""
     if isinstance(given, costs.Cost):
         return given
     if not isinstance(given, str):
@@ -129,7 +131,7 @@ def cost_of(name: str, given: Any) -> costs.Cost:
 
 
 def named(name: str, given: Any, pairs: bool = False) -> Named:
-    """Geometries by module, canonical: from a mapping, from pairs, or from words such as ``fc1=32x32``."""
+    """Geometries by module, each in its one spelling: from a mapping, pairs, or words such as ``fc1=32x32``."""
     expected = "geometries by module, such as {fc1: 32x32}"
     if isinstance(given, Mapping):
         items = list(given.items())
@@ -152,12 +154,11 @@ def named(name: str, given: Any, pairs: bool = False) -> Named:
         if not isinstance(key, str) or not key:
             raise wrong(name, key, "the names of modules")
         if key in found:
-            raise wrong(name, f"{key} twice", "each module once")
-        words = places.canonical(f"{name} {key}", value)
-        if len(words) > (2 if pairs else 1):
-            raise wrong(
-                f"{name} {key}", ",".join(words), "one geometry" + (", or a source and a target" if pairs else "")
-            )
+            raise wrong(name, f"the module {short(key)} twice", "each module once")
+        words = places.canonical(f"{name} {short(key)}", value)
+        if not 1 <= len(words) <= (2 if pairs else 1):
+            expected = "one geometry" + (", or a source and a target" if pairs else "")
+            raise wrong(f"{name} {short(key)}", ",".join(words) or "none", expected)
         found[key] = words
     return tuple(found.items())
 
@@ -177,7 +178,7 @@ def plain(value: Any) -> Any:
 
 
 def run_from(values: Any) -> Run:
-    """The run that :func:`plain` values describe; every setting must be there.
+    """The run that plain ``values`` describe, as :func:`plain` makes them.
 
     Raises:
         ValueError: a setting that is missing, unknown or does not fit.
@@ -201,13 +202,13 @@ def read_run(directory: Path) -> Run:
 
 
 def write_run(directory: Path, run: Run) -> None:
-    """Write the config of ``run``; its end is marked, so that a truncated one is known."""
+    """Write the config of ``run``. The file ends with a mark, by which a truncated one is recognised."""
     text = yaml.safe_dump(plain(run), sort_keys=False, allow_unicode=True, explicit_end=True)
     write_text(directory / CONFIG, text)
 
 
 def difference(found: Any, wanted: Any) -> str:
-    """What differs between two configs, in words."""
+    """The settings in which two configs differ, for an error."""
     a, b = (_flat(plain(v)) for v in (found, wanted))
     return ", ".join(f"{k} = {a.get(k)} (asked: {b.get(k)})" for k in a | b if a.get(k) != b.get(k))
 
@@ -221,7 +222,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def run_name(run: Run) -> str:
-    """The name of a run's directory: the same in every study, and another for any other setting."""
+    """The name of a run's directory. It is the same in every study, and different for any other settings."""
     from locality_prior._files import slug
 
     told = {k: v for k, v in plain(run).items() if k not in ("recipe", "seed")}

@@ -1,4 +1,4 @@
-"""What a run's directory holds, and reading it: files alone, without torch."""
+"""The files of a run's directory, and how they are read. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from locality_prior._check import Problem
-from locality_prior._files import digest, read_csv, read_json, read_npz, read_yaml
+from locality_prior._files import digest, read_csv, read_json, read_npz, read_yaml, write_json
 
 CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES, PROGRESS, LOGS = (
     "config.yaml",
@@ -20,18 +20,20 @@ CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES, PROGRES
     "pruning.csv",
     "analysis.json",
     "measures.npz",
-    "progress.json",  # while the run is trained
-    "logs",  # TensorBoard's
+    "progress.json",  # only while the run is trained
+    "logs",  # of TensorBoard
 )
-#: What a measured run holds beside its config; analysis.json has the checksum of each.
+#: The files whose checksums analysis.json holds.
 WHOLE = (METRICS, MODEL, ACTIVATIONS, PRUNING, MEASURES)
-#: The most bytes that arrays of one run may take.
+#: The most bytes that the arrays of one run may take.
 MOST = 1 << 33
+#: What to do about a file that is damaged.
+AGAIN = "Run the command that trained this network again: it makes the file anew."
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured run: the numbers of analysis.json, the arrays of measures.npz, and the tables."""
+    """A measured run: the numbers in analysis.json, the arrays in measures.npz, and the two tables."""
 
     directory: Path
     analysis: dict[str, Any]
@@ -49,8 +51,8 @@ def read_analysis(directory: Path, check: bool = True) -> dict[str, Any]:
     """The numbers of a measured run.
 
     Args:
-        directory: the run's.
-        check: whether each file is compared with its checksum.
+        directory: the run's directory.
+        check: whether to compare the files with their checksums.
 
     Raises:
         Problem: the run is not finished, or a file has changed since it was measured.
@@ -60,21 +62,25 @@ def read_analysis(directory: Path, check: bool = True) -> dict[str, Any]:
         raise Problem(f"{directory} is not a finished run: it has no {ANALYSIS}. Train it to its end first.")
     found = read_json(path)
     needed = {"condition", "seed", "items", "task", "sheets", "layers", "measures", "files"}
-    if not isinstance(found, dict) or not needed <= found.keys():
-        raise Problem(f"{path} is damaged or of another version. Delete it; the command that trained the run mends it.")
+    if not isinstance(found, dict) or not needed <= found.keys() or not isinstance(found["files"], dict):
+        raise Problem(f"{path} is damaged. {AGAIN}")
     if check:
         for name, kept in found["files"].items():
             file = directory / Path(name).name
             if not file.is_file() or digest(file) != kept:
-                raise Problem(
-                    f"{file} is missing or has changed since the run was measured. "
-                    f"Delete {path}; the command that trained the run mends it."
-                )
+                raise Problem(f"{file} is missing or has changed since the run was measured. {AGAIN}")
     return found
 
 
+def write_analysis(directory: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """Write the numbers of a run, with the checksums of its files, and return both."""
+    told = told | {"files": {name: digest(directory / name) for name in WHOLE if (directory / name).is_file()}}
+    write_json(directory / ANALYSIS, told)
+    return told
+
+
 def read_measured(directory: Path, check: bool = True) -> Measured:
-    """A measured run as it is on disk.
+    """A measured run, read from its directory.
 
     Raises:
         Problem: see :func:`read_analysis`.
@@ -83,8 +89,3 @@ def read_measured(directory: Path, check: bool = True) -> Measured:
     tables = {name: directory / name for name in (METRICS, PRUNING)}
     metrics, pruning = (read_csv(path) if path.is_file() else [] for path in tables.values())
     return Measured(directory, analysis, read_npz(directory / MEASURES, MOST), metrics, pruning)
-
-
-def checksums(directory: Path) -> dict[str, str]:
-    """The checksum of each file of a run that is there."""
-    return {name: digest(directory / name) for name in WHOLE if (directory / name).is_file()}

@@ -1,11 +1,12 @@
-"""From a run's last state to its files: the network, its activations, what cutting wires comes to, its measures."""
+"""From a trained network to the files of its run: weights, activations, scores with wires cut, and measures."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,41 +23,54 @@ from locality_prior.retrofit.plan import localize
 from locality_prior.runs import files
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.measure import measure
-from locality_prior.runs.network import Network, activations, sheet_of
-from locality_prior.runs.task import Batch, Shard, Task
+from locality_prior.runs.network import Network, activations, call, sheet_of, to_device
+from locality_prior.runs.task import Batch, Shard, Task, first
 
-#: The most bytes of items that are kept in memory while wires are cut.
+#: The most bytes of items that are held in memory while wires are cut.
 MEMORY = 2 << 30
 
 
 def finish(
-    fabric: Any,
     net: Network,
     task: Task,
     directory: Path,
+    device: torch.device,
     *,
     condition: str,
     seed: int,
     shuffled: bool = False,
     history: list[dict[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Make a trained network's files in ``directory``, and measure it; the numbers of analysis.json."""
+    """Measure a trained network and write its files; the numbers of analysis.json.
+
+    Args:
+        net: the network, which is in evaluation mode afterwards.
+        task: what it learned.
+        directory: the run's directory.
+        device: where to compute.
+        condition: the name of what made the network local.
+        seed: of the network.
+        shuffled: whether its wires have other lengths than the sheets'.
+        history: the epochs of its training, as rows of metrics.csv.
+    """
     (directory / files.ANALYSIS).unlink(missing_ok=True)
-    model = net.model.to(fabric.device).eval()
+    model = net.model.to(device).eval()
     if history:
         write_table(directory / files.METRICS, history)
     _save_model(model, directory / files.MODEL)
-    responses, labels = activations(net, task, fabric.device)
+    responses, labels = activations(net, task, device)
     kept: dict[str, Any] = {f"sheet/{name}": values for name, values in responses.items()}
     if labels is not None:
         kept["labels"] = labels
     with replacing(directory / files.ACTIVATIONS) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **kept)
-    scores = evaluate(fabric, model, task, task.test(Shard()))
+    scores = evaluate(model, task, task.test(Shard()), device)
     scores.pop("skipped")
-    cuts = _cuts(fabric, net, task)
+    cuts = _cuts(net, task, device, ("weight",) if shuffled else get_args(By))
     if cuts:
         write_table(directory / files.PRUNING, cuts)
+    else:
+        (directory / files.PRUNING).unlink(missing_ok=True)
     return measure(
         directory,
         condition=condition,
@@ -82,10 +96,11 @@ def _save_model(model: nn.Module, path: Path) -> None:
         save_model(model, str(partial))
 
 
-def _cuts(fabric: Any, net: Network, task: Task) -> list[dict[str, Any]]:
-    """The main score with ever fewer wires of the local layers, by each way to choose what is cut first.
+def _cuts(net: Network, task: Task, device: torch.device, ways: tuple[By, ...]) -> list[dict[str, Any]]:
+    """The main score with fewer and fewer wires of the local layers, for each way to choose what is cut first.
 
-    The score over validation items is what a cut is chosen by, that over test items is what is told of it.
+    A cut is chosen by the score over the validation items, and reported with the score over the test items. The wires
+    of a shuffled network have other lengths than the sheet's, so of those only cutting by weight can be compared.
     """
     model, names = net.model, [layer.name for layer in net.layers]
     plain = {
@@ -99,12 +114,12 @@ def _cuts(fabric: Any, net: Network, task: Task) -> list[dict[str, Any]]:
     before = {name: model.get_submodule(name) for name in plain}
     score = task.scores[0].name if task.scores else "loss"
     try:
-        if plain:  # the control's layers, with P = 1, have wires to cut
+        if plain:  # the control's layers: with P = 1, every pair of units is a wire
             localize(model, plain, cost=costs.Flat(), keep="weights")
-        told = _told(fabric, net, task, names, score)
+        score_of = _scorer(net, task, device, names, score)
         rows = []
-        for by in get_args(By):
-            for cut in curve(model, by, told, shares=SHARES, names=names):
+        for by in ways:
+            for cut in curve(model, by, score_of, shares=SHARES, names=names):
                 kept = {"by": by, "wires": cut.wires, "share": cut.share, "wire_length": cut.wire_length}
                 rows.append(kept | dict(zip(("validation", "test"), cut.score, strict=True)))
         return rows
@@ -114,25 +129,31 @@ def _cuts(fabric: Any, net: Network, task: Task) -> list[dict[str, Any]]:
             setattr(model.get_submodule(parent), last, module)
 
 
-def _told(
-    fabric: Any, net: Network, task: Task, names: list[str], score: str
+def _scorer(
+    net: Network, task: Task, device: torch.device, names: list[str], score: str
 ) -> Callable[[nn.Module], tuple[float, float]]:
-    """A function from the model to its score over validation items and over test items.
+    """A function from the model to its scores over the validation items and over the test items.
 
-    Where the model runs its layers one after another, what comes before the first local layer is computed once.
+    Where the model runs its layers one after another, what comes before the first layer to cut is computed only once.
     """
-    stages = _stages(net.model, names)
 
     def read(key: str) -> Iterator[Batch]:
         for batch in getattr(task, key)(Shard()):
             if len(batch.targets):
                 yield batch
 
+    stages = _stages(net.model, names)
+    if stages is not None:
+        some = [first(batch, 2).inputs for batch in itertools.islice(read("validation"), 1)]
+        with torch.no_grad():
+            if not all(isinstance(call(stages[0].eval(), to_device(x, device)), torch.Tensor) for x in some):
+                stages = None  # a tuple, say, which the rest would be given as several arguments
+
     def headed(batches: Iterator[Batch]) -> Iterator[Batch]:
         assert stages is not None
         for batch in batches:
             with torch.no_grad():
-                yield batch._replace(inputs=stages[0](batch.inputs.to(fabric.device)).cpu())
+                yield batch._replace(inputs=call(stages[0], to_device(batch.inputs, device)).cpu())
 
     kept: dict[str, list[Batch] | None] = {}
     for key in ("validation", "test"):
@@ -143,19 +164,20 @@ def _told(
         found = []
         for key, batches in kept.items():
             again = iter(batches) if batches is not None else read(key) if stages is None else headed(read(key))
-            found.append(evaluate(fabric, rest, task, again)[score])
+            found.append(evaluate(rest, task, again, device)[score])
         return found[0], found[1]
 
     return score_of
 
 
 def _in_memory(batches: Iterator[Batch]) -> list[Batch] | None:
-    """The batches in a list; None where they would take more than :data:`MEMORY`, and are read again each time."""
+    """The batches as a list; None where they take more than :data:`MEMORY`, and must be read again each time."""
     kept, held = [], 0
     for batch in batches:
-        inputs = batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
-        held += sum(x.numel() * x.element_size() for x in inputs if isinstance(x, torch.Tensor))
-        if held > MEMORY or isinstance(batch.inputs, dict):
+        inputs = batch.inputs
+        parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
+        held += sum(x.numel() * x.element_size() for x in parts if isinstance(x, torch.Tensor))
+        if held > MEMORY:
             return None
         kept.append(batch)
     return kept
@@ -163,12 +185,12 @@ def _in_memory(batches: Iterator[Batch]) -> list[Batch] | None:
 
 def _stages(model: nn.Module, names: list[str]) -> tuple[nn.Module, nn.Module] | None:
     """What comes before the first of the layers ``names``, and the rest; None where the model is no plain sequence."""
-    if not isinstance(model, nn.Sequential):
+    plain = isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
+    if not plain or model._forward_hooks or model._forward_pre_hooks:
         return None
-    parts = dict(model.named_children())
-    at = min(list(parts).index(name.partition(".")[0]) for name in names)
-    halves = list(parts.items())[:at], list(parts.items())[at:]
-    return nn.Sequential(OrderedDict(halves[0])), nn.Sequential(OrderedDict(halves[1]))
+    parts = list(model._modules.items())  # named_children() would leave out a module that is used twice
+    at = min([key for key, _ in parts].index(name.partition(".")[0]) for name in names)
+    return nn.Sequential(OrderedDict(parts[:at])), nn.Sequential(OrderedDict(parts[at:]))  # type: ignore[arg-type]
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

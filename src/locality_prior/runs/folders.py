@@ -1,4 +1,4 @@
-"""Photographs in folders, one folder for each class."""
+"""Photographs in folders, with a folder for each class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from locality_prior._check import Problem, boolean, count, wrong
 from locality_prior._timing import cores
 from locality_prior.runs import arrays
 from locality_prior.runs.arrays import Read
-from locality_prior.runs.task import Classification
+from locality_prior.runs.task import Classification, drawing
 
 #: Means and deviations of the red, green and blue of everyday photographs, by which torchvision's networks normalise.
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -36,24 +36,26 @@ def photographs(
     crop: int = 64,
     workers: int = 0,
     skip_broken: bool = False,
+    passes: int = 1,
     name: str = "task",
 ) -> Classification:
-    """A task of photographs in folders, one folder for each class.
+    """A task of photographs in folders, with a folder for each class.
 
-    A training photograph is cropped at a random place and size, and mirrored or not; one to validate or test with is
-    scaled to 256/224 of the crop and cut in the middle.
+    Training photographs are cropped at a random place and size, and half of them are mirrored. Those to validate and to
+    test with are scaled to 256/224 of the crop and cut out in the middle.
 
     Args:
-        train: a folder of folders; or one that holds ``train`` and ``val``.
+        train: a folder with a folder for each class; or one that holds two of these, ``train`` and ``val``.
         test: the test photographs, in folders of the same names; None: ``val`` in ``train``.
-        validation: the share of the training photographs to hold out, or how many of them.
-        crop: the side of what the network sees, in pixels.
+        validation: how many of the training photographs to hold out, or their share; or a folder of others.
+        crop: the side of the squares that the network sees, in pixels.
         workers: processes that read photographs, for each training process; 0: the training process itself.
-        skip_broken: whether files that cannot be read are left out and counted; else the first one is an error.
-        name: what the task is called on pages.
+        skip_broken: whether to leave out and count files that cannot be read; otherwise the first one is an error.
+        passes: how often an epoch goes over the training photographs.
+        name: the task's name on pages.
 
     Raises:
-        ValueError: a folder that is missing, or that has other classes than the other.
+        ValueError: a folder that is missing, or folders with different classes.
     """
     crop = count("crop", crop, most=4096)
     workers = count("workers", workers, least=0, most=max(cores(), 1))
@@ -61,24 +63,24 @@ def photographs(
     root = Path(train)
     if test is None:
         train, test = root / "train", root / "val"
-    names = [_classes(Path(folder)) for folder in (train, test)]
-    odd = sorted(set(names[0]) ^ set(names[1]))
-    if odd:
-        raise wrong("train", f"{train} and {test} with {odd[0]!r} in one of them", "the same classes in both")
+    apart = isinstance(validation, (str, Path))
+    names = _classes("train", Path(train))
+    for argument, folder in (("test", test), *([("validation", validation)] if apart else [])):
+        odd = sorted(set(names) ^ set(_classes(argument, Path(folder))))
+        if odd:
+            raise wrong(argument, f"{odd[0]!r} in only one of {folder} and {train}", "the same classes in both")
     turned = v2.Compose([v2.RandomResizedCrop(crop, antialias=True), v2.RandomHorizontalFlip()])
     middle = v2.Compose([v2.Resize(round(crop * 256 / 224), antialias=True), v2.CenterCrop(crop)])
     training = Photographs(Path(train), turned, workers, skip_broken)
-    held = arrays.held_out(training.labels, validation)
-    left = torch.ones(len(training), dtype=torch.bool)
-    left[held] = False
-    return Classification(
-        names[0],
-        training.take(left.nonzero()[:, 0]),
-        training.take(held, middle),
-        Photographs(Path(test), middle, workers, skip_broken),
-        transform=normalised,
-        name=name,
-    )
+    if apart:
+        held_out = Photographs(Path(validation), middle, workers, skip_broken)
+    else:
+        held = arrays.held_out(training.labels, validation)
+        left = torch.ones(len(training), dtype=torch.bool)
+        left[held] = False
+        training, held_out = training.take(left.nonzero()[:, 0]), training.take(held, middle)
+    testing = Photographs(Path(test), middle, workers, skip_broken)
+    return Classification(names, training, held_out, testing, transform=normalised, passes=passes, name=name)
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -86,18 +88,18 @@ def normalised(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255).sub_(MEAN).div_(STD).contiguous(memory_format=torch.channels_last)
 
 
-def _classes(folder: Path) -> list[str]:
+def _classes(argument: str, folder: Path) -> list[str]:
     try:
         found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     except OSError:
         found = []
     if not found:
-        raise wrong("train", str(folder), "a folder that holds a folder of photographs for each class")
+        raise wrong(argument, str(folder), "a folder that holds a folder of photographs for each class")
     return found
 
 
 class Photographs:
-    """The photographs of a folder of folders."""
+    """The photographs in a folder with a folder for each class."""
 
     at_once = 256
 
@@ -115,7 +117,7 @@ class Photographs:
         return len(self.files)
 
     def take(self, numbers: Tensor, turn: Any = None) -> Photographs:
-        """Some of the photographs, turned in another way where ``turn`` is given."""
+        """Some of the photographs; where ``turn`` is given, they are cropped by it."""
         part = object.__new__(Photographs)
         part.files, part.labels = [self.files[i] for i in numbers.tolist()], self.labels[numbers]
         part.turn, part.workers, part.skip_broken = turn or self.turn, self.workers, self.skip_broken
@@ -127,14 +129,16 @@ class Photographs:
             batch_sampler=[[(seed(i), i) for i in batch.tolist()] for batch in batches],
             num_workers=self.workers,
             collate_fn=list,
-            # a generator of its own: else the loader would draw from the one that dropout draws from
+            # of its own, since the loader would otherwise draw from the one that dropout uses
             generator=torch.Generator(),
             pin_memory=False,
         )
         for items, batch in zip(loader, batches, strict=True):
             broken = tuple(item for item in items if isinstance(item, str))
             if broken and not self.skip_broken:
-                raise Problem(f"{broken[0]} cannot be read; mend or remove it, or leave such files out (skip_broken)")
+                raise Problem(
+                    f"{broken[0]} cannot be read. Repair or remove it, or leave out such files with --skip-broken."
+                )
             whole = torch.tensor([not isinstance(item, str) for item in items], dtype=torch.bool)
             read = [item for item in items if not isinstance(item, str)]
             pixels = torch.stack(read) if read else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
@@ -142,7 +146,7 @@ class Photographs:
 
 
 class _Files(Dataset[Item]):
-    """Files by (seed, number)."""
+    """The pixels of files by (seed, number), or what is wrong with a file."""
 
     def __init__(self, files: list[str], turn: Any) -> None:
         self.files, self.turn = files, turn
@@ -154,11 +158,10 @@ class _Files(Dataset[Item]):
         seed, number = key
         path = self.files[number]
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # of odd but readable metadata
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # about odd metadata
                 photograph = opened.convert("RGB")
-        except Exception as error:  # whatever a damaged file makes of a reader
+        except Exception as error:  # whatever a damaged file raises in its reader
             return f"{path} ({' '.join(str(error).split())})"
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with drawing(seed):
             pixels: Tensor = v2.functional.pil_to_tensor(self.turn(photograph))
         return pixels

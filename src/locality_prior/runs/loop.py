@@ -1,4 +1,4 @@
-"""The loop that trains: epoch by epoch, with the state that is kept of it."""
+"""The training loop: epoch by epoch, with a saved state from which a run can go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from locality_prior import analysis
-from locality_prior._check import Problem
+from locality_prior._check import Problem, short
 from locality_prior._files import replacing
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Run, plain
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 #: Steps between two looks at the loss.
 LOOK = 50
 
-Tick = Callable[[int, float], None]  # epoch under way, share of it done
+Tick = Callable[[int, float], None]  # called with the current epoch and the share of it that is done
 
 
 @dataclass
 class Loop:
-    """Training, epoch by epoch, with the state that is kept of it."""
+    """The training of one run."""
 
     fabric: Fabric
     net: Network
@@ -44,14 +44,15 @@ class Loop:
     save_every: float
     tick: Tick | None
     history: list[dict[str, float]]
-    part: dict[str, Any] | None  # where an epoch that was stopped in its middle stands; None between epochs
+    part: dict[str, Any] | None  # how far an epoch had come when it was stopped; None: training starts between epochs
     saved: float = field(default_factory=time.monotonic)
 
     def epoch(self, epoch: int) -> None:
         """Train for one epoch, and evaluate on the validation items."""
         start = time.perf_counter()
         train_loss, skipped = self._train(epoch)
-        found = evaluate(self.fabric, self.model, self.task, self.task.validation(machines.shard(self.fabric)))
+        batches = self.task.validation(machines.shard(self.fabric))
+        found = evaluate(self.model, self.task, batches, self.fabric.device, lambda v: _summed(self.fabric, v))
         skipped += int(found.pop("skipped"))
         with machines.whole(self.fabric, self.model):
             length = mean_wire_length(self.net)
@@ -61,13 +62,13 @@ class Loop:
                 "train_loss": train_loss,
                 **{f"validation_{key}": value for key, value in found.items()},
                 "mean_wire_length": length,
-                "skipped": skipped,
                 "seconds": time.perf_counter() - start,
+                "skipped": skipped,
             }
         )
 
     def _train(self, epoch: int) -> tuple[float, int]:
-        """The mean loss, and how many files could not be read."""
+        """Train for an epoch; the mean loss, and how many files could not be read."""
         fabric, recipe, task, shard = self.fabric, self.run.recipe, self.task, machines.shard(self.fabric)
         part, self.part = self.part or {"step": 0, "total": 0.0, "recent": 0.0, "skipped": 0, "random": None}, None
         steps, total = task.steps(recipe.batch_size, shard.world), part["total"]
@@ -76,16 +77,16 @@ class Loop:
         _set_random(fabric, part["random"], draw(self.run.seed, epoch, 1 + shard.rank))
         self.model.train()
         recent = torch.tensor(part["recent"], device=fabric.device)
-        skipped = part["skipped"] if fabric.is_global_zero else 0  # which is kept for all
-        batches = task.epoch(self.run.seed, epoch, recipe.batch_size, shard, part["step"])
+        skipped = part["skipped"] if fabric.is_global_zero else 0  # the saved number is that of all processes
+        batches, step = task.epoch(self.run.seed, epoch, recipe.batch_size, shard, part["step"]), part["step"]
         for step, batch in enumerate(batches, part["step"] + 1):
             if len(batch.targets) < 2:
                 raise Problem(
-                    f"a batch of {self.task.name} has {len(batch.targets)} readable items, too few for BatchNorm; "
-                    "mend the files that cannot be read, or use larger batches"
+                    f"A batch of {self.task.name} has {len(batch.targets)} readable items, too few for BatchNorm. "
+                    "Repair the files that cannot be read, or use larger batches."
                 )
             targets = batch.targets.to(fabric.device)
-            # over several processes, or with files left out, each item counts as in one whole batch
+            # each item counts as much as in one whole batch, over several processes and with files left out
             share = len(targets) * shard.world / batch.planned
             loss = task.loss(call(self.model, to_device(batch.inputs, fabric.device)), targets) * share
             penalty = recipe.l1 * self._weight_l1() if recipe.l1 else 0.0
@@ -102,10 +103,14 @@ class Loop:
                 self.save(kept | {"random": _random(fabric)})
             if self.tick is not None:
                 self.tick(epoch, step / steps)
+        if step != steps:
+            raise Problem(
+                f"{task.name} has {steps} batches in an epoch, as its steps() says, but its epoch() gave {step}."
+            )
         return total / steps, self._count(skipped)
 
     def _weight_l1(self) -> Tensor:
-        """‖W‖₁ of the layers that can be made local, the control's too."""
+        """‖W‖₁ of the layers that a condition makes local, in the control too."""
         return torch.stack([layer.penalty(self.net.model) for layer in self.net.layers]).sum()
 
     def _count(self, number: int) -> int:
@@ -113,7 +118,7 @@ class Loop:
         return int(_summed(self.fabric, torch.tensor(number)))
 
     def _look(self, recent: Tensor, epoch: int, step: int) -> float:
-        """The sum of the losses since the last look, as a number; an error, and a state, where it diverges."""
+        """The sum of the losses since the last look. Where they diverge, the state is saved and an error raised."""
         total: float = float(_summed(self.fabric, recent)) / int(self.fabric.world_size)
         loss = total / ((step - 1) % LOOK + 1)
         if not loss < self.task.ceiling():
@@ -122,12 +127,12 @@ class Loop:
         return total
 
     def _time_to_save(self) -> bool:
-        """Whether it is time to keep a state: the first process decides for all."""
+        """Whether it is time to save a state. The first process decides for all."""
         due = time.monotonic() - self.saved > self.save_every
         return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
 
     def save(self, part: dict[str, Any] | None = None) -> None:
-        """Replace ``state.pt`` by the present state: between epochs, or within one where ``part`` says."""
+        """Replace ``state.pt`` by the present state; within an epoch, ``part`` says how far it has come."""
         path = self.directory / STATE
         state = {
             "config": plain(self.run),
@@ -138,14 +143,20 @@ class Loop:
             "model": self.model,
             "optimizer": self.optimizer,
         }
-        # with several processes, one writes; where parameters are sharded, all give their parts
-        with replacing(path) if self.fabric.is_global_zero else nullcontext(path) as partial:
-            self.fabric.save(partial, state)
+        # one process writes, but all take part, since each may hold a part of the parameters
+        try:
+            with replacing(path) if self.fabric.is_global_zero else nullcontext(path) as partial:
+                self.fabric.save(partial, state)
+        except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
+            raise Problem(
+                f"{path} could not be written ({short(str(error))}). The state that was saved before is still there: "
+                "make room on the disk, and start the same command again."
+            ) from error
         self.saved = time.monotonic()
 
 
 def mean_wire_length(net: Network) -> float:
-    """Σ d|V| / Σ|V| over all layers that can be made local, each length in its source's spacings; NaN without any."""
+    """Σ d|V| / Σ|V| over all layers that a condition makes local, each d in spacings of its source; NaN without any."""
     sums = [0.0, 0.0]
     for layer in net.layers:
         lengths = analysis.wire_lengths(layer.strength(net.model), layer.target, layer.source)
@@ -156,8 +167,22 @@ def mean_wire_length(net: Network) -> float:
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, model: Any, task: Task, batches: Iterator[Batch]) -> dict[str, float]:
-    """The mean loss and scores over ``batches``, and how many files could not be read."""
+def evaluate(
+    model: Any,
+    task: Task,
+    batches: Iterator[Batch],
+    device: torch.device,
+    over_all: Callable[[Tensor], Tensor] = lambda values: values,
+) -> dict[str, float]:
+    """The mean loss and scores over ``batches``, and how many files could not be read.
+
+    Args:
+        model: as it is called.
+        task: what it learns.
+        batches: the items, or this process's share of them.
+        device: where the model is.
+        over_all: adds up numbers over all processes that have a share.
+    """
     model.eval()
     names = ["loss", *(score.name for score in task.scores)]
     sums, counts, skipped, inputs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0), 0, None
@@ -165,24 +190,26 @@ def evaluate(fabric: Fabric, model: Any, task: Task, batches: Iterator[Batch]) -
         skipped += len(batch.broken)
         if not len(batch.targets):
             if inputs is not None:
-                call(model, inputs)  # where parameters are in parts, all processes must ask for them together
+                call(model, inputs)  # processes that hold parts of the parameters must ask for them together
             continue
-        inputs, targets = to_device(batch.inputs, fabric.device), batch.targets.to(fabric.device)
+        inputs, targets = to_device(batch.inputs, device), batch.targets.to(device)
         outputs = call(model, inputs)
         found = {"loss": task.loss(outputs, targets).expand(len(targets)), **task.score(outputs, targets)}
+        if missing := [name for name in names if not isinstance(found.get(name), Tensor)]:
+            raise Problem(f"{task.name} has the score {missing[0]}, but its score() gives no tensor of that name.")
         for name in names:
             sums[name] += float(found[name].double().sum())
             counts[name] += found[name].numel()
     numbers = torch.tensor([*sums.values(), *counts.values(), skipped], dtype=torch.float64)
-    *values, skips = _summed(fabric, numbers).tolist()
+    *values, skips = over_all(numbers).tolist()
     if not values[len(names)]:
-        raise Problem(f"{task.name} has no item to evaluate that can be read; look at its files")
+        raise Problem(f"{task.name} has no item that can be read, to validate or to test with. Look at its files.")
     means = {name: values[k] / values[len(names) + k] for k, name in enumerate(names)}
     return means | {"skipped": skips}
 
 
 def _summed(fabric: Fabric, values: Tensor) -> Tensor:
-    """``values`` over all processes."""
+    """``values`` summed over all processes."""
     if fabric.world_size == 1:
         return values
     summed: Any = fabric.all_reduce(fabric.to_device(values), reduce_op="sum")
@@ -190,7 +217,7 @@ def _summed(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def _random(fabric: Fabric) -> dict[str, Tensor]:
-    """The states from which each process draws dropout, (world, bytes)."""
+    """The state of each process's random numbers, from which dropout is drawn, (world, bytes)."""
     states = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(fabric.device)
@@ -201,7 +228,7 @@ def _random(fabric: Fabric) -> dict[str, Tensor]:
 
 
 def _set_random(fabric: Fabric, states: dict[str, Tensor] | None, seed: int) -> None:
-    """Go on drawing from ``states``; from ``seed`` where there are none, or those of another number of processes."""
+    """Draw from ``states`` on; from ``seed`` where there are none, or where they are of another number of processes."""
     torch.manual_seed(seed)
     for name, state in (states or {}).items():
         if len(state) == fabric.world_size and name == "cpu":
@@ -211,10 +238,10 @@ def _set_random(fabric: Fabric, states: dict[str, Tensor] | None, seed: int) -> 
 
 
 def diverged(run: Run, loss: float, epoch: int, step: int, directory: Path) -> Problem:
-    """What is said of a run whose loss has grown beyond bounds."""
+    """The error of a run whose loss has grown out of bounds."""
     r = run.recipe
     return Problem(
-        f"training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, "
-        f"lr {r.lr:g}, weight decay {r.weight_decay:g}. Its state is kept in {directory / STATE}; "
-        "try a lower learning rate in a new directory."
+        f"Training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, "
+        f"lr {r.lr:g} and weight decay {r.weight_decay:g}. The state is kept in {directory / STATE}. "
+        "Try a lower learning rate in a new directory."
     )

@@ -1,4 +1,4 @@
-"""A trained network → its numbers: measured once, at the end of a run."""
+"""The numbers of a trained network, which are measured once, at the end of its run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from locality_prior import analysis
 from locality_prior._check import ROUNDING
-from locality_prior._files import replacing, write_json
+from locality_prior._files import replacing
 from locality_prior.geometry import Geometry
+from locality_prior.pruning import By
 from locality_prior.runs import files
 from locality_prior.runs.network import Layer
 from locality_prior.runs.task import Score, Task, spread
 
 Floats = npt.NDArray[np.float64]
 
-#: The most classes of which maps are measured and shown; where there are more, from all over them.
+#: The most classes whose maps are measured and shown. Of more classes, so many are taken that are spread over them.
 SHOWN = 10
-#: d′ above which a unit belongs to a class's patch, and the levels at which patches are compared.
+#: A unit belongs to a class's patch where its d′ is above the first; the others are levels of nested patches.
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
-#: The most units of which a graph is made: finding its communities takes a second at a thousand units.
+#: The most units of which a graph is made. At a thousand, finding its communities takes a second.
 GRAPH = 1024
 #: What is measured of each sheet and of each layer that can be made local.
 OF_SHEETS = (
@@ -55,20 +56,20 @@ def measure(
     layers: Mapping[str, tuple[Layer, Floats]],
     cuts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Measure a network and keep the numbers in ``analysis.json`` and ``measures.npz``.
+    """Measure a network, and write the numbers to ``analysis.json`` and the arrays to ``measures.npz``.
 
     Args:
-        directory: the run's.
-        condition: what made the network local, in words.
+        directory: the run's directory.
+        condition: the name of what made the network local.
         seed: of the network.
         shuffled: whether its wires have other lengths than the sheet's.
         task: what it learned.
-        scores: the task's scores, and the loss, over its test items.
+        scores: the task's scores and the loss, over its test items.
         sheets: the geometry of each sheet.
-        activations: responses of each sheet's units, (items, units).
+        activations: the responses of each sheet's units, (items, units).
         labels: the items' classes, (items,), or None.
-        layers: each layer that can be made local, with its weights Σ|V|, (out, in).
-        cuts: what cutting wires came to, as rows of pruning.csv.
+        layers: each layer that a condition makes local, with its weights Σ|V|, (out, in).
+        cuts: the scores with wires cut, as rows of pruning.csv.
     """
     measures: dict[str, float | None] = dict(scores)
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -104,9 +105,8 @@ def measure(
     }
     with replacing(directory / files.MEASURES) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **{k: _small(v) for k, v in arrays.items()})  # type: ignore[arg-type]
-    # last: while it is there, all of it is
-    write_json(directory / files.ANALYSIS, told | {"files": files.checksums(directory)})
-    return told
+    # last of all, since a run is finished where this file is there
+    return files.write_analysis(directory, told)
 
 
 def scores_of(task: Task) -> list[Score]:
@@ -121,7 +121,7 @@ def _sheet(
     from locality_prior.plots import Places
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", analysis.SignedMaps)  # they are counted below
+        warnings.simplefilter("ignore", analysis.SignedMaps)  # these are counted below
         variance = np.asarray(analysis.spatial_variance(responses, geometry))
     curve = analysis.response_correlation(responses, geometry)
     numbers: dict[str, float | None] = {
@@ -136,7 +136,7 @@ def _sheet(
     if shown is not None:
         means = analysis.class_means(responses, labels)[shown]
         tuning = analysis.selectivity(responses, labels).d_prime[shown]
-        # a unit that never responds is selective for nothing
+        # a unit that always responds alike is selective for nothing
         tuning = np.where(np.ptp(responses, axis=0) == 0, 0.0, tuning)
         sizes = [np.bincount(patch[patch >= 0]) for patch in analysis.patches(tuning, geometry, PATCH)]
         numbers |= {
@@ -151,7 +151,7 @@ def _sheet(
         places = Places.of(geometry)
         arrays["xy"] = places.xy
         drawn = places.config()
-    except (ValueError, TypeError):  # a graph, say: there is nothing to draw
+    except (ValueError, TypeError):  # a graph, say, whose units have no places to be drawn at
         drawn = None
     described = {
         "units": len(geometry),
@@ -164,13 +164,13 @@ def _sheet(
 
 
 def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]]]:
-    """A layer's numbers and arrays, on the sheets where the units are, whatever its wires' own lengths."""
+    """A layer's numbers and arrays. Wires are as long as the units are apart on the sheets, in a null model too."""
     lengths = analysis.wire_lengths(weights, layer.target, layer.source)
     square = weights.shape[0] == weights.shape[1] <= GRAPH
     numbers = {
         "mean_wire_length": lengths.mean,
         "total_wire_length": lengths.total,
-        # of the graph of the strongest tenth of the pairs, against random graphs of as many edges
+        # of the graph of the strongest tenth of the pairs, compared with random graphs of as many edges
         "modularity": analysis.modularity(weights).excess if square else None,
         "small_worldness": analysis.small_worldness(weights).sigma if square else None,
     }
@@ -179,31 +179,33 @@ def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict
 
 
 def _cuts(cuts: list[dict[str, Any]], task: Task, shuffled: bool) -> dict[str, float | None]:
-    """The fewest wires, and their length, with which the main score holds: chosen by validation items.
+    """The fewest wires with which the main score holds on the validation items, and their length; both as shares.
 
-    The wires of a shuffled network have other lengths than the sheet's: of those only cutting by weight says the same.
+    The wires of a shuffled network have other lengths than the sheet's, so their length is undefined.
     """
     found: dict[str, float | None] = {}
-    for by in dict.fromkeys(row["by"] for row in cuts):
+    for by in get_args(By) if cuts else ():
         wires, length = _fewest([row for row in cuts if row["by"] == by], task)
-        found[f"pruned_wires.{by}"] = None if shuffled and by != "weight" else wires
+        found[f"pruned_wires.{by}"] = wires
         found[f"pruned_length.{by}"] = None if shuffled else length
     return found
 
 
 def _fewest(curve: list[dict[str, Any]], task: Task) -> tuple[float | None, float | None]:
+    """The share of the wires, and of their length, in the last row of a curve whose score is within the tolerance."""
     score = scores_of(task)[0]
     sign = 1.0 if score.better == "up" else -1.0
-    kept = np.array([sign * row["validation"] for row in curve])
-    if not len(kept) or not math.isfinite(kept[0]):
+    scores = np.array([sign * row["validation"] for row in curve])
+    if not len(scores) or not math.isfinite(scores[0]):
         return None, None
-    k = int(np.flatnonzero(kept >= kept[0] - score.tolerance - ROUNDING)[-1])
+    tolerance = score.tolerance if task.scores else abs(scores[0]) / 10
+    k = int(np.flatnonzero(scores >= scores[0] - tolerance - ROUNDING)[-1])
     whole = curve[0]["wire_length"]
     return float(curve[k]["share"]), float(curve[k]["wire_length"] / whole) if whole else None
 
 
 def mean_defined(values: Any) -> float | None:
-    """The mean of the values that are neither None nor NaN; None where none is."""
+    """The mean of the values that are neither None nor NaN; None where there are none."""
     defined = [v for v in values if v is not None and not math.isnan(v)]
     return float(np.mean(defined)) if defined else None
 

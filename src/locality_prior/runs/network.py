@@ -1,7 +1,8 @@
-"""A run's network: the model, what makes it local, and which of its modules are looked at."""
+"""The network of a run: the model, what makes it local, and which of its modules are looked at."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +23,13 @@ from locality_prior.runs import door, places
 from locality_prior.runs.config import Named, Run
 from locality_prior.runs.task import Task
 
-#: The source's and the target's geometry of a layer; None: square sheets.
+#: The geometry of a layer's units, or of its source and its target; None: square sheets.
 Ends = Geometry | tuple[Geometry | None, Geometry | None] | None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that a condition makes local: its weights from source units to target units."""
+    """A layer that a condition makes local, with the geometries of its source and its target."""
 
     name: str
     parameters: tuple[str, ...]
@@ -36,7 +37,7 @@ class Layer:
     target: Geometry
 
     def strength(self, model: nn.Module) -> Tensor:
-        """Σ|V| from each source unit to each target unit, (out, in); over gates and kernels where there are some."""
+        """Σ|V| from each source unit to each target unit, (out, in), summed over gates and over a kernel's places."""
         module = model.get_submodule(self.name)
         shape = len(self.target), len(self.source)
         with torch.no_grad():
@@ -47,7 +48,7 @@ class Layer:
             return torch.stack([v.reshape(-1, *shape).sum(0) for v in flat]).sum(0)
 
     def penalty(self, model: nn.Module) -> Tensor:
-        """‖W‖₁ of the layer's raw weights: differentiable, a scalar."""
+        """‖W‖₁ of the layer's raw weights, a differentiable scalar."""
         module = model.get_submodule(self.name)
         if isinstance(module, Locality):
             return torch.stack([wiring.raw.sum() for wiring in module.wirings()]).sum()
@@ -56,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """A model, its sheets, and its layers that a condition makes local (plain torch in the control)."""
+    """A model, its sheets, and the layers that a condition makes local. In the control these are plain torch."""
 
     model: nn.Module
     placed: Placement
@@ -64,26 +65,31 @@ class Network:
 
 
 def network(run: Run, task: Task) -> Network:
-    """The network of ``run`` as its seed draws it: every weight as the control's, W too.
+    """The network of ``run`` before training. Whatever the condition, its raw weights W are the control's.
 
     Raises:
-        ValueError: modules that the model does not have, geometries that do not fit.
+        ValueError: modules that the model does not have, or geometries that do not fit.
     """
     torch.manual_seed(run.seed)
-    model = door.call("model", run.model, nn.Module, task=task)
+    model: nn.Module = door.call("model", run.model, nn.Module, task=task)
+    if isinstance(door.find("model", run.model), nn.Module):  # a user's own, which other runs start from too
+        model = copy.deepcopy(model)
     placed, local = layout(model, run.place, run.local)
     layers = local_layers(model, local)
     if run.cost != "flat":
         if not layers:
-            raise wrong("local", "no layer that can be made local", f"one for the cost {run.cost}")
+            raise wrong("local", "no layer that can be made local", f"at least one, to put the cost {run.cost} into")
         cost = costs.parse(run.cost)
         targets = {layer.name: _ends(model, layer, run) for layer in layers}
         localize(model, targets, cost=cost, keep="weights")
-    return Network(model.to(memory_format=torch.channels_last), place(model, dict(placed)), layers)
+    for parameter in model.parameters():
+        if parameter.dim() == 4:  # of images, which are computed faster so
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return Network(model, place(model, dict(placed)), layers)
 
 
 def _ends(model: nn.Module, layer: Layer, run: Run) -> Ends:
-    """What a layer's wires are measured by: the places of its units, or the null of that."""
+    """The geometries that a layer's wires are measured by: those of its units, or shuffled ones."""
     if not run.shuffled:
         return layer.target if layer.source == layer.target else (layer.source, layer.target)
     null = Shuffled(layer.target, layer.source, run.seed)
@@ -92,9 +98,9 @@ def _ends(model: nn.Module, layer: Layer, run: Run) -> Ends:
 
 
 def layout(model: nn.Module, place_at: Named, local_at: Named) -> tuple[dict[str, Geometry], dict[str, Ends]]:
-    """The sheets of a model and its layers to make local, by module: as a run names them, else the model's own.
+    """The sheets of a model and its layers to make local, by module: those that a run names, else the model's own.
 
-    A model says its own in two attributes: ``place``, {module: geometry}, and ``local``, {layer: geometry, a pair
+    A model names its own in two attributes: ``place``, {module: geometry}, and ``local``, {layer: geometry, a pair
     (source, target), or None}.
     """
     sheets: dict[str, Geometry] = {name: places.parse("place", words[0]) for name, words in place_at}
@@ -107,9 +113,11 @@ def layout(model: nn.Module, place_at: Named, local_at: Named) -> tuple[dict[str
         sheets = dict(own[0] or {})
         local = local or dict(own[1] or {})
     if not sheets:
-        raise wrong("place", "no sheet", "one or more modules on geometries, as fc1=32x32, or a model with its own")
+        raise wrong(
+            "place", "no sheet", "modules and their geometries, such as fc1=32x32, or a model that names its own"
+        )
     if not local:
-        # every placed layer that a prior can be put into
+        # every placed layer that can be made local
         placed = place(model, sheets)
         local = {name: placed[name].geometry for name in placed if plain_kind(placed[name].module) is not None}
     return sheets, local
@@ -121,7 +129,7 @@ def _own(model: nn.Module, name: str) -> Mapping[str, Any] | None:
 
 
 def local_layers(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ...]:
-    """The layers of a plain model that ``local`` names, with the geometries at their two ends."""
+    """The layers of a plain model that ``local`` names, with the geometries of their sources and targets."""
     if not local:
         return ()
     layers = []
@@ -137,7 +145,7 @@ def local_layers(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ..
 def activations(network: Network, task: Task, device: torch.device) -> tuple[dict[str, npt.NDArray[np.float32]], Any]:
     """Responses of each sheet's units to the task's kept items, (items, units), and the items' labels or None.
 
-    Where several units share a place (channels), their mean is taken.
+    Where several units share a place, as channels do, their mean is taken.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in network.placed}
     labels: list[Tensor] = []
@@ -155,18 +163,18 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
         if batch.labels is not None:
             labels.append(batch.labels)
     if not any(kept.values()):
-        raise Problem("the task has no test item that can be read, so the network cannot be measured")
+        raise Problem(f"{task.name} has no test item that can be read, so the network cannot be measured.")
     found = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
     return found, torch.cat(labels).numpy() if labels else None
 
 
 def sheet_of(geometry: Geometry) -> Geometry:
-    """The geometry that kept activations lie on: of channels, their places."""
+    """The geometry of the kept activations: where several units share a place, that of the places."""
     return geometry.base if isinstance(geometry, Channels) else geometry
 
 
 def call(model: Any, inputs: Any) -> Any:
-    """The model's output: ``inputs`` are a tensor, a tuple of arguments or a mapping of them."""
+    """The output of a model, whose ``inputs`` are a tensor, a tuple of arguments or a mapping of them."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)

@@ -1,4 +1,4 @@
-"""Geometries in one word: what a sheet is called in flags and YAML."""
+"""Geometries in one word, as flags and YAML name them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = "32x32 (a grid), 49 (a line), torus:32x32, hex:20x24 or sphere:500"
 
 
 def canonical(name: str, given: Any) -> tuple[str, ...]:
-    """The one spelling of a geometry, or of a source and a target: words, or geometries that have one.
+    """The one spelling of a geometry, or of a source and a target, given as words or as geometries.
 
     >>> canonical("place fc1", "028x28,torus:32X32")
     ('28x28', 'torus:32x32')
@@ -34,7 +34,7 @@ def parse(name: str, text: Any) -> Geometry:
     """The geometry that a word names."""
     kind, colon, sides = str(text).strip().lower().rpartition(":")
     parts = sides.split("x")
-    if not all(part.isdecimal() and part.isascii() for part in parts) or (colon and not kind):
+    if len(parts) > 8 or not all(p.isdecimal() and p.isascii() for p in parts) or (colon and not kind):
         raise wrong(name, repr(text), WORDS)
     sizes = [int(part[:12]) for part in parts]
     units = 1
@@ -52,7 +52,7 @@ def parse(name: str, text: Any) -> Geometry:
 
 
 def word(name: str, geometry: Any) -> str:
-    """The word of a geometry that has one."""
+    """The word of a geometry; an error where it has none."""
     if isinstance(geometry, Grid) and len(geometry) == _product(geometry.shape) and geometry.spacing is None:
         sides = "x".join(map(str, geometry.shape))
         periodic = set(geometry.periodic)
@@ -66,7 +66,7 @@ def word(name: str, geometry: Any) -> str:
         return f"sphere:{len(geometry)}"
     if not isinstance(geometry, Geometry):
         raise wrong_type(name, geometry, f"a geometry or its word: {WORDS}")
-    raise wrong(name, geometry, f"a geometry that has a word ({WORDS}), or one that the model says is its own")
+    raise wrong(name, geometry, f"a geometry that has a word ({WORDS}); others go into the model's place")
 
 
 def _product(sizes: Any) -> int:

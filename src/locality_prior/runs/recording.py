@@ -1,4 +1,4 @@
-"""Networks trained in one's own loop join a study: measured, and written as a run directory."""
+"""Recording a network that was trained in one's own loop, so that it can join a study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from locality_prior.placement import Placement
 from locality_prior.runs import files
 from locality_prior.runs.finish import finish
 from locality_prior.runs.network import Ends, Layer, Network, local_layers
-from locality_prior.runs.task import Task
+from locality_prior.runs.task import Task, drawing
 
 
 def record(
@@ -38,15 +38,15 @@ def record(
     with the one called ``control``, and ``locality-prior report FOLDER`` draws its page.
 
     Args:
-        model: the trained network; it is left as it is.
+        model: the trained network. It is not changed.
         placed: its sheets, from :func:`locality_prior.place`.
-        task: what it learned: its test items are what is measured.
-        directory: where to write; new, or that of the same condition and seed, which is replaced.
-        condition: what made the network local, in a few words; ``control`` for the network without it.
-        seed: the networks of one seed, under different conditions, are compared with each other.
-        local: the plain layers whose wires are measured too, {layer: geometry, or (source, target)}, so that a control
-            is measured beside the local network. A model's locality layers are measured in any case.
-        shuffled: whether the wires have other lengths than the sheets': of a null.
+        task: what it learned. Its test items are what the network is measured with.
+        directory: where to write: a new directory, or that of the same condition and seed, whose files are replaced.
+        condition: what made the network local, in a few words; ``control`` for the network that is not.
+        seed: networks of the same seed are compared with each other, condition by condition.
+        local: plain layers whose wires to measure, {layer: geometry, or (source, target)}: in a control, those that are
+            local in the other networks. Locality layers are measured without being named, except shuffled ones.
+        shuffled: whether this is a null model, whose wires have other lengths than the sheets'.
 
     Returns:
         The numbers of ``analysis.json``.
@@ -61,8 +61,11 @@ def record(
     if not isinstance(condition, str) or not condition.strip() or len(condition) > 200:
         raise wrong("condition", condition, "a few words, at most 200 characters")
     if placed.model is not model or not len(placed):
-        raise wrong("placed", "modules of another model, or none", "a placement of modules of this model")
-    seed, home = count("seed", seed, least=0), Path(directory)
+        raise wrong("placed", "a placement of another model, or of no module", "a placement of modules of this model")
+    shuffled, seed, home = boolean("shuffled", shuffled), count("seed", seed, least=0), Path(directory)
+    if local is not None:
+        instance("local", local, Mapping, "geometries by layer, such as {'fc1': Grid(7, 7)}")
+    layers = {layer.name: layer for layer in (*_locality_of(model), *_plain_of(model, local or {}))}
     values = {"recorded": True, "condition": condition, "seed": seed}
     with alone_in(home):
         if (home / files.CONFIG).exists():
@@ -74,50 +77,33 @@ def record(
             )
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
         write_text(home / files.CONFIG, text)
-        layers = {layer.name: layer for layer in (*_locality_of(model), *_plain_of(model, local or {}))}
-        was, rng = model.training, torch.get_rng_state()
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        training = [(module, module.training) for module in model.modules()]
         try:
-            device = next((p.device for p in model.parameters()), torch.device("cpu"))
-            fabric = _Here(device)
-            return finish(
-                fabric,
-                Network(model, placed, tuple(layers.values())),
-                task,
-                home,
-                condition=condition,
-                seed=seed,
-                shuffled=boolean("shuffled", shuffled),
-            )
+            with drawing(seed):
+                net = Network(model, placed, tuple(layers.values()))
+                return finish(net, task, home, device, condition=condition, seed=seed, shuffled=shuffled)
         finally:
-            model.train(was)
-            torch.set_rng_state(rng)
-
-
-class _Here:
-    """The part of Fabric that measuring needs: one process, where the model already is."""
-
-    world_size = 1
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+            for module, was in training:
+                module.training = was
 
 
 def _locality_of(model: nn.Module) -> list[Layer]:
-    """The locality layers of a model, with the places of their units."""
+    """The locality layers of a model, with the geometries of their units."""
     found = []
     for name, module in model.named_modules():
         if isinstance(module, Locality):
             wirings = module.wirings()
             first = wirings[0].rule
             if isinstance(first.target, Shuffled):
-                continue  # a null's own lengths say nothing of the sheet; ``local`` names the places
+                continue  # its lengths are not those of the sheet, whose geometry only ``local`` can name
             alike = tuple(w.name for w in wirings if w.rule.source == first.source and w.rule.target == first.target)
             found.append(Layer(name, alike, first.source, first.target))
     return found
 
 
 def _plain_of(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ...]:
-    """The layers that ``local`` names: plain ones as they are, locality layers as if they were plain."""
+    """The layers that ``local`` names, on the geometries that it says, whether they are plain or locality layers."""
     from locality_prior.layers import fold
 
     has = any(isinstance(m, Locality) for m in model.modules())

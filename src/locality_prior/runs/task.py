@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from locality_prior._check import choice, positive, wrong
+from locality_prior._check import choice, count, number, wrong, wrong_type
 
 if TYPE_CHECKING:
     from locality_prior.runs.arrays import Items
@@ -25,7 +27,7 @@ KEPT = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's share of every batch: items ``rank``, ``rank + world``, …"""
+    """One process's share of every batch: of ``world`` processes, process ``rank`` gets items rank, rank + world, …"""
 
     rank: int = 0
     world: int = 1
@@ -39,10 +41,10 @@ class Batch(NamedTuple):
     """One process's share of a batch."""
 
     inputs: Any  #: what the model is called with: a tensor, a tuple of arguments or a mapping of them
-    targets: Tensor  #: what the loss compares the output with, one entry an item along the first axis
-    planned: int  #: how many items the batch has over all processes
-    labels: Tensor | None = None  #: the class of each item, by which maps are made; None: there are no classes
-    broken: tuple[str, ...] = ()  #: files that could not be read, and were left out
+    targets: Tensor  #: what the loss compares the output with; its first axis goes along the items
+    planned: int  #: how many items the batch has over all processes together
+    labels: Tensor | None = None  #: the class of each item, by which maps are made; None: items have no classes
+    broken: tuple[str, ...] = ()  #: files that could not be read and were left out
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class Score:
 
     Args:
         name: one word, such as ``accuracy``.
-        unit: what it is counted in, such as ``%``.
-        better: whether more of it is better ("up") or less ("down").
-        tolerance: how much worse it may become when wires are cut.
+        unit: its unit, such as ``%``.
+        better: "up" where more is better, "down" where less is.
+        tolerance: how much worse it may become when wires are cut, in its unit.
     """
 
     name: str
@@ -65,64 +67,65 @@ class Score:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise wrong("name", self.name, "one word, such as accuracy")
         choice("better", self.better, ("up", "down"))
-        positive("tolerance", self.tolerance)
+        number("tolerance", self.tolerance, least=0.0)
 
 
 class Task(ABC):
     """What a network learns. :meth:`classification` makes one of arrays, data sets or folders.
 
-    A subclass says how large an epoch is and what its batches are; everything that is random in them is drawn from the
-    seed, the epoch and the item's number, so that they are the same whenever they are asked for, from any step on.
+    A subclass says how many batches an epoch has and what is in them. Whatever is random in them must be drawn from the
+    seed, the epoch and the number of the item (see :func:`draw`), so that the batches are the same each time they are
+    asked for, from any step on. That is what lets a stopped run continue as if it had never been stopped.
     """
 
     #: What the task is called on pages.
     name: str = "task"
     #: Names of the classes, in the order of the labels; None: items have no labels.
     classes: tuple[str, ...] | None = None
-    #: Scores beside the loss; the first is the one that cutting wires is judged by.
+    #: Scores beside the loss. Cutting wires is judged by the first. Without any, the loss may rise by a tenth.
     scores: tuple[Score, ...] = ()
 
     @property
     @abstractmethod
     def sizes(self) -> tuple[int, ...]:
-        """How many items there are to train, validate and test: by these the data are known again."""
+        """How many items there are to train, to validate and to test. A run continues only with the same numbers."""
 
     @abstractmethod
     def steps(self, batch_size: int, world: int) -> int:
-        """How many batches an epoch has."""
+        """How many batches an epoch has; ``world`` is the number of processes that share each of them."""
 
     @abstractmethod
     def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on: the same ones whenever they are asked for."""
+        """The batches of an epoch, without the first ``start``: the same ones each time they are asked for."""
 
     @abstractmethod
     def validation(self, shard: Shard) -> Iterator[Batch]:
-        """The items by which anything is chosen; each once over all processes, none of them trained on."""
+        """The items by which anything is chosen. None is trained on, and each comes once over all processes."""
 
     @abstractmethod
     def test(self, shard: Shard) -> Iterator[Batch]:
-        """The items by which results are told; each once over all processes."""
+        """The items by which results are reported. Each comes once over all processes."""
 
     def kept(self) -> Iterator[Batch]:
-        """The test items whose activations are kept: at most a thousand, the first ones."""
+        """The test items whose activations are kept and measured: the first thousand."""
         left = KEPT
         for batch in self.test(Shard()):
-            yield _first(batch, left)
+            yield first(batch, left)
             left -= len(batch.targets)
             if left <= 0:
                 return
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
-        """The loss of a batch, a scalar: cross-entropy, mean over items."""
+        """The loss of a batch, a scalar: the mean over its items. Here it is cross-entropy."""
         return F.cross_entropy(outputs, targets)
 
     def score(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        """Each of :attr:`scores` by name: a number for each item, of which the mean is taken."""
+        """Each of :attr:`scores` by its name: a tensor with a number for each item, of which the mean is reported."""
         return {}
 
     def ceiling(self) -> float:
-        """The mean loss above which training counts as diverged."""
-        return 100.0 * math.log(max(len(self.classes or ()), 2))
+        """The mean loss above which training counts as diverged: a hundred times that of guessing among the classes."""
+        return math.inf if self.classes is None else 100.0 * math.log(max(len(self.classes), 2))
 
     @staticmethod
     def classification(
@@ -135,7 +138,7 @@ class Task(ABC):
         passes: int = 1,
         name: str = "task",
     ) -> Classification:
-        """A task whose items each belong to one class; the loss is cross-entropy, the score accuracy.
+        """A task whose items each belong to one class. The loss is cross-entropy and the score is accuracy.
 
         >>> from locality_prior.runs import Task
         >>> x, y = torch.randn(60, 8), torch.arange(60) % 3
@@ -143,33 +146,41 @@ class Task(ABC):
         Classification('task': 36 to train, 4 to validate, 20 to test, 3 classes)
 
         Args:
-            train: a pair (inputs, labels) of arrays or tensors, with inputs of shape (items, …) and labels of whole
-                numbers from 0; or a torch data set whose items are pairs (input, label); or a folder with a folder of
-                photographs for each class, or with ``train`` and ``val`` in it.
-            test: the same, of test items; for a folder that holds both, None.
-            validation: the share of ``train`` to hold out, or how many items of it, or items of the same form as
-                ``test``. What is held out is drawn once, class by class, the same under every seed.
-            classes: names of the classes; None: their numbers, or what the folders or the data set call them.
-            transform: applied to each batch of inputs; None: uint8 images are divided by 255, and the rest stays.
+            train: a pair (inputs, labels) of arrays or tensors, with inputs of shape (items, …) and labels that are
+                whole numbers from 0; or a torch data set whose items are pairs (input, label); or a folder that holds a
+                folder of photographs for each class, or that holds two of those, ``train`` and ``val``.
+            test: the test items, in the same form; None where ``train`` is a folder that holds both.
+            validation: how much of ``train`` to hold out, as a share below 1 or a number of items; or the items
+                themselves, in the same form as ``test``. What is held out is drawn class by class, and it is the same
+                under every seed. Of a data set with a random transform, validation items are transformed too, always in
+                the same way.
+            classes: names of the classes; None: those that the data set has, else their numbers. Folders have names.
+            transform: applied to each batch of inputs; None: uint8 inputs are divided by 255, others are left as they
+                are. Photographs in folders are normalised instead.
             passes: how often an epoch goes over the training items, each time in another order.
-            name: what the task is called on pages.
+            name: the task's name on pages.
 
         Raises:
-            ValueError: arrays of different lengths, labels that are not whole numbers from 0, nothing to train on.
+            ValueError, TypeError: arrays of different lengths, labels that are not whole numbers from 0, or too few
+                items to train on.
         """
         from locality_prior.runs import arrays
 
         if isinstance(train, (str, Path)):
             from locality_prior.runs.folders import photographs
 
-            return photographs(train, test, validation=validation, name=name)
+            for argument, value in (("classes", classes), ("transform", transform)):
+                if value is not None:
+                    raise wrong(argument, value, "none, since train is a folder of photographs")
+            return photographs(train, test, validation=validation, passes=passes, name=name)
         parts = arrays.parts(train, test, validation)
-        labels = [part.labels for part in parts]
-        count = max((int(y.max()) + 1 for y in labels if len(y)), default=0)
+        most = max(int(part.labels.max()) + 1 for part in parts)
         known = classes if classes is not None else getattr(train, "classes", None)
-        names = tuple(str(k) for k in (range(count) if known is None else known))
-        if len(names) < count:
-            raise wrong("classes", f"{len(names)} names", f"one for each of {count} classes")
+        if isinstance(known, str) or not (known is None or isinstance(known, Sequence)):
+            raise wrong_type("classes", known, "a list of names")
+        names = tuple(str(k) for k in (range(most) if known is None else known))
+        if len(names) < most:
+            raise wrong("classes", f"{len(names)} names", f"one for each of {most} classes")
         return Classification(names, *parts, transform=transform, passes=passes, name=name)
 
 
@@ -186,8 +197,10 @@ class Classification(Task):
         passes: int = 1,
         name: str = "task",
     ) -> None:
-        from locality_prior._check import count
-
+        if not isinstance(name, str) or not name.strip() or len(name) > 200:
+            raise wrong("name", name, "a few words, at most 200 characters")
+        if not (transform is None or callable(transform)):
+            raise wrong_type("transform", transform, "a function of a batch of inputs")
         self.name, self.classes = name, tuple(classes)
         self.passes = count("passes", passes, most=10_000)
         self.transform = transform or (_scaled if getattr(train, "pixels", False) else None)
@@ -218,7 +231,7 @@ class Classification(Task):
         return self._each_once(self._test, torch.arange(len(self._test)), shard)
 
     def kept(self) -> Iterator[Batch]:
-        """The first thousand test items where these are of many classes, else as many of each class."""
+        """The first thousand test items where all classes are among them, else about as many items of each class."""
         return self._each_once(self._test, representative(self._test.labels, KEPT), Shard())
 
     def score(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
@@ -244,8 +257,8 @@ def _scaled(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255)
 
 
-def _first(batch: Batch, most: int) -> Batch:
-    """The first items of a batch."""
+def first(batch: Batch, most: int) -> Batch:
+    """A batch with at most ``most`` of its items, the first ones."""
     if len(batch.targets) <= most:
         return batch
     inputs: Any = batch.inputs
@@ -258,9 +271,10 @@ def _first(batch: Batch, most: int) -> Batch:
 
 
 def representative(labels: Tensor, most: int) -> Tensor:
-    """Numbers of at most ``most`` items: the first ones; of items sorted by class, as many of each class.
+    """Numbers of at most ``most`` items: the first ones where all classes are among them.
 
-    Of more than forty classes sorted so, forty are taken from all over them.
+    Otherwise, as where items are sorted by class, as many items of each class; of more than forty classes, of forty
+    that are spread evenly over them.
     """
     if len(labels) <= most or len(torch.unique(labels[:most])) == len(torch.unique(labels)):
         return torch.arange(min(most, len(labels)))
@@ -271,7 +285,7 @@ def representative(labels: Tensor, most: int) -> Tensor:
 
 
 def spread(n: int, most: int) -> Tensor:
-    """At most ``most`` of the numbers below ``n``, from all over them."""
+    """At most ``most`` of the numbers below ``n``, spread evenly over them."""
     return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
 
 
@@ -282,10 +296,25 @@ def shuffled(n: int, seed: int, epoch: int, passes: int = 1) -> Tensor:
 
 
 def cut(order: Tensor, batch_size: int, world: int) -> list[Tensor]:
-    """Batches of ``order``. A last one with fewer than two items a process is left out: BatchNorm has no use for it."""
+    """Batches of ``order``. A last one with fewer than two items a process is left out, since BatchNorm needs two."""
     return [batch for batch in torch.split(order, batch_size) if len(batch) >= 2 * world]
 
 
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """A block in which torch, numpy and Python draw from ``seed``. Afterwards they draw as if nothing had happened."""
+    held = random.getstate(), np.random.get_state()  # noqa: NPY002  # that of users' transforms
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(held[0])
+            np.random.set_state(held[1])  # noqa: NPY002
+
+
 def draw(*numbers: int) -> int:
-    """A seed made from ``numbers``, such as a run's seed, an epoch and a use: the same whenever it is asked for."""
+    """A seed made of ``numbers``, such as a run's seed, an epoch and an item's number."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

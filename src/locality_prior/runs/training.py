@@ -1,4 +1,4 @@
-"""One run: every epoch is kept, and training goes on where it was stopped, bit for bit."""
+"""Training one run: its state is saved after every epoch, and a stopped run continues to the same bits."""
 
 from __future__ import annotations
 
@@ -14,73 +14,77 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from locality_prior._check import Problem, wrong
+from locality_prior._check import Problem, Told, instance, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import write_progress
 from locality_prior.runs import door, files, finish
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Recipe, Run, difference, read_run, run_from, write_run
-from locality_prior.runs.loop import Loop, Tick, diverged
+from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.network import Network, network
-from locality_prior.runs.task import Task
+from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Copies of a network's parameters in its state, the optimiser's included.
+#: How many times the size of a network's parameters its state has, with the optimiser's part.
 COPIES = {"sgd": 2, "rmsprop": 3, "adam": 3, "adamw": 3}
-#: Epochs from which a run writes TensorBoard's files too.
+#: From this many epochs on, a run writes files for TensorBoard too.
 LONG = 20
 
 
 def train(
     run: Run,
-    directory: Path,
+    directory: str | Path,
     data_root: str | None = None,
     machine: Machine = Machine(),  # noqa: B008  # frozen
     tick: Tick | None = None,
     label: str | None = None,
 ) -> bool:
-    """Train ``run`` in ``directory`` from wherever it stands there, and measure it.
+    """Train ``run`` in ``directory``, from wherever it stands there to its end, and measure it.
 
-    After each epoch, and every few minutes within one, ``state.pt`` is replaced in one step: a stop at any moment loses
-    no more than that, and a resumed run ends in the same weights. Whatever is random comes from the seed, the epoch and
-    an item's number. What is missing or damaged beside a good state is made again from it.
+    ``state.pt`` is replaced in one step after each epoch, and every few minutes within one. A run that is stopped loses
+    no more than that, and when it is started again it ends in the same weights, since whatever is random comes from the
+    seed, the epoch and the number of an item. Other files that are missing or damaged are made again
+    from a good state.
 
     Args:
-        run: the network.
-        directory: where it lives; created.
-        data_root: a folder that the task gets where it has a parameter ``data_root``.
+        run: what to train.
+        directory: the run's own; it is created.
+        data_root: a folder with data, for tasks that have a parameter ``data_root``.
         machine: where it is computed.
-        tick: called with the epoch under way and the share of it that is done.
-        label: the condition's name in a study; None: made of its cost.
+        tick: called with the current epoch and the share of it that is done.
+        label: the name of the condition in a study; None: it is made from the cost.
 
     Returns:
-        Whether this is the process that writes: of several, one does.
+        Whether this is the process that writes the files: one of several is.
 
     Raises:
-        ValueError: settings or data that do not fit.
-        Problem: a directory of another run or at work elsewhere, a state that cannot be read, a loss that diverges.
-        OSError: a directory that cannot be written to, or a disk with too little room.
+        ValueError, TypeError: settings or data that do not fit.
+        Problem: a directory that belongs to another run or process, a state that cannot be read, a disk with too little
+            room, user's code that raises, or a loss that diverges.
+        OSError: a directory that cannot be written to.
     """
-    check(directory, run)
+    directory = Path(directory)
+    check(directory, instance("run", run, Run, "a Run"))
     if finished(run, directory):
         return machines.first()
     recipe = run.recipe
     task = door.call("task", run.task, Task, **_offered(data_root, machine))
     net = network(run, task)
+    _check_fit(net.model, task)
     _check_room(directory, net.model, recipe)
     fabric = machines.fabric(machine, recipe.precision)
     if not task.steps(recipe.batch_size, fabric.world_size):
         given = f"{recipe.batch_size} over {fabric.world_size} devices, with {task.sizes[0]} items"
-        raise wrong("batch_size", given, "at least two items for each device")
+        raise wrong("batch_size", given, "at least one batch with two items for each device")
     if machines.sharded(fabric) and recipe.l1:
         raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(alone_in(directory))
-            check(directory, run)  # again: another process may have been quicker
+            check(directory, run)  # again, since another process may have begun a run here in the meantime
             sweep(directory)
             if not (directory / files.CONFIG).exists():
                 write_run(directory, run)
@@ -88,23 +92,23 @@ def train(
         state = _read_state(directory / files.STATE, run)
         if state and list(state["sizes"]) != list(task.sizes):
             had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
-            raise Problem(f"{directory} was begun with {had} items and the task now has {has}: give it the same data")
+            raise Problem(f"{directory} was begun with {had} items, and the task now has {has}. Give it the same data.")
         _go_on(run, directory, state, task, net, fabric, machine, tick, label or condition_of(run))
     return bool(fabric.is_global_zero)
 
 
 def condition_of(run: Run) -> str:
-    """What made a run's network local, in words."""
+    """The name of what makes a run's network local."""
     return ("control" if run.cost == "flat" else run.cost) + (" shuffled" if run.shuffled else "")
 
 
 def _offered(data_root: str | None, machine: Machine) -> dict[str, Any]:
-    """What a task gets from the command line, where it has parameters of these names."""
+    """Values from the command line for a task that has parameters of these names."""
     return {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
 
 
 def finished(run: Run, directory: Path) -> bool:
-    """Whether ``directory`` holds ``run``, trained and measured, with no file changed since."""
+    """Whether ``directory`` holds ``run``, trained and measured, and no file has changed since."""
     try:
         return read_run(directory) == run and bool(files.read_analysis(directory))
     except (OSError, ValueError, Problem):
@@ -112,7 +116,7 @@ def finished(run: Run, directory: Path) -> bool:
 
 
 def check(directory: Path, run: Run) -> None:
-    """Raise where ``directory`` cannot be, or already is not, the home of ``run``; nothing is written."""
+    """Raise where ``directory`` cannot be used for ``run``, or holds something else. Nothing is written."""
     for parent in (directory, *directory.parents):
         if parent.exists() and not parent.is_dir():
             raise wrong("out", str(directory), f"a directory ({parent} is a file)")
@@ -169,15 +173,17 @@ def _go_on(
                 log(history[-1])
 
     if fabric.is_global_zero:
-        # from the state on disk, so that a run that is finished again gives the same files
+        # from the state on disk, so that finishing a run twice gives the same files
         ended = _read_state(directory / files.STATE, run)
         assert ended is not None
+        if machines.sharded(fabric):
+            net = network(run, task)  # the first one is in parts
         net.model.load_state_dict(ended["model"])
         finish.finish(
-            fabric,
             net,
             task,
             directory,
+            fabric.device,
             condition=label,
             seed=run.seed,
             shuffled=run.shuffled,
@@ -192,7 +198,7 @@ def job(
     label: str | None = None,
     machine: Machine = Machine(),  # noqa: B008  # frozen
 ) -> None:
-    """:func:`train` as a job of a process of its own: one thread, and its progress in a file in the run's directory."""
+    """:func:`train` in a process of its own, on one thread. Its progress is told in a file in the run's directory."""
     torch.set_num_threads(1)
     told = 0.0
 
@@ -206,23 +212,44 @@ def job(
 
 
 def _check_room(directory: Path, net: nn.Module, recipe: Recipe) -> None:
-    """Raise where a run's files, and a second state beside the first, would not fit on the disk."""
+    """Raise where the run's files, with a second state while the first is replaced, would not fit on the disk."""
     size = sum(p.numel() * p.element_size() for p in net.parameters())
     held = [directory / files.STATE, directory / files.MODEL]
     there = sum(path.stat().st_size for path in held if path.exists())
     home = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
     need, free = (2 * COPIES[recipe.optimizer] + 1) * size - there, shutil.disk_usage(home).free
     if free < need:
-        raise Problem(f"{directory} has {free / 2**20:,.0f} MiB free, and this run needs {need / 2**20:,.0f} MiB")
+        raise Problem(
+            f"The disk of {directory} has {free / 2**20:,.0f} MiB free, and this run needs {need / 2**20:,.0f} MiB. "
+            "Make room, or choose a directory on another disk."
+        )
+
+
+def _check_fit(model: nn.Module, task: Task) -> None:
+    """Raise where the model cannot be called with the task's items, or its outputs do not fit the task's loss."""
+    batch = next((first(b, 2) for b in task.validation(Shard()) if len(b.targets)), None)
+    if batch is None:
+        return  # which is told when the network is evaluated
+    model.eval()
+    try:
+        evaluate(model, task, iter([batch]), torch.device("cpu"))
+    except Told:
+        raise
+    except Exception as error:
+        raise Problem(
+            f"The model does not fit {task.name}: with its first two items, it or the loss raised "
+            f"{type(error).__name__}: {short(str(error))}"
+        ) from error
 
 
 def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
+    """The state that ``run`` was left in; None where there is none yet."""
     if not path.exists():
         return None
     with _readable(path):
-        with warnings.catch_warnings(action="ignore"):  # of what may be a foreign file: the error is enough
+        with warnings.catch_warnings(action="ignore"):  # about a foreign file: the error says enough
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        with zipfile.ZipFile(path) as file:  # whose checksums torch does not look at
+        with zipfile.ZipFile(path) as file:  # torch does not look at its checksums
             damaged = file.testzip()
         if damaged is not None:
             raise ValueError(damaged)
@@ -243,7 +270,7 @@ def _readable(path: Path) -> Iterator[None]:
     """A block whose errors say that the state at ``path`` is damaged."""
     try:
         yield
-    except Exception as error:  # whatever a damaged file makes of a reader
+    except Exception as error:  # whatever a damaged file raises in its reader
         raise Problem(
             f"{path} is damaged ({type(error).__name__}). Delete it to train this run from the start."
         ) from None
@@ -264,7 +291,7 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 @contextmanager
 def _logger(fabric: Fabric, directory: Path, run: Run) -> Iterator[Callable[[dict[str, float]], None]]:
-    """What an epoch's numbers are told to: TensorBoard's files, for long runs."""
+    """A function that is told each epoch's numbers; in long runs it writes files for TensorBoard."""
     if run.recipe.epochs < LONG or not fabric.is_global_zero:
         yield lambda numbers: None
         return
