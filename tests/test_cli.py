@@ -111,7 +111,7 @@ BAD = [
     (["train", "--out", "OUT", "--accelerator", "tpu"], "accelerator: got tpu, expected one of cpu, cuda, mps, auto"),
     (
         ["reproduce", "digits", "--devices", "999999"],
-        "devices (on a CPU, no more processes than its cores): got 999999",
+        "devices: got 999999, expected auto, or from 1 to",
     ),
     (["study", "--workers", "-1"], "workers: got -1, expected a whole number from 0 to"),
     (["study", "--workers", "999999"], "workers: got 999999, expected a whole number from 0 to"),
@@ -434,7 +434,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 # Random command lines and files
 
 VALUES = [
-    "", " ", "-", "--", "-1", "0", "1", "2.5", "1e-4", "1e400", "nan", "inf", "-inf", "9" * 30, "9" * 5000, "0x10",
+    "", " ", "-", "--", "-1", "0", "1", "2.5", "1e-4", "1e400", "nan", "inf", "-inf", "9" * 30, "9" * 4000, "0x10",
     "one", "None", "true", "[]", "[1, 2]", "{a: 1}", "a=b", "=", "a=", "=7x7", "fc1=7x7", "input=7x7,7x7,7x7",
     "input=0x7", "input=-7x7", "input=99999x99999", "locality=7x7", "nowhere=7x7", "torus:7x7", "hex:7", "sphere:0",
     "7x", "x7", "7×7", "²x²", "flat", "linear", "linear:0", "linear:-1", "linear@", "linear@0", "linear@nan",

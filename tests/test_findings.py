@@ -295,7 +295,7 @@ def test_a_run_that_says_other_things_is_damaged(tmp_path: Path, key: str, value
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     found = find(tmp_path)
     (error,) = [c["error"] for c in found["cells"] if c["measures"] is None]
-    assert "Delete" in error
+    assert "Run the command that trained this network again" in error
 
 
 HOSTILE: list[Any] = [
@@ -491,8 +491,8 @@ def test_few_pairs() -> None:
 def test_many_pairs() -> None:
     assert told([97.0, 97.1, 96.9, 97.2, 97.0], [96.0] * 5, [0.4, 0.5, 0.45, 0.42, 0.48], 0.0301) == (
         "linear@3 against its control: accuracy rose from 96.00 to 97.04 % (+1.04 points, 95 % interval +0.90 to "
-        "+1.18), which is better; Moran's I of class maps in out rose from 0.002 to 0.450 (+0.448, 95 % interval +0.397 "
-        "to +0.499), a clearer map; in its shuffled null it is 0.030. From 5 pairs of networks."
+        "+1.18), which is better; Moran's I of class maps in out rose from 0.002 to 0.450 (+0.448, 95 % interval "
+        "+0.397 to +0.499), a clearer map; in its shuffled null it is 0.030. From 5 pairs of networks."
     )
 
 

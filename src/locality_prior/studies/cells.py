@@ -27,7 +27,7 @@ from locality_prior.runs.files import PROGRESS
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
 from locality_prior.runs.network import Network, call, network
-from locality_prior.runs.task import Task
+from locality_prior.runs.task import Task, first
 from locality_prior.runs.training import finished, job, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
@@ -120,10 +120,10 @@ def _drawn(run: Run) -> Any:
 
 
 def _show_items(run: Run, task: Task, made: Network) -> None:
-    """Show the network a few items, so that a model or a sheet that does not fit them is found before training."""
-    batch = next(task.kept(), None)
-    if batch is None or not len(batch.targets):
-        return
+    """Show the network two items, so that a model or a sheet that does not fit them is found before training."""
+    batch = next((first(b, 2) for b in task.kept() if len(b.targets)), None)
+    if batch is None:
+        return  # the runs report it
     made.model.eval()
     try:
         with torch.no_grad(), made.placed.record(items=True):
@@ -152,17 +152,17 @@ def _one_by_one(
     """Train one cell after another on all of ``machine``. Each of its processes runs this; one writes and reports."""
     runs = study.runs()
     machines.fabric(machine, next(iter(runs.values())).recipe.precision)  # launches the other processes
-    first = machines.first()
+    writes = machines.first()
     errors: dict[Key, str] = {}
     with contextlib.ExitStack() as stack:
-        if first:
+        if writes:
             stack.enter_context(alone_in(directory))
             check_study(directory, study)
             sweep(directory)
             write_study(directory, study)
         where = {key: directory / run_path(run) for key, run in runs.items()}
         done = sum(finished(run, where[key]) for key, run in runs.items())
-        shown = stack.enter_context(_Shown(console, len(runs), done, quiet=not first))
+        shown = stack.enter_context(_Shown(console, len(runs), done, quiet=not writes))
         for key, run in runs.items():
             if finished(run, where[key]):
                 continue

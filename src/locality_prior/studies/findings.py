@@ -137,7 +137,7 @@ def _read_run(home: Path) -> dict[str, Any]:
         fits = False
     if not fits:
         path = home / files.ANALYSIS
-        raise Problem(f"{path} is damaged or of another version. Delete it, and run the study or record the run again.")
+        raise Problem(f"{path} is damaged. {files.AGAIN}")
     return run
 
 
