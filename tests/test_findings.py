@@ -506,9 +506,14 @@ def test_no_clear_change() -> None:
 def test_a_null_says_that_it_is_one() -> None:
     said = told([97.0] * 5, [96.0] * 5, [0.4, 0.5, 0.45, 0.42, 0.48], of="linear")
     assert said.startswith(
-        "linear@3 (the null of linear, with the same costs shuffled among the wires) against its control: "
+        "linear@3 (the null of linear: the same costs, shuffled among the wires) against its control: "
     )
     assert "a clearer map" not in said
+
+
+def test_two_that_agree_exactly_and_two_that_say_nothing() -> None:
+    assert "accuracy is 96.50 % in both." in told([96.0, 97.0], [96.0, 97.0])
+    assert "(from 77.8 to 78.5 %: +0.7 points, 95 % interval −53.9 to +55.3)" in told([74.0, 83.0], [77.6, 78.0])
 
 
 def test_less_may_be_better_and_a_score_undefined() -> None:

@@ -33,7 +33,7 @@ def answers(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _start(name: str, of: str | None) -> str:
-    null = "" if of is None else f" (the null of {of}, with the same costs shuffled among the wires)"
+    null = "" if of is None else f" (the null of {of}: the same costs, shuffled among the wires)"
     return f"{name}{null} against its control"
 
 
@@ -80,6 +80,8 @@ def _change(measure: dict[str, Any], test: dict[str, Any], worth: Any) -> str:
         return f"{label} is undefined"
     digits, unit = _digits(test), measure["unit"] and f" {measure['unit']}"
     a, b = _number(control, digits), _number(value, digits)
+    if test["ci"] is None and a == b:
+        return f"{label} is {b}{unit} in both"
     if test["ci"] is None:
         return f"{label} is {b}{unit}, and {a}{unit} in the control"
     low, high = (_number(end, digits, sign=True) for end in test["ci"])
@@ -106,9 +108,9 @@ def _nothing(measure: dict[str, Any], rose: bool) -> str:
 
 
 def _digits(test: dict[str, Any]) -> int:
-    """Decimal places with which the uncertainty, or else the difference, has two significant digits."""
+    """Decimal places, at least one, with which the uncertainty, or else the difference, has two significant digits."""
     scale = test["mean_difference"] if test["ci"] is None else (test["ci"][1] - test["ci"][0]) / 2
-    return max(0, min(6, 1 - math.floor(math.log10(abs(scale))))) if scale else 2
+    return max(1, min(6, 1 - math.floor(math.log10(abs(scale))))) if scale else 2
 
 
 def _number(value: float, digits: int, sign: bool = False) -> str:
