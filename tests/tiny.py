@@ -55,8 +55,8 @@ class Mlp(nn.Sequential):
 
 
 def mlp(task: Task | None = None, side: int = 4) -> Mlp:
-    """The network, with as many logits as the task has classes."""
-    return Mlp(side, len(task.classes or ()) if task is not None else 4)
+    """The network, with as many outputs as the task has classes, or one where it has none."""
+    return Mlp(side, len(task.classes or "1") if task is not None else 4)
 
 
 def write_mnist(root: Path) -> Path:

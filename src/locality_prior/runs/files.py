@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from locality_prior._check import Problem
+from locality_prior._check import Problem, short
 from locality_prior._files import digest, read_csv, read_json, read_npz, read_yaml, write_json
 
 CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES, PROGRESS, LOGS = (
@@ -60,7 +60,10 @@ def read_analysis(directory: Path, check: bool = True) -> dict[str, Any]:
     path = directory / ANALYSIS
     if not path.is_file():
         raise Problem(f"{directory} is not a finished run: it has no {ANALYSIS}. Train it to its end first.")
-    found = read_json(path)
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise Problem(f"{path} is damaged ({short(str(error))}). {AGAIN}") from None
     needed = {"condition", "seed", "items", "task", "sheets", "layers", "measures", "files"}
     if not isinstance(found, dict) or not needed <= found.keys() or not isinstance(found["files"], dict):
         raise Problem(f"{path} is damaged. {AGAIN}")

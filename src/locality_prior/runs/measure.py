@@ -26,8 +26,9 @@ Floats = npt.NDArray[np.float64]
 SHOWN = 10
 #: A unit belongs to a class's patch where its d′ is above the first; the others are levels of nested patches.
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
-#: The most units of which a graph is made. At a thousand, finding its communities takes a second.
-GRAPH = 1024
+#: The most units of which a graph is made, and with how many random graphs it is compared: few where it is large, as
+#: searching one of 1,024 units for its communities takes a second.
+GRAPH, SMALL, NULLS = 1024, 256, (20, 5)
 #: What is measured of each sheet and of each layer that can be made local.
 OF_SHEETS = (
     "spatial_variance",
@@ -167,12 +168,13 @@ def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict
     """A layer's numbers and arrays. Wires are as long as the units are apart on the sheets, in a null model too."""
     lengths = analysis.wire_lengths(weights, layer.target, layer.source)
     square = weights.shape[0] == weights.shape[1] <= GRAPH
+    nulls = NULLS[len(weights) > SMALL]
     numbers = {
         "mean_wire_length": lengths.mean,
         "total_wire_length": lengths.total,
         # of the graph of the strongest tenth of the pairs, compared with random graphs of as many edges
-        "modularity": analysis.modularity(weights).excess if square else None,
-        "small_worldness": analysis.small_worldness(weights).sigma if square else None,
+        "modularity": analysis.modularity(weights, nulls=nulls).excess if square else None,
+        "small_worldness": analysis.small_worldness(weights, nulls=nulls).sigma if square else None,
     }
     arrays = {"length": lengths.distance, "strength": lengths.share, "count": lengths.pairs / lengths.pairs.sum()}
     return numbers, arrays

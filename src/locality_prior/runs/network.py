@@ -153,10 +153,9 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
     for batch in task.kept():
         if not len(batch.targets):
             continue
-        with network.placed.record(items=True) as seen:
-            call(network.model, to_device(batch.inputs, device))
-        for name in network.placed:
-            values, geometry = seen[name], network.placed[name].geometry
+        seen = responses(network, to_device(batch.inputs, device), len(batch.targets))
+        for name, values in seen.items():
+            geometry = network.placed[name].geometry
             if isinstance(geometry, Channels):
                 values = values.reshape(len(values), geometry.channels, -1).mean(1)
             kept[name].append(values.float().cpu())
@@ -166,6 +165,24 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
         raise Problem(f"{task.name} has no test item that can be read, so the network cannot be measured.")
     found = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
     return found, torch.cat(labels).numpy() if labels else None
+
+
+def responses(network: Network, inputs: Any, items: int) -> dict[str, Tensor]:
+    """The responses of each placed module's units to one batch, (items, units).
+
+    Raises:
+        Problem: a module that has not one response for each item.
+    """
+    with network.placed.record(items=True) as seen:
+        call(network.model, inputs)
+    found = {name: seen[name] for name in network.placed}
+    for name, values in found.items():
+        if len(values) != items:
+            raise Problem(
+                f"The module {name} gave {len(values)} responses to {items} items, so it cannot be a sheet. "
+                "Place a module that the model calls once for each batch."
+            )
+    return found
 
 
 def sheet_of(geometry: Geometry) -> Geometry:

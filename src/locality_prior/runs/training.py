@@ -22,7 +22,7 @@ from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Recipe, Run, difference, read_run, run_from, write_run
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import Network, network
+from locality_prior.runs.network import Network, network, responses
 from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def train(
     recipe = run.recipe
     task = door.call("task", run.task, Task, **_offered(data_root, machine))
     net = network(run, task)
-    _check_fit(net.model, task)
+    _check_fit(net, task)
     _check_room(directory, net.model, recipe)
     fabric = machines.fabric(machine, recipe.precision)
     if not task.steps(recipe.batch_size, fabric.world_size):
@@ -225,19 +225,20 @@ def _check_room(directory: Path, net: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def _check_fit(model: nn.Module, task: Task) -> None:
-    """Raise where the model cannot be called with the task's items, or its outputs do not fit the task's loss."""
-    batch = next((first(b, 2) for b in task.validation(Shard()) if len(b.targets)), None)
+def _check_fit(net: Network, task: Task) -> None:
+    """Raise where the model, its sheets or its outputs do not fit the task's items and loss."""
+    batch = next((first(b, 64) for b in task.validation(Shard()) if len(b.targets)), None)
     if batch is None:
         return  # which is told when the network is evaluated
-    model.eval()
     try:
-        evaluate(model, task, iter([batch]), torch.device("cpu"))
+        evaluate(net.model, task, iter([batch]), torch.device("cpu"))
+        with torch.no_grad():
+            responses(net, batch.inputs, len(batch.targets))
     except Told:
         raise
     except Exception as error:
         raise Problem(
-            f"The model does not fit {task.name}: with its first two items, it or the loss raised "
+            f"The model does not fit {task.name}: when it was tried on a few items, it or the loss raised "
             f"{type(error).__name__}: {short(str(error))}"
         ) from error
 
