@@ -1,20 +1,59 @@
-"""Jobs in place of a study's cells, where another process can import them."""
+"""Networks for studies in tests, which name them by this file's path: one pauses, one dies, and one fails."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from locality_prior.experiments.config import PROGRESS, Run
+from tiny import Mlp
+from torch import Tensor, nn
+
+#: This file, as the place of a word: f"{HERE}:slow".
+HERE = str(Path(__file__).resolve())
 
 
-def die(run: Run, directory: str, data_root: str | None) -> None:
-    """End the whole process under cost sqrt; say of any other run that it has been here."""
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    Path(directory, PROGRESS).write_text('{"epochs": 0.5}')  # as a real cell says that it is under way
-    if run.cost == "sqrt":
-        time.sleep(0.5)  # beside another
-        os._exit(3)
-    Path(directory, "been").touch()
-    Path(directory, PROGRESS).unlink()
+class Odd(Exception):
+    """An error that pickle cannot make again."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"[red]{one}[/x]\nand {two}")
+
+
+class _Does(nn.Module):
+    """Call ``what`` in every forward pass of training."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.what()
+        return x
+
+
+def _with(what: Callable[[], object]) -> Mlp:
+    net = Mlp(4, 4)
+    net.add_module("does", _Does(what))
+    return net
+
+
+def _fail() -> None:
+    raise Odd(1, 2)
+
+
+def slow(seconds: float = 0.05) -> nn.Module:
+    """A network that pauses at every batch."""
+    return _with(lambda: time.sleep(seconds))
+
+
+def dying() -> nn.Module:
+    """A network that ends its process."""
+    return _with(lambda: os._exit(3))
+
+
+def failing() -> nn.Module:
+    """A network that cannot be trained."""
+    return _with(_fail)

@@ -1,16 +1,20 @@
 """The command line: ``locality-prior reproduce | study | train | analyse | report | prior | bench``.
 
-Every setting is spelled as in a study's YAML and in Python; only hyphens stand for underscores. Nothing that takes long
-to import is imported before it is needed.
+Every setting has the name that it has in a study file and in Python, with hyphens for underscores. What takes long to
+import is imported only by the command that needs it, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,24 +24,36 @@ from locality_prior._check import Told, short, wrong
 PROGRAM = "locality-prior"
 DEBUG = "LOCALITY_PRIOR_DEBUG"
 
-DATA_ROOT = "a folder that the task reads, where it has a parameter data_root (default: what LOCALITY_PRIOR_DATA names)"
+DATA_ROOT = "the folder with the data, for tasks that read one (default: the value of LOCALITY_PRIOR_DATA)"
 WORDS = """\
-A task or a model is a word: [MODULE or FILE.py:]NAME[:key=value,...]. Without a module, NAME is one of the catalog:
-tasks digits, mnist and photographs; models lenet, alexnet and sheets. A cost is name[:length[,p]][@radius], as in flat,
-linear, exponential:2 or linear@3, which ends at distance 3. A geometry is 32x32, 49 (a line), torus:32x32, hex:20x24 or
-sphere:500; two with a comma between them are a source and a target."""
+how to write a task, a model, a cost and a geometry:
+  task, model   [MODULE or FILE.py:]NAME[:key=value,...], such as nets.py:mlp:width=256
+                built in: tasks digits, mnist and photographs; models lenet, alexnet and sheets
+  cost          NAME[:LENGTH][@RADIUS], such as flat, linear, exponential:2 or linear@3 (no wires beyond distance 3)
+  geometry      32x32, 49 (a line), torus:32x32, hex:20x24 or sphere:500
+                a layer may have two, source and target: fc2=28x28,32x32"""
 
-#: Flags of a recipe: name → (type, help).
+#: The flags of a recipe: name → (type, help).
 RECIPE: dict[str, tuple[Any, str]] = {
     "optimizer": (str, "sgd, rmsprop, adam or adamw"),
     "lr": (str, "learning rate"),
-    "momentum": (str, "of sgd and rmsprop"),
-    "weight_decay": (str, "L2 on all parameters; of adamw, its decay"),
-    "epochs": (int, "epochs of each network"),
-    "batch_size": (int, "items in a batch, over all devices"),
-    "l1": (str, "λ of λ‖W‖₁ of the layers that are made local, added to the loss"),
-    "drop_every": (int, "epochs after which lr falls tenfold, again and again; 0: never"),
+    "momentum": (str, "momentum of sgd and rmsprop"),
+    "weight_decay": (str, "weight decay (L2) of all parameters"),
+    "epochs": (int, "number of epochs"),
+    "batch_size": (int, "items in a batch, over all devices together"),
+    "l1": (str, "λ of the penalty λ‖W‖₁ on the weights of local layers"),
+    "drop_every": (int, "divide the learning rate by ten after every X epochs; 0: never"),
     "precision": (str, "32-true, 16-mixed or bf16-mixed"),
+}
+#: The packages that are not needed everywhere, and the extra that installs each.
+EXTRAS = {
+    "distributed": "cluster",
+    "matplotlib": "plots",
+    "networkx": "analysis",
+    "scipy": "analysis",
+    **dict.fromkeys(
+        ("PIL", "jinja2", "lightning_fabric", "rich", "sklearn", "tensorboard", "torchvision", "yaml"), "experiments"
+    ),
 }
 
 
@@ -45,38 +61,60 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0; 1 where networks failed or something unforeseen happened; 2 for what the caller can mend,
-        which one line says; 130 when interrupted.
+        The exit status: 0; 1 where networks failed or something unforeseen happened; 2 where one line says what the
+        caller can do about it; 130 when interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given or os.environ.get(DEBUG, "") not in ("", "0")
+    if "--debug" in given:
+        os.environ[DEBUG] = "1"  # for the processes that train networks, too
     try:
-        return _main([word for word in given if word != "--debug"])
+        with _polite():
+            options = _parser().parse_args([word for word in given if word != "--debug"])
+            run: Callable[[argparse.Namespace], int | None] = options.run
+            return run(options) or 0
     except KeyboardInterrupt:
-        return _end("interrupted; the same command goes on from the last state kept", 130)
+        return _end("interrupted; run the same command again to continue from the last saved state", 130)
     except BrokenExecutor:
-        return _end("a process was ended from outside; the same command goes on from the last state kept", 1)
+        return _end("a worker process was killed; run the same command again to continue from the last saved state", 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the output has left
         return 1
     except Exception as error:
-        if debug:
+        if os.environ.get(DEBUG, "") not in ("", "0"):
             raise
         return _told(error)
 
 
+@contextmanager
+def _polite() -> Iterator[None]:
+    """A block in which SIGTERM, a polite kill, is the same as Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can set signals
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _told(error: Exception) -> int:
-    """Say an error in one line."""
+    """Report an error in one line."""
     if isinstance(error, Told):
         return _end(f"error: {error}", 2)
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "locality_prior").startswith("locality_prior"):
-        hint = "pip install 'locality-prior[experiments]'"
-        return _end(f"error: this command needs {error.name}, which is not installed: {hint}", 2)
-    if isinstance(error, OSError) and error.filename is not None:
-        return _end(f"error: {error.filename}: {error.strerror}", 2)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = EXTRAS.get(error.name.partition(".")[0])
+        hint = "" if extra is None else f": pip install 'locality-prior[{extra}]'"
+        return _end(f"error: this command needs the package {error.name}, which is not installed{hint}", 2)
+    if isinstance(error, OSError) and error.strerror:
+        return _end(f"error: {error.filename or 'the operating system'}: {error.strerror}", 2)
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return _end("error: the machine's memory is not enough for this; try smaller sheets or batches", 2)
-    return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
+        return _end("error: this machine has not enough memory for this; try smaller sheets or batches", 2)
+    return _end(f"unexpected {type(error).__name__}: {error} (--debug shows where it happened)", 1)
 
 
 def _end(message: str, status: int) -> int:
@@ -84,20 +122,8 @@ def _end(message: str, status: int) -> int:
     return status
 
 
-def _main(arguments: list[str]) -> int:
-    import signal
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)  # a polite kill is an interrupt
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int | None] = options.run
-    return run(options) or 0
-
-
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{PROGRAM}: error: {short(message, 600)} (see {self.prog} --help)", file=sys.stderr)
@@ -107,24 +133,28 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
-        description="Spatially embedded neural networks: train them beside their controls, measure them, see the map.",
-        epilog=f"--debug, or {DEBUG}=1, shows the traceback of an error.",
+        description="Train spatially embedded neural networks beside their controls, measure both, and see the maps.",
+        epilog=(
+            f"Begin with: {PROGRAM} reproduce digits. {PROGRAM} COMMAND --help explains a command. "
+            f"--debug, or {DEBUG}=1, shows the traceback of an error."
+        ),
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, define, run in (
-        ("reproduce", _define_reproduce, _reproduce),
-        ("study", _define_study, _study),
-        ("train", _define_train, _train),
-        ("analyse", _define_analyse, _analyse),
-        ("report", _define_report, _report),
-        ("prior", _define_prior, _prior),
-        ("bench", _define_bench, _bench),
+    for name, define, run, usage in (
+        ("reproduce", _define_reproduce, _reproduce, "NAME [options]"),
+        ("study", _define_study, _study, "[FILE.yaml] [options]"),
+        ("train", _define_train, _train, "--out DIR [options]"),
+        ("analyse", _define_analyse, _analyse, "DIR"),
+        ("report", _define_report, _report, "DIR"),
+        ("prior", _define_prior, _prior, "SHEET [SHEET ...] [options]"),
+        ("bench", _define_bench, _bench, "[options]"),
     ):
-        said = (run.__doc__ or "").strip()
+        said = inspect.cleandoc(run.__doc__ or "")
         command = commands.add_parser(
             name,
             help=said.splitlines()[0],
+            usage=f"{PROGRAM} {name} {usage}",
             description=said,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=WORDS if name in ("reproduce", "study", "train") else None,
@@ -139,12 +169,15 @@ def _parser() -> _Parser:
 
 
 def _define_reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="digits, mnist, imagenet or imagenet-small: a study file of the catalog")
+    parser.add_argument("name", metavar="NAME", help="digits (needs no download), mnist, imagenet or imagenet-small")
     _define_axes(parser)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    """Run a built-in study: the source document's networks, beside their controls, and the page."""
+    """Run a built-in study, such as digits: train its networks, compare them and write the page.
+
+    The options below change its settings. Run an interrupted study again to continue it.
+    """
     from locality_prior import catalog
 
     if options.name not in catalog.studies():
@@ -156,79 +189,81 @@ def _define_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         nargs="?",
-        help="YAML of the settings below by name, further ones and hypotheses (docs/studies.md)",
+        metavar="FILE.yaml",
+        help="a study file: the settings below by name, with _ for -, and more (see docs/studies.md)",
     )
     _define_axes(parser)
 
 
 def _study(options: argparse.Namespace) -> int:
-    """Train every combination of settings under every seed, compare them and write the page.
+    """Train networks with every combination of some settings, compare them and write the page.
 
-    A study that was interrupted goes on where it was. Running a study file runs the code that it names.
+    Settings come from the file, from the options, or from both; an option replaces the file's setting. Run an
+    interrupted study again to continue it. A study runs the Python code that its tasks and models name.
     """
     return _run_study(None if options.file is None else Path(options.file), options)
 
 
 def _define_axes(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is combined (each takes several values; default: the file's)")
+    group = parser.add_argument_group("settings (each takes one value or several, and all are combined)")
     group.add_argument("--task", nargs="+", metavar="TASK", help="what is learned")
-    group.add_argument("--model", nargs="+", metavar="MODEL", help="networks")
-    group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a network of each condition for each")
-    group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; flat, the control, is always there")
-    group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs of which the shuffled null is trained too")
-    group.add_argument("--scale", nargs="+", metavar="X", help="what the costs' lengths are multiplied by")
+    group.add_argument("--model", nargs="+", metavar="MODEL", help="the network")
+    group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="train a network of each condition per seed")
+    group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; the control, flat, is always included")
+    group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs to train with shuffled wires as well")
+    group.add_argument("--scale", nargs="+", metavar="X", help="factors for the lengths in the costs")
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
     _define_sheets(parser)
-    parser.add_argument("--data-root", help=DATA_ROOT)
-    parser.add_argument(
-        "--executor", default="processes", help="processes of this machine, or dask://host:port of a scheduler"
-    )
-    parser.add_argument("--out", help="directory for the runs, study.json and report.html (default: results/NAME)")
+    group = parser.add_argument_group("files")
+    group.add_argument("--out", metavar="DIR", help="where networks and page are kept (default: results/NAME)")
+    group.add_argument("--data-root", metavar="DIR", help=DATA_ROOT)
     _define_machine(parser)
 
 
 def _define_sheets(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("where units sit (default: what the model says)")
+    group = parser.add_argument_group("sheets (default: those of the model)")
     group.add_argument(
-        "--place", nargs="+", metavar="MODULE=GEOMETRY", help="sheets to look at, such as fc1=32x32 fc2=32x32"
+        "--place",
+        nargs="+",
+        metavar="MODULE=GEOMETRY",
+        help="modules to measure, and where their units lie: fc1=32x32 fc2=32x32",
     )
     group.add_argument(
         "--local",
         nargs="+",
         metavar="LAYER=GEOMETRY",
-        help="layers that the cost is put into (default: the placed ones that can be)",
+        help="layers that get the cost (default: every layer in --place that can)",
     )
 
 
 def _run_study(file: Path | None, options: argparse.Namespace) -> int:
     from dataclasses import fields
-    from threading import Thread
 
     from locality_prior._files import read_yaml
     from locality_prior._processes import cluster
 
     values = {} if file is None else read_yaml(file)
     if not isinstance(values, dict):
-        raise wrong("file", str(file), "settings by name")
+        raise wrong(str(file), values, "a study file: settings by name")
 
     from locality_prior.studies.cells import run_study
     from locality_prior.studies.findings import find
-    from locality_prior.studies.study import Axes, study_from
+    from locality_prior.studies.study import Axes, beside, study_from
 
     flags = {f.name: getattr(options, f.name) for f in fields(Axes) if getattr(options, f.name) is not None}
-    # what a flag says holds for all of the study
-    also = [
-        {k: v for k, v in one.items() if k not in flags} for one in values.get("also") or () if isinstance(one, dict)
-    ]
-    study = study_from({**values, **flags, **({"also": also} if also else {})})
+    also = values.get("also")
+    if isinstance(also, list):  # an option holds for the whole study
+        also = [beside(one, flags) if isinstance(one, dict) else one for one in also]
+        values = {**values, "also": also}
+    study = study_from(beside(values, flags))
     directory = Path(options.out or f"results/{'study' if file is None else file.stem}")
     machine = _machine(options)
-    # what the page needs takes seconds to import: they pass while the networks start
-    Thread(target=_import_report, daemon=True).start()
+    # importing what the page needs takes seconds, which pass while networks are trained
+    threading.Thread(target=_import_report, daemon=True).start()
     with cluster(options.executor) as executor:
         errors = run_study(study, directory, options.data_root, executor, machine=machine)
-    if _first():
+    if _first() and len(errors) < len(study.runs()):
         find(directory, errors)
         _show(directory)
     return 1 if errors else 0
@@ -241,7 +276,8 @@ def _first() -> bool:
 
 
 def _import_report() -> None:
-    import locality_prior.report.page  # noqa: F401
+    with suppress(ImportError):  # which is reported where the page is written
+        import locality_prior.report.page  # noqa: F401
 
 
 def _show(directory: Path) -> None:
@@ -255,23 +291,30 @@ def _show(directory: Path) -> None:
 
 
 def _define_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", help="YAML of the settings below by name, such as any run's config.yaml")
-    group = parser.add_argument_group("the network (default: the config's)")
-    group.add_argument("--task", metavar="TASK", help="what it learns (digits)")
-    group.add_argument("--model", metavar="MODEL", help="the network (lenet)")
-    group.add_argument("--cost", metavar="COST", help="what its wires cost (flat)")
-    group.add_argument("--shuffled", action="store_true", default=None, help="shuffle each row of P: the null of a map")
-    group.add_argument("--seed", type=int, metavar="N", help="of its weights, the order of the data and dropout (1)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the network is kept")
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", help="settings by name, such as the config.yaml of another network"
+    )
+    group = parser.add_argument_group("settings")
+    group.add_argument("--task", metavar="TASK", help="what is learned (default: digits)")
+    group.add_argument("--model", metavar="MODEL", help="the network (default: lenet)")
+    group.add_argument("--cost", metavar="COST", help="the wiring cost (default: flat, which is none)")
+    group.add_argument(
+        "--shuffled", action="store_true", default=None, help="shuffle the costs among each unit's wires"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="seed of all that is random (default: 1)")
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=said)
     _define_sheets(parser)
-    parser.add_argument("--data-root", help=DATA_ROOT)
-    parser.add_argument("--out", required=True, help="the run's directory")
-    _define_machine(parser)
+    parser.add_argument("--data-root", metavar="DIR", help=DATA_ROOT)
+    _define_machine(parser, executor=False)
 
 
 def _train(options: argparse.Namespace) -> None:
-    """Train one network into a run directory, and measure it. A run that was interrupted goes on."""
+    """Train one network and measure it.
+
+    Run an interrupted command again to continue it.
+    """
     import torch
     from rich.progress import Progress
 
@@ -280,13 +323,10 @@ def _train(options: argparse.Namespace) -> None:
     from locality_prior.runs.files import read_analysis
     from locality_prior.runs.training import condition_of, train
 
-    values = {} if options.config is None else read_yaml(Path(options.config))
-    recipe = values.pop("recipe", {}) if isinstance(values, dict) else None
     names = ("task", "model", "cost", "shuffled", "place", "local", "seed")
-    if not isinstance(values, dict) or not isinstance(recipe, dict) or not values.keys() <= set(names):
-        raise wrong("config", str(options.config), f"the settings {', '.join(names)} and recipe")
-    if not recipe.keys() <= RECIPE.keys():
-        raise wrong("config", f"a recipe of {', '.join(map(str, recipe))}", f"settings among {', '.join(RECIPE)}")
+    given = {} if options.config is None else read_yaml(Path(options.config))
+    values = _settings(options.config, given, (*names, "recipe"))
+    recipe = _settings(options.config, values.pop("recipe", {}), tuple(RECIPE))
     values |= {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     recipe |= {name: getattr(options, name) for name in RECIPE if getattr(options, name) is not None}
     run = Run(**{"task": "digits", "model": "lenet", **values, "recipe": Recipe(**recipe)})
@@ -305,17 +345,38 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{options.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
 
 
-def _define_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("where it is computed")
-    group.add_argument("--accelerator", default="cpu", help="cpu, cuda, mps or auto")
-    group.add_argument("--devices", default="1", help="how many on each node, or auto")
-    group.add_argument("--nodes", type=int, default=1, help="how many nodes")
-    group.add_argument("--strategy", default="auto", help="over several devices: auto (ddp), ddp, or fsdp (GPUs)")
-    group.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm over all devices (GPUs)")
+def _settings(file: str, values: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """``values``, from a file, where they are settings among ``known``."""
+    if not isinstance(values, dict):
+        raise wrong(file, values, f"settings by name: {', '.join(known)}")
+    for key in values:
+        if key not in known:
+            raise wrong(file, f"a setting {short(repr(key))}", f"settings among {', '.join(known)}")
+    return dict(values)
+
+
+def _define_machine(parser: argparse.ArgumentParser, executor: bool = True) -> None:
+    group = parser.add_argument_group("where networks are computed")
+    if executor:
+        group.add_argument(
+            "--executor",
+            default="processes",
+            metavar="WHERE",
+            help="processes (default): networks side by side on this machine's cores; dask://HOST:PORT: on a cluster",
+        )
+    group.add_argument("--accelerator", default="cpu", metavar="NAME", help="cpu (default), cuda, mps or auto")
+    group.add_argument("--devices", default="1", metavar="N", help="devices per node, or auto (default: 1)")
+    group.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (default: 1)")
+    group.add_argument("--strategy", default="auto", metavar="NAME", help="for several devices: ddp (default) or fsdp")
+    group.add_argument("--sync-batchnorm", action="store_true", help="BatchNorm over all devices together (GPUs)")
     group.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
-    group.add_argument("--workers", type=int, default=0, help="processes that read photographs, for each device")
-    group.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be read, and count them")
-    group.add_argument("--save-every", type=float, default=300.0, help="seconds between states kept within an epoch")
+    group.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that read photographs (default: 0)"
+    )
+    group.add_argument("--skip-broken", action="store_true", help="leave out and count photographs that are damaged")
+    group.add_argument(
+        "--save-every", type=float, default=300.0, metavar="S", help="seconds between saved states (default: 300)"
+    )
 
 
 def _machine(options: argparse.Namespace) -> Any:
@@ -330,11 +391,11 @@ def _machine(options: argparse.Namespace) -> Any:
 
 
 def _define_analyse(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", help="of a study, or a folder of run directories")
+    parser.add_argument("directory", metavar="DIR", help="a study's directory, or a folder of recorded networks")
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    """Compare the networks of a study, or of a folder of recorded runs, and write study.json."""
+    """Compare trained networks, print the results and write study.json."""
     from locality_prior.report import tables
     from locality_prior.studies.files import FINDINGS
     from locality_prior.studies.findings import find
@@ -347,11 +408,11 @@ def _analyse(options: argparse.Namespace) -> None:
 
 
 def _define_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", help="of a study, or a folder of run directories")
+    parser.add_argument("directory", metavar="DIR", help="a study's directory, or a folder of recorded networks")
 
 
 def _report(options: argparse.Namespace) -> None:
-    """Write report.html and figures/ from what a directory holds."""
+    """Write the page (report.html) and figures of trained networks."""
     from locality_prior import report
     from locality_prior.studies.files import FINDINGS
     from locality_prior.studies.findings import find
@@ -363,13 +424,13 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _define_prior(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sheets", nargs="+", metavar="SHEET", help="geometries such as 7x7, 64x64, or 7 for a line")
-    parser.add_argument("--cost", default="linear", help="name[:length][@radius]")
-    parser.add_argument("--out", default="prior.png", help="the picture: png, pdf or svg")
+    parser.add_argument("sheets", nargs="+", metavar="SHEET", help="geometries, such as 7x7, 64x64 or 7 (a line)")
+    parser.add_argument("--cost", default="linear", help="such as linear, exponential:2 or linear@3 (default: linear)")
+    parser.add_argument("--out", default="prior.png", metavar="FILE", help="png, pdf or svg (default: prior.png)")
 
 
 def _prior(options: argparse.Namespace) -> None:
-    """Draw the signal that a sheet's centre and first unit receive, and say how many wires there are."""
+    """Draw how much signal arrives from where on a sheet, and count the wires."""
     from locality_prior.report.prior import draw_priors
 
     for line in draw_priors(options.sheets, options.cost, Path(options.out)):
@@ -377,13 +438,13 @@ def _prior(options: argparse.Namespace) -> None:
 
 
 def _define_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="the rows to measure (default: all)")
-    parser.add_argument("--device", default="cpu", help="where the layers compute: cpu, cuda …")
-    parser.add_argument("--out", help="a JSON file for the figures")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="rows of the table (default: all)")
+    parser.add_argument("--device", default="cpu", help="a torch device, such as cuda (default: cpu)")
+    parser.add_argument("--out", metavar="FILE", help="a JSON file for the numbers")
 
 
 def _bench(options: argparse.Namespace) -> None:
-    """Time the layer against what it replaces, in turns, in one run: ratios, above 1 where ours is quicker."""
+    """Time the layers against plain torch, as ratios: above 1, ours is faster."""
     from rich.console import Console
 
     from locality_prior import bench
@@ -391,7 +452,7 @@ def _bench(options: argparse.Namespace) -> None:
 
     out = None if options.out is None else Path(options.out)
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise wrong("out", str(out), "a file in a directory that is there")
+        raise wrong("out", str(out), "a file in a directory that exists")
     said = Console(stderr=True)
     with said.status("measuring …") as status:
 

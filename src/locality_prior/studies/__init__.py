@@ -1,4 +1,4 @@
-"""Many runs, over processes or a cluster: conditions × seeds → runs → findings."""
+"""Many runs and their comparison: conditions × seeds → runs → findings."""
 
 from locality_prior._lazy import attach
 

@@ -1,76 +1,69 @@
-"""What a study has found, in one plain sentence for each condition."""
+"""What a study has found: a few plain words about each condition."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-#: Fewer networks than this say little, and the sentence says so.
+#: A result from fewer pairs of networks than this comes with a warning.
 FEW = 5
-#: What is told of maps, in this order, where the networks agree on it.
+#: The measures of maps that an answer may quote. Where two have the same evidence, the first is quoted.
 MAPS = ("morans_i", "response_correlation")
+
+#: The tests of one pair of conditions, by measure.
+Tests = dict[str, dict[str, Any]]
 
 
 def answers(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A sentence for each condition but the controls: what changed, by how much, over how many networks."""
-    rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    """For each condition but the controls: what changed, by how much, and from how many pairs of networks."""
+    tests: dict[tuple[str, str], Tests] = {}
     for one in found["comparisons"]:
-        rows.setdefault((one["condition"], one["control"]), {})[one["measure"]] = one
+        tests.setdefault((one["condition"], one["control"]), {})[one["measure"]] = one
     told = []
     for name, condition in found["conditions"].items():
         control = condition["control"]
         if control is None:
             continue
-        tests = rows.get((name, control), {})
-        n = max((test["n"] for test in tests.values()), default=0)
-        text = _sentence(found, name, control, tests, rows, n)
-        told.append({"condition": name, "control": control, "n": n, "text": text})
+        mine = tests.get((name, control), {})
+        null = tests.get((name, condition["null"]), {})
+        n = max((test["n"] for test in mine.values()), default=0)
+        text = f"{_start(name, condition['of'])}: {_said(found['measures'], mine, null, condition['of'])}."
+        told.append({"condition": name, "control": control, "n": n, "text": f"{text}{_ending(n)}"})
     return told
 
 
-def _sentence(
-    found: dict[str, Any],
-    name: str,
-    control: str,
-    tests: dict[str, dict[str, Any]],
-    rows: dict[tuple[str, str], dict[str, dict[str, Any]]],
-    n: int,
-) -> str:
-    if not n:
-        return f"{_start(name)}: no network of this condition and its control has finished."
-    known = found["measures"]
-    score = next((m for m in known if not known[m]["part"] and m in tests), None)
-    parts = [] if score is None else [_score(known[score], tests[score])]
+def _start(name: str, of: str | None) -> str:
+    null = "" if of is None else f" (the null of {of}: the same costs, shuffled among the wires)"
+    return f"{name}{null} against its control"
+
+
+def _ending(n: int) -> str:
+    """How much the number of pairs allows to say."""
+    if n == 0:
+        return ""
+    if n == 1:
+        return " This is one pair of networks: it cannot show whether another pair would give the same."
+    return f" From {n} pairs of networks{', which is too few to rely on' if n < FEW else ''}."
+
+
+def _said(known: dict[str, Any], tests: Tests, null: Tests, of: str | None) -> str:
+    if not any(test["n"] for test in tests.values()):
+        return "no two networks with the same seed are finished yet"
+    parts = []
+    score = next((m for m in tests if not known[m]["part"]), None)  # the task's first score, or the loss
+    if score is not None:
+        parts.append(_change(known[score], tests[score], _worth))
     best = _map(known, tests)
     if best is not None:
-        parts.append(_map_said(known[best], tests[best]))
-        null = found["conditions"][name]["null"]
-        against = rows.get((name, null), {}).get(best) if null else None
-        if against is not None and against["n"]:
-            parts.append(_null_said(against))
-    over = f"{n} pairs of networks" if n > 1 else "one pair of networks"
-    text = f"{_start(name)}, against {control}, over {over}: {'; '.join(parts)}."
-    if n == 1:
-        return f"{text} One seed cannot say whether this repeats."
-    return f"{text} So few networks say little." if n < FEW else text
+        parts.append(_change(known[best], tests[best], _nothing if of else _map_worth))
+        value = null[best]["means"][1] if best in null else None
+        if value is not None:
+            parts.append(f"in its shuffled null it is {_number(value, _digits(tests[best]))}")
+    return "; ".join(parts) or "no measure is defined in both"
 
 
-def _start(name: str) -> str:
-    return name[0].upper() + name[1:]
-
-
-def _score(measure: dict[str, Any], test: dict[str, Any]) -> str:
-    means, ci = test["means"], test["ci"]
-    unit = f" {measure['unit']}" if measure["unit"] else ""
-    label = measure["label"].removeprefix("test ")
-    if means[0] is None or means[1] is None:
-        return f"{label} undefined"
-    said = f"{label} {means[0]:.2f}{unit} instead of {means[1]:.2f}{unit}"
-    return f"{said} ({_difference(test)})" if ci is not None else said
-
-
-def _map(known: dict[str, Any], tests: dict[str, dict[str, Any]]) -> str | None:
-    """The map measure with the most evidence; of those with none, the largest difference."""
+def _map(known: dict[str, Any], tests: Tests) -> str | None:
+    """The map measure with the most evidence; where none has any, the one with the largest difference."""
     there = [m for m in tests if known[m]["base"] in MAPS and tests[m]["mean_difference"] is not None]
 
     def weight(m: str) -> tuple[float, int, float]:
@@ -79,25 +72,50 @@ def _map(known: dict[str, Any], tests: dict[str, dict[str, Any]]) -> str | None:
     return max(there, key=weight) if there else None
 
 
-def _map_said(measure: dict[str, Any], test: dict[str, Any]) -> str:
-    label = f"{measure['label']} in {measure['part']}"
-    a, b = test["means"]
-    values = f"{label} {a:+.3f} instead of {b:+.3f}"
+def _change(measure: dict[str, Any], test: dict[str, Any], worth: Any) -> str:
+    """How a measure changed from the control to the condition, and what that is worth."""
+    label = measure["label"].removeprefix("test ") + (f" in {measure['part']}" if measure["part"] else "")
+    value, control = test["means"]
+    if value is None or control is None:
+        return f"{label} is undefined"
+    digits, unit = _digits(test), measure["unit"] and f" {measure['unit']}"
+    a, b = _number(control, digits), _number(value, digits)
+    if test["ci"] is None and a == b:
+        return f"{label} is {b}{unit} in both"
     if test["ci"] is None:
-        return values
-    if test["evidence"] > 0:
-        return f"{values} ({_difference(test)}), {'a clearer map' if test['mean_difference'] > 0 else 'a weaker map'}"
-    return f"{values} ({_difference(test)}), no difference that these networks can show"
+        return f"{label} is {b}{unit}, and {a}{unit} in the control"
+    low, high = (_number(end, digits, sign=True) for end in test["ci"])
+    points = " points" if measure["unit"] == "%" else unit
+    interval = f"{_number(test['mean_difference'], digits, sign=True)}{points}, 95 % interval {low} to {high}"
+    if not test["evidence"]:
+        return f"no clear change in {label} (from {a} to {b}{unit}: {interval})"
+    rose = test["mean_difference"] > 0
+    return f"{label} {'rose' if rose else 'fell'} from {a} to {b}{unit} ({interval}){worth(measure, rose)}"
 
 
-def _null_said(test: dict[str, Any]) -> str:
-    b = test["means"][1]
-    if b is None:
-        return "its shuffled null is undefined"
-    return f"its shuffled null has {b:+.3f}"
+def _worth(measure: dict[str, Any], rose: bool) -> str:
+    if measure["better"] is None:
+        return ""
+    return ", which is better" if rose == (measure["better"] == "up") else ", which is worse"
 
 
-def _difference(test: dict[str, Any]) -> str:
-    low, high = test["ci"]
-    digits = max(0, min(4, 2 - math.floor(math.log10(max(abs(low), abs(high), 1e-9)))))
-    return f"difference {test['mean_difference']:+.{digits}f}, 95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
+def _map_worth(measure: dict[str, Any], rose: bool) -> str:
+    return ", a clearer map" if rose else ", a weaker map"
+
+
+def _nothing(measure: dict[str, Any], rose: bool) -> str:
+    return ""
+
+
+def _digits(test: dict[str, Any]) -> int:
+    """Decimal places, at least one, with which the uncertainty, or else the difference, has two significant digits."""
+    scale = test["mean_difference"] if test["ci"] is None else (test["ci"][1] - test["ci"][0]) / 2
+    return max(1, min(6, 1 - math.floor(math.log10(abs(scale))))) if scale else 2
+
+
+def _number(value: float, digits: int, sign: bool = False) -> str:
+    """A number with a true minus sign; 0 has none."""
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    if not float(text.replace(",", "")):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")

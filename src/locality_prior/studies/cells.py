@@ -1,27 +1,33 @@
-"""Running a study: each run is a cell, trained and measured once, wherever an executor takes it."""
+"""Running a study: each run is a cell, which is trained and measured once, in whatever process an executor has."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+import traceback
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from locality_prior._check import short
+from locality_prior._check import Problem, Told, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import processes, read_progress
+from locality_prior.pruning import By
 from locality_prior.runs import door
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Run
 from locality_prior.runs.files import PROGRESS
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import network
-from locality_prior.runs.task import Task
+from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
+from locality_prior.runs.network import Network, call, network
+from locality_prior.runs.task import Task, first
 from locality_prior.runs.training import finished, job, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
@@ -31,6 +37,8 @@ Key = tuple[str, int]  # condition, seed
 LOOK = 0.2
 #: What a process imports before it is given cells.
 PRELOAD = ("locality_prior.runs.training", "lightning_fabric")
+#: The environment variable with which the traceback of a cell that fails is shown.
+DEBUG = "LOCALITY_PRIOR_DEBUG"
 
 
 def run_study(
@@ -41,67 +49,120 @@ def run_study(
     console: Console | None = None,
     machine: Machine = Machine(),  # noqa: B008  # frozen
 ) -> dict[Key, str]:
-    """Train and measure every cell of ``study`` that ``directory`` does not hold finished yet.
+    """Train and measure every cell of ``study`` that is not finished yet in ``directory``.
+
+    Each run has a directory of its own there, named after its settings, and continues where it was stopped. A cell
+    that fails does not stop the others.
 
     Args:
         study: what to run.
-        directory: where; each run is in a directory named after its settings, and goes on where it was stopped.
-        data_root: a folder that tasks get where they have a parameter ``data_root``.
-        executor: where the cells run, on one file system; None: as many one-thread processes as there are cores.
+        directory: where to keep it.
+        data_root: a folder that is passed to tasks with a parameter ``data_root``.
+        executor: where the cells run; all of its processes must see the same files. None: processes of this machine
+            with one thread each, as many as there are cores.
         console: where progress is shown; None: standard error.
-        machine: where one run is computed; where that takes more than one CPU process, the cells run one by one.
+        machine: the devices that compute one run. Unless that is one CPU process, the cells run one after another,
+            as they do where a task or a model is a Python object without an import path.
 
     Returns:
-        The errors of the cells that failed. None of them stops the others; the same call tries them again.
+        Why cells failed, by (condition, seed). The same call tries these cells again.
 
     Raises:
-        ValueError, Problem: settings, data or a directory that do not fit, before anything is written.
+        ValueError, TypeError: settings or data that do not fit. Nothing has been written then.
+        Problem: ``directory`` holds something else, or another process is writing to it.
     """
     runs = study.runs()
+    portable = all(door.portable(word) for run in study.conditions().values() for word in (run.task, run.model))
+    if executor is not None and not portable:
+        raise wrong("executor", "one, with a task or model that is a Python object", "an import path for each of them")
+    if executor is not None and not machine.alone:
+        raise wrong("executor", "one, with a machine of several processes or devices", "one CPU process for each run")
     check_study(directory, study)
     _try_out(study, data_root, machine)
     console = console or Console(stderr=True)
-    portable = all(door.portable(word) for run in runs.values() for word in (run.task, run.model))
     if executor is None and not (machine.alone and portable):
         return _one_by_one(study, directory, data_root, machine, console)
     with alone_in(directory):
         check_study(directory, study)  # again: another process may have been quicker
         sweep(directory)
         write_study(directory, study)
-        return _all_at_once(runs, directory.absolute(), data_root, executor, console)
+        return _all_at_once(runs, directory.absolute(), data_root, executor, machine, console)
 
 
 def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
-    """Make each task and each network once, so that what does not fit is said before anything is written."""
+    """Make each task and each network once, so that what does not fit is reported before anything is written."""
     tasks: dict[str, Task] = {}
-    seen = set()
-    for run in study.conditions().values():
+    measured: dict[Any, dict[str, list[str]]] = {}
+    shown: set[Any] = set()
+    conditions = study.conditions()
+    for run in conditions.values():
         if run.task not in tasks:
             offered = {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
             tasks[run.task] = door.call("task", run.task, Task, **offered)
-        key = (run.task, run.model, run.place, run.local, run.cost, run.shuffled)
-        if key not in seen:
-            seen.add(key)
-            network(run, tasks[run.task])
+        if _drawn(run) not in measured:
+            made = network(run, tasks[run.task])
+            measured[_drawn(run)] = _measures(tasks[run.task], made)
+            if _drawn(run)[:4] not in shown:
+                shown.add(_drawn(run)[:4])
+                _show_items(run, tasks[run.task], made)
+    for hypothesis in study.hypotheses:
+        for name in study.compared(hypothesis):
+            known = measured[_drawn(conditions[name])]
+            base = hypothesis.measure.partition(".")[0]
+            if hypothesis.measure not in known.get(base, ()):
+                expected = known.get(base) or [of[0] for of in known.values() if of]
+                raise wrong("measure", hypothesis.measure, f"one of {', '.join(expected)}")
+
+
+def _drawn(run: Run) -> Any:
+    """The settings on which a run's network, before it is trained, depends."""
+    return run.task, run.model, run.place, run.local, run.cost, run.shuffled
+
+
+def _show_items(run: Run, task: Task, made: Network) -> None:
+    """Show the network two items, so that a model or a sheet that does not fit them is found before training."""
+    batch = next((first(b, 2) for b in task.kept() if len(b.targets)), None)
+    if batch is None:
+        return  # the runs report it
+    made.model.eval()
+    try:
+        with torch.no_grad(), made.placed.record(items=True):
+            call(made.model, batch.inputs)
+    except Told:
+        raise
+    except Exception as error:  # of a user's own code: it can be anything
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise Problem(
+            f"The model {door.label(run.model)} fails on items of the task {door.label(run.task)} ({short(what)}). "
+            "--debug shows where."
+        ) from error
+
+
+def _measures(task: Task, made: Network) -> dict[str, list[str]]:
+    """The names of the measures that a run of this task and network will have, by what comes before the dot."""
+    parts = dict.fromkeys(OF_SHEETS, tuple(made.placed)) | dict.fromkeys(OF_LAYERS, tuple(n.name for n in made.layers))
+    parts |= dict.fromkeys(("pruned_wires", "pruned_length"), get_args(By))
+    found = {score.name: [score.name] for score in scores_of(task)}
+    return found | {base: [f"{base}.{part}" for part in of] for base, of in parts.items()}
 
 
 def _one_by_one(
     study: Study, directory: Path, data_root: str | None, machine: Machine, console: Console
 ) -> dict[Key, str]:
-    """Train cell after cell on all of ``machine``: every process of it comes here, and one writes and shows."""
+    """Train one cell after another on all of ``machine``. Each of its processes runs this; one writes and reports."""
     runs = study.runs()
     machines.fabric(machine, next(iter(runs.values())).recipe.precision)  # launches the other processes
-    first = machines.first()
+    writes = machines.first()
     errors: dict[Key, str] = {}
     with contextlib.ExitStack() as stack:
-        if first:
+        if writes:
             stack.enter_context(alone_in(directory))
             check_study(directory, study)
             sweep(directory)
             write_study(directory, study)
         where = {key: directory / run_path(run) for key, run in runs.items()}
         done = sum(finished(run, where[key]) for key, run in runs.items())
-        shown = stack.enter_context(_Shown(console, len(runs), done, quiet=not first))
+        shown = stack.enter_context(_Shown(console, len(runs), done, quiet=not writes))
         for key, run in runs.items():
             if finished(run, where[key]):
                 continue
@@ -114,7 +175,7 @@ def _one_by_one(
                 shown.done(key)
             except Exception as error:
                 if machine.alone:
-                    errors[key] = _said(error, where[key])
+                    errors[key] = _failure(error, where[key])
                     shown.failed(key, errors[key])
                 else:
                     raise  # other processes wait for this one
@@ -122,8 +183,14 @@ def _one_by_one(
 
 
 def _all_at_once(
-    runs: dict[Key, Run], directory: Path, data_root: str | None, executor: Executor | None, console: Console
+    runs: dict[Key, Run],
+    directory: Path,
+    data_root: str | None,
+    executor: Executor | None,
+    machine: Machine,
+    console: Console,
 ) -> dict[Key, str]:
+    """Train the cells in an executor's processes, as many at a time as these are."""
     where = {key: directory / run_path(run) for key, run in runs.items()}
     left = [key for key, run in runs.items() if not finished(run, where[key])]
     errors: dict[Key, str] = {}
@@ -134,7 +201,9 @@ def _all_at_once(
             for key in now:
                 (where[key] / PROGRESS).unlink(missing_ok=True)  # of a run that was killed
             with processes(len(now), PRELOAD) if executor is None else contextlib.nullcontext(executor) as made:
-                futures = {made.submit(cell, runs[key], str(where[key]), data_root, key[0]): key for key in now}
+                futures = {
+                    made.submit(cell, runs[key], str(where[key]), data_root, machine, key[0]): key for key in now
+                }
                 try:
                     _watch(futures, where, runs, errors, shown)
                 finally:
@@ -142,28 +211,36 @@ def _all_at_once(
                         future.cancel()
             broken = [key for future, key in futures.items() if isinstance(_error(future), BrokenExecutor)]
             if broken and executor is not None:
-                raise BrokenExecutor  # which is the caller's to mend
+                raise BrokenExecutor  # only the caller can make another
             if len(now) == 1:
                 for key in broken:
                     shown.failed(key, errors.setdefault(key, "its process was ended from outside"))
                 continue
-            # a process that dies takes the other cells with it: those under way are tried one by one
+            # a process that dies takes the others with it: each cell that was under way is tried again alone
             begun = [key for key in broken if (where[key] / PROGRESS).exists()] or broken
             rest = [key for key in broken if key not in begun]
             turns += [[key] for key in begun] + ([rest] if rest else [])
     return errors
 
 
-def cell(run: Run, directory: str, data_root: str | None, label: str) -> None:
-    """Train and measure ``run``, as an executor's job."""
+def cell(run: Run, directory: str, data_root: str | None, machine: Machine, label: str) -> str | None:
+    """Train and measure ``run``, as an executor's job. Returns why it failed, in one line; None where it did not.
+
+    An error is returned as text, since an exception of a user's own class may not reach another process.
+    """
     under_way = Path(directory, PROGRESS)
-    under_way.parent.mkdir(parents=True, exist_ok=True)
-    job(run, directory, data_root, label)
-    under_way.unlink(missing_ok=True)
+    try:
+        under_way.parent.mkdir(parents=True, exist_ok=True)
+        job(run, directory, data_root, label, machine)
+        return None
+    except Exception as error:
+        return _failure(error, Path(directory))
+    finally:
+        under_way.unlink(missing_ok=True)
 
 
 def _watch(
-    futures: dict[Future[None], Key],
+    futures: Mapping[Future[str | None], Key],
     where: dict[Key, Path],
     runs: dict[Key, Run],
     errors: dict[Key, str],
@@ -183,22 +260,27 @@ def _watch(
             key = futures[future]
             shares.pop(key, None)
             error = _error(future)
-            if error is None:
+            if isinstance(error, BrokenExecutor):
+                continue  # the cell is tried again
+            why = future.result() if error is None else _failure(error, where[key])
+            if why is None:
                 shown.done(key)
-            elif not isinstance(error, BrokenExecutor):
-                errors[key] = _said(error, where[key])
-                shown.failed(key, errors[key])
+            else:
+                errors[key] = why
+                shown.failed(key, why)
         shown.running(shares)
 
 
-def _said(error: BaseException, directory: Path) -> str:
-    """An error in one line. A path becomes the run's name: the study is to be the same in any directory."""
+def _failure(error: BaseException, directory: Path) -> str:
+    """An error in one line. The run's path is shortened to its name, so that a study is the same in any directory."""
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        traceback.print_exception(error)
     text = " ".join(str(error).replace(str(directory), directory.name).split())
-    return short(text) if text else type(error).__name__
+    return short(text if isinstance(error, Told) else f"{type(error).__name__}: {text}", 300)
 
 
-def _error(future: Future[None]) -> BaseException | None:
-    """The error of a job that has ended, or that it was cancelled."""
+def _error(future: Future[Any]) -> BaseException | None:
+    """The error of a job that has ended or was cancelled."""
     try:
         return future.exception()
     except CancelledError as error:
@@ -206,7 +288,7 @@ def _error(future: Future[None]) -> BaseException | None:
 
 
 class _Shown:
-    """One display of a whole study: cells done, running and failed, and the time left."""
+    """The progress of a whole study: how many cells are done, running and failed, and how much time is left."""
 
     def __init__(self, console: Console, cells: int, done: int, quiet: bool = False) -> None:
         self.console, self.cells, self.found, self.ended, self.wrong = console, cells, done, 0, 0
@@ -226,7 +308,7 @@ class _Shown:
         self.progress.stop()
 
     def running(self, shares: dict[Key, float]) -> None:
-        """Show the cells under way, and the share of each that is done."""
+        """Show the cells that are under way, each with the share of it that is done."""
         self.share = sum(shares.values())
         completed = self.found + self.ended + self.wrong + self.share
         self.progress.update(self.task, description=self._counts(len(shares)), completed=completed, left=self._left())
@@ -234,6 +316,7 @@ class _Shown:
     def done(self, key: Key) -> None:
         """Count a cell that has finished."""
         self.ended += 1
+        self.share = 0.0
         if not self.console.is_terminal:
             self._print(f"{key[0]} · seed {key[1]} · {self._counts(0)}{self._left()}")
 
@@ -244,16 +327,17 @@ class _Shown:
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(escape(text), highlight=False)
+            self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def _counts(self, running: int) -> str:
         under = f" · {running} running" if running else ""
         return f"{self.found + self.ended} of {self.cells} networks{under} · {self.wrong} failed"
 
     def _left(self) -> str:
-        """The time left, by the time that the cells so far have taken."""
+        """The time left, if the rest takes as long as the cells so far."""
         done = self.ended + self.wrong + self.share
-        if not done:
+        left = self.cells - self.found - done
+        if not done or left <= 0:
             return ""
-        seconds = (time.monotonic() - self.started) / done * (self.cells - self.found - done)
+        seconds = (time.monotonic() - self.started) / done * left
         return f" · {seconds / 60:.0f} min left" if seconds >= 90 else f" · {seconds:.0f} s left"

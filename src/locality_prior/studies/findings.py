@@ -1,31 +1,33 @@
-"""A study's runs → what is found: every condition against its control. Files alone are read, without torch."""
+"""A study's runs → what is found: every condition against its control. It reads files alone, without torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from locality_prior._check import Problem
-from locality_prior._files import read_json, write_json
+from locality_prior._check import Problem, Told, short
+from locality_prior._files import read_json, read_npz, write_json
 from locality_prior.analysis import statistics
 from locality_prior.runs import files
-from locality_prior.runs.files import read_analysis, read_config, read_measured
+from locality_prior.runs.files import read_analysis, read_config
 from locality_prior.studies import answers, measures
 from locality_prior.studies.files import FINDINGS, PLAN, RUNS, STUDY
 
 Key = tuple[str, int]  # condition, seed
+Values = dict[Key, dict[str, float | None]]  # the measures of each run
 Floats = npt.NDArray[np.float64]
 
-#: The measure that each item has for itself, so that it can be tested over items too.
+#: The measure that has a value for every item, so that it can be tested over items too.
 PER_ITEM = "spatial_variance"
-#: The least effect of which the needed seeds are told: a hundredth would need some 80,000.
+#: For a smaller effect than this, seeds needed are not given: there would be tens of thousands of them.
 SMALLEST = 0.01
-#: The condition without a wiring cost.
+#: What the condition without a wiring cost is called among recorded runs.
 CONTROL = "control"
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
@@ -34,58 +36,56 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any]:
     """Compare the finished runs of the study in ``directory``, and write ``study.json``.
 
-    Nothing in it depends on when, where or how often the study was run. A folder of runs that were recorded elsewhere
-    is a study too: each condition is compared with the one called ``control``.
+    The result is the same whenever, wherever and however often the study was run. A folder of runs that were recorded
+    elsewhere is a study too: each of its conditions is compared with the one called ``control``.
 
     Args:
         directory: of a study, or a folder of run directories.
-        errors: why cells failed, by (condition, seed); None: as the last study.json has it.
+        errors: why runs failed, by (condition, seed); None: the reasons that study.json already gives.
+
+    Returns:
+        What ``study.json`` holds.
 
     Raises:
-        Problem: there is no study, or none of its runs is finished.
+        Problem: there is no study, it is damaged, or none of its runs is finished.
     """
-    plan = read_json(directory / PLAN) if (directory / PLAN).exists() else recorded_plan(directory)
+    plan = _read_plan(directory) if (directory / PLAN).exists() else recorded_plan(directory)
     runs: dict[Key, dict[str, Any]] = {}
     unread: dict[Key, str] = {}
     for cell in plan["cells"]:
-        key = (cell["condition"], cell["seed"])
-        home = directory / cell["run"]
+        key, home = (cell["condition"], cell["seed"]), directory / cell["run"]
         if not (home / files.ANALYSIS).exists():
             continue
         try:
             if not cell["config"].get("recorded") and read_config(home) != cell["config"]:
-                raise Problem(f"{cell['run']} holds another run than the study's")
-            runs[key] = read_analysis(home)
-        except (Problem, ValueError) as error:
+                raise Problem(f"{cell['run']} holds another run than this study's.")
+            runs[key] = _read_run(home)
+        except Told as error:
             unread[key] = " ".join(str(error).replace(str(directory), ".").split())
     if not runs:
         first = next(iter(unread.values()), None)
         raise Problem(first or f"{directory} has no finished run yet. Run the study to its end first.")
-    said = (_said(directory) if errors is None else errors) | unread
+    reasons = (_reasons(directory) if errors is None else errors) | unread
     cells = []
     for cell in plan["cells"]:
         key = (cell["condition"], cell["seed"])
         if key in runs:
             cells.append({**cell, "measures": runs[key]["measures"]})
         else:
-            cells.append({**cell, "measures": None, "error": said.get(key, "not run")})
+            cells.append({**cell, "measures": None, "error": reasons.get(key, "not run")})
     values = {key: run["measures"] for key, run in runs.items()}
-    groups = [_group(group, runs) for group in plan["groups"]]
-    names = measures.described(list(runs.values()))
-    where = {(cell["condition"], cell["seed"]): directory / cell["run"] for cell in plan["cells"]}
-    comparisons = []
-    for pair in _pairs(plan):
-        comparisons += _compared(pair, values, names, where)
+    names = measures.described(list(runs.values()), [asked["measure"] for asked in plan["hypotheses"]])
+    variances = _variances({(cell["condition"], cell["seed"]): directory / cell["run"] for cell in plan["cells"]})
     found = {
         "title": plan["title"],
         "about": plan["about"],
         "command": f"locality-prior study {STUDY} --out DIR" if (directory / STUDY).exists() else "",
-        "groups": groups,
+        "groups": [_group(group, runs) for group in plan["groups"]],
         "conditions": plan["conditions"],
         "measures": names,
         "published": plan["published"],
         "cells": cells,
-        "comparisons": comparisons,
+        "comparisons": [row for pair in _pairs(plan) for row in _compared(pair, values, names, variances)],
         "hypotheses": [_judged(asked, values) for asked in plan["hypotheses"]],
     }
     found["answers"] = answers.answers(found)
@@ -93,57 +93,116 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     return found
 
 
+def _read_plan(directory: Path) -> dict[str, Any]:
+    """The plan of the study in ``directory``, checked, since a file may be damaged or come from somebody else."""
+    path = directory / PLAN
+    damaged = Problem(f"{path} is damaged or of another version. Run the study again, which writes it anew.")
+    plan = read_json(path)
+    try:
+        conditions = plan["conditions"]
+        names = set(conditions)
+        fits = isinstance(plan["title"], str) and all(isinstance(text, str) for text in plan["about"])
+        for one in conditions.values():
+            fits &= {"group", "label", "control", "null", "of"} <= one.keys()
+            fits &= {one["control"], one["null"], one["of"]} <= {None, *names}
+        for group in plan["groups"]:
+            fits &= isinstance(group["name"], str) and {group["control"], *group["conditions"]} <= names
+        for cell in plan["cells"]:
+            run, seed = PurePosixPath(cell["run"]), cell["seed"]
+            fits &= cell["condition"] in names and type(seed) is int and isinstance(cell["config"], dict)
+            fits &= not run.is_absolute() and ".." not in run.parts and "\0" not in cell["run"]
+        for asked in plan["hypotheses"]:
+            fits &= {asked["condition"], asked["control"]} <= names and isinstance(asked["measure"], str)
+            fits &= asked["expected"] in ("lower", "higher", "alike") and asked["margin"] >= 0
+        for row in plan["published"]:
+            fits &= isinstance(row["name"], str) and isinstance(row["measures"], dict)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise damaged from None
+    if not fits:
+        raise damaged
+    return plan  # type: ignore[no-any-return]
+
+
+def _read_run(home: Path) -> dict[str, Any]:
+    """The numbers of the run in ``home``, checked."""
+    run: dict[str, Any] = {}
+    try:
+        run = read_analysis(home)
+        fits = all(v is None or type(v) in (int, float) for v in run["measures"].values())
+        fits &= isinstance(run["condition"], str) and type(run["seed"]) is int
+        fits &= isinstance(run["task"]["name"], str) and isinstance(run["task"]["classes"], (list, type(None)))
+        fits &= all({"name", "unit", "better"} <= score.keys() for score in run["task"]["scores"])
+        fits &= all({"units", "geometry", "places"} <= sheet.keys() for sheet in run["sheets"].values())
+    except (AttributeError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        path = home / files.ANALYSIS
+        raise Problem(f"{path} is damaged. {files.AGAIN}")
+    return run
+
+
 def recorded_plan(directory: Path) -> dict[str, Any]:
-    """The plan of a folder of runs that were recorded elsewhere."""
+    """The plan of a folder of runs that were recorded elsewhere.
+
+    Raises:
+        Problem: it holds no runs, two runs of one condition and seed, or several conditions without a control.
+    """
     homes = sorted(
-        {path.parent for depth in ("*", f"{RUNS}/*") for path in directory.glob(f"{depth}/{files.ANALYSIS}")}
+        {path.parent for place in ("*", f"{RUNS}/*") for path in directory.glob(f"{place}/{files.ANALYSIS}")}
     )
     if not homes:
-        raise Problem(f"{directory} is no study: it holds neither {PLAN} nor run directories with {files.ANALYSIS}.")
-    cells, seen = [], set()
+        raise Problem(f"{directory} is not a study: it holds neither {PLAN} nor directories of finished runs.")
+    found = [(home, _read_run(home), read_config(home)) for home in homes]
+    tasks = dict.fromkeys(run["task"]["name"] for _, run, _ in found)
     groups: dict[str, dict[str, Any]] = {}
     conditions: dict[str, Any] = {}
-    for home in homes:
-        run, config = read_analysis(home), read_config(home)
-        key = (run["condition"], run["seed"])
-        if key in seen:
-            raise Problem(f"{directory} holds two runs of {key[0]}, seed {key[1]}; keep one of them")
-        seen.add(key)
-        cells.append({"condition": key[0], "seed": key[1], "run": str(home.relative_to(directory)), "config": config})
-        name = run["task"]["name"]
-        group = groups.setdefault(
-            name, {"name": name, "task": name, "model": "", "recipe": {}, "conditions": [], "control": None}
-        )
-        if key[0] not in group["conditions"]:
-            group["conditions"].append(key[0])
-        group["control"] = CONTROL if CONTROL in group["conditions"] else None
+    cells: dict[Key, dict[str, Any]] = {}
+    for home, run, config in found:
+        task, label = run["task"]["name"], run["condition"]
+        suffix = f", {task}" if len(tasks) > 1 else ""
+        key = (label + suffix, run["seed"])
+        if key in cells:
+            raise Problem(f"{directory} holds two runs of {short(key[0])} with seed {key[1]}. Keep one of them.")
+        cells[key] = {"condition": key[0], "seed": key[1], "run": home.relative_to(directory).as_posix()}
+        cells[key]["config"] = config if isinstance(config, dict) else {}
+        group = {"name": task, "task": task, "model": "", "recipe": {}, "conditions": [], "control": CONTROL + suffix}
         conditions[key[0]] = {
-            "group": name,
-            "label": key[0],
-            "control": None if key[0] == CONTROL else CONTROL,
+            "group": task,
+            "label": label,
+            "control": None if label == CONTROL else CONTROL + suffix,
             "null": None,
             "of": None,
             "cost": "",
             "shuffled": False,
             "settings": {},
         }
-    for name, one in conditions.items():
-        null = f"{name} shuffled"
-        if null in conditions:
-            one["null"], conditions[null]["of"], conditions[null]["shuffled"] = null, name, True
-        if one["control"] not in conditions:
-            one["control"] = None
+        names = groups.setdefault(task, group)["conditions"]
+        if key[0] not in names:
+            names.append(key[0])
     for group in groups.values():
-        group["conditions"].sort(key=lambda name: (name != CONTROL, name))
-    order = {CONTROL: 0}
-    cells.sort(key=lambda c: (c["seed"], order.get(c["condition"], 1), c["condition"]))
+        control, names = group["control"], group["conditions"]
+        if control not in names and len(names) > 1:
+            raise Problem(
+                f"{directory} holds {short(names[0])} and {short(names[1])}, but no condition called {CONTROL} to "
+                f"compare them with. Record the network without a wiring cost as {CONTROL}."
+            )
+        if control not in names:  # one condition alone: there is nothing to compare it with
+            group["control"] = names[0]
+            conditions[names[0]]["control"] = None
+        names.sort(key=lambda name: (name != group["control"], name))
+        for name in names:
+            null = f"{conditions[name]['label']} shuffled{name.removeprefix(conditions[name]['label'])}"
+            if null in names:
+                conditions[name]["null"] = null
+                conditions[null] |= {"of": name, "shuffled": True}
+    order = [name for group in groups.values() for name in group["conditions"]]
     return {
         "title": "",
         "about": [],
         "published": [],
         "groups": list(groups.values()),
-        "conditions": conditions,
-        "cells": cells,
+        "conditions": {name: conditions[name] for name in order},
+        "cells": sorted(cells.values(), key=lambda cell: (cell["seed"], order.index(cell["condition"]))),
         "hypotheses": [],
     }
 
@@ -160,75 +219,95 @@ def _group(group: dict[str, Any], runs: dict[Key, dict[str, Any]]) -> dict[str, 
     return {**group, "classes": task["classes"], "scores": task["scores"], "sheets": sheets, "layers": first["layers"]}
 
 
-def _said(directory: Path) -> dict[Key, str]:
-    """Why cells failed when the study in ``directory`` was last run."""
+def _reasons(directory: Path) -> dict[Key, str]:
+    """Why runs failed, as the study.json in ``directory`` gives it."""
     try:
         cells = read_json(directory / FINDINGS)["cells"]
-        return {(c["condition"], c["seed"]): c["error"] for c in cells if "error" in c}
-    except (OSError, Problem, ValueError, KeyError, TypeError):
+        return {(c["condition"], c["seed"]): str(c["error"]) for c in cells if "error" in c}
+    except (Told, KeyError, TypeError):
         return {}
 
 
-def _pairs(plan: dict[str, Any]) -> list[Key | tuple[str, str]]:
-    """Every condition with its control, and every cost with its own null."""
-    pairs: list[Any] = []
-    for name, one in plan["conditions"].items():
-        pairs += [(name, other) for other in (one["control"], one["null"]) if other is not None]
-    return pairs
+def _pairs(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every condition with its control, and with its null."""
+    conditions = plan["conditions"]
+    return [(name, other) for name, one in conditions.items() for other in (one["control"], one["null"]) if other]
 
 
-def _shared(pair: Any, values: dict[Key, Any]) -> list[int]:
-    """Seeds under which both conditions have a network, in the study's order."""
-    return [seed for name, seed in values if name == pair[0] and (pair[1], seed) in values]
+def _variances(homes: dict[Key, Path]) -> Callable[[Key, str], Floats | None]:
+    """A function that gives the spatial variance of each item's map on a sheet of a run; None where there is none."""
+    held: dict[Key, dict[str, Floats]] = {}
+
+    def of(key: Key, sheet: str) -> Floats | None:
+        if key not in held:
+            arrays = read_npz(homes[key] / files.MEASURES, files.MOST)
+            numbers = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "fiu"}
+            held[key] = {n: a.astype(np.float64) for n, a in numbers.items() if n.endswith("/variance")}
+        return held[key].get(f"sheet/{sheet}/variance")
+
+    return of
 
 
 def _compared(
-    pair: Any, values: dict[Key, dict[str, float | None]], names: dict[str, Any], where: dict[Key, Path]
+    pair: tuple[str, str],
+    values: Values,
+    names: dict[str, Any],
+    variances: Callable[[Key, str], Floats | None],
 ) -> list[dict[str, Any]]:
-    """One pair of conditions by every measure that both have, with Holm's correction over them."""
-    seeds = _shared(pair, values)
-    if not seeds:
-        return []
-    has = [name for name in names if all(name in values[side, seed] for side in pair for seed in seeds)]
-    images = {seed: [read_measured(where[side, seed], check=False).arrays for side in pair] for seed in seeds}
+    """One pair of conditions by every measure that both have, with Holm's correction over these."""
     rows = []
-    for measure in has:
+    for measure in names:
+        seeds = _shared(pair, values, measure)
+        if not seeds:
+            continue
         row = {"condition": pair[0], "control": pair[1], "measure": measure, **_tested(pair, seeds, values, measure)}
         base, _, part = measure.partition(".")
         if base == PER_ITEM:
-            key = f"sheet/{part}/variance"
-            row["per_item"] = [
-                {"seed": seed, **_over_items(*(arrays[key].astype(np.float64) for arrays in images[seed]))}
-                for seed in seeds
-                if all(key in arrays for arrays in images[seed]) and len({a[key].shape for a in images[seed]}) == 1
-            ]
+            row["per_item"] = []
+            for seed in seeds:
+                sides = [variances((name, seed), part) for name in pair]
+                if sides[0] is not None and sides[1] is not None and len(sides[0]) == len(sides[1]):
+                    row["per_item"].append({"seed": seed, **_over_items(sides[0], sides[1])})
         rows.append(row)
     for row, p in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
     return rows
 
 
-def _tested(pair: Any, seeds: list[int], values: dict[Key, dict[str, float | None]], measure: str) -> dict[str, Any]:
-    """Condition less control over seeds, by every test; the means of both."""
-    sides = [[values[name, seed].get(measure) for seed in seeds] for name in pair]
+def _shared(pair: tuple[str, str], values: Values, measure: str) -> list[int]:
+    """The seeds under which both conditions have ``measure``, in the study's order."""
+    return [
+        seed
+        for name, seed in values
+        if name == pair[0] and measure in values[name, seed] and measure in values.get((pair[1], seed), {})
+    ]
+
+
+def _tested(pair: tuple[str, str], seeds: list[int], values: Values, measure: str) -> dict[str, Any]:
+    """The condition less the control, over seeds, by every test; and the means of both over the same pairs.
+
+    A pair in which the measure is undefined on either side is left out and counted.
+    """
+    sides = [[values[name, seed][measure] for seed in seeds] for name in pair]
     arrays = [np.array([math.nan if v is None else v for v in side], dtype=np.float64) for side in sides]
+    both = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
     tests = dataclasses.asdict(statistics.paired_comparison(arrays[0], arrays[1]))
-    effect, near = tests["effect"], statistics.near_end(tests["effect_ci"])
+    tests = {name: list(value) if isinstance(value, tuple) else value for name, value in tests.items()}
     return tests | {
-        "means": [float(a.mean()) if len(a) and np.isfinite(a).all() else None for a in arrays],
-        "seeds_needed": _needed(effect),
-        "seeds_needed_near_end": _needed(near),
+        "means": [float(a[both].mean()) if both.any() else None for a in arrays],
+        "seeds_needed": _needed(tests["effect"]),
+        "seeds_needed_near_end": _needed(statistics.near_end(tests["effect_ci"])),
         "evidence": evidence(tests["ci"]),
     }
 
 
 def _needed(effect: float | None) -> int | None:
-    """Seeds with which an effect is found four times in five; None where there is none, or too small a one."""
+    """How many seeds find an effect four times in five; None where there is no effect, or a very small one."""
     return None if not effect or abs(effect) < SMALLEST else statistics.seeds_needed(effect)
 
 
-def evidence(ci: Any) -> float:
-    """How far an interval is from 0, in units of its half width; 0 where it holds 0, or where there is none."""
+def evidence(ci: Sequence[float] | None) -> float:
+    """How far an interval is from 0, in units of its half width; 0 where it contains 0, or there is no interval."""
     if ci is None or ci[0] <= 0 <= ci[1]:
         return 0.0
     half = (ci[1] - ci[0]) / 2
@@ -240,21 +319,20 @@ def _over_items(condition: Floats, control: Floats) -> dict[str, Any]:
     return {"mean_difference": test.mean_difference, "t": test.t, "p": test.p, "n": test.n}
 
 
-def _judged(asked: dict[str, Any], values: dict[Key, dict[str, float | None]]) -> dict[str, Any]:
-    """A hypothesis, and what the networks say of it."""
+def _judged(asked: dict[str, Any], values: Values) -> dict[str, Any]:
+    """A hypothesis, with its test and its verdict."""
     pair = asked["condition"], asked["control"]
-    seeds = [s for s in _shared(pair, values) if all(asked["measure"] in values[side, s] for side in pair)]
-    tests = _tested(pair, seeds, values, asked["measure"])
+    tests = _tested(pair, _shared(pair, values, asked["measure"]), values, asked["measure"])
     shown = {k: tests[k] for k in ("n", "means", "mean_difference", "ci", "p", "seeds_needed")}
     if asked["expected"] == "alike":
-        shown["seeds_needed"] = None  # which are to find a difference
+        shown["seeds_needed"] = None  # which are the seeds that find a difference
     return asked | shown | {"verdict": verdict(asked["expected"], asked["margin"], tests["ci"])}
 
 
-def verdict(expected: str, margin: float, ci: Any) -> str:
-    """Whether a hypothesis holds: where the whole interval agrees with it; not, where no part of it does.
+def verdict(expected: str, margin: float, ci: Sequence[float] | None) -> str:
+    """Whether a hypothesis holds: it does if the whole interval agrees with it, and does not if no part of it agrees.
 
-    Differences below −margin agree with "lower", those above margin with "higher", those between with "alike".
+    Differences below −margin agree with "lower", those above margin with "higher", and those between with "alike".
     """
     if ci is None:
         return OPEN
@@ -267,7 +345,11 @@ def verdict(expected: str, margin: float, ci: Any) -> str:
 
 
 def read_findings(directory: Path) -> dict[str, Any]:
-    """What :func:`find` wrote in ``directory``."""
+    """What :func:`find` wrote in ``directory``.
+
+    Raises:
+        Problem: it wrote nothing yet, or the file is damaged.
+    """
     path = directory / FINDINGS
     if not path.exists():
         raise Problem(f"{directory} has no {FINDINGS} yet. Run: locality-prior analyse {directory}")

@@ -1,17 +1,17 @@
-"""The measures by name: what they are called, in which unit, and which way is better."""
+"""The measures: what each is called, in which unit, and which way is better."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: base → (label, unit, better, whether a wiring cost forces it whatever else happens)
+#: base → (label, unit, better, whether a wiring cost forces it, whatever else happens)
 KNOWN: dict[str, tuple[str, str, str | None, bool]] = {
     "loss": ("test loss", "", "down", False),
     "spatial_variance": ("spatial variance", "spacings²", "down", False),
-    "response_correlation": ("correlation of likeness with nearness", "", "up", False),
+    "response_correlation": ("similarity of nearby units' responses", "", "up", False),
     "morans_i": ("Moran's I of class maps", "", "up", False),
     "smoothness": ("smoothness of tuning maps", "", "up", False),
-    "patches": ("patches of a class", "", None, False),
+    "patches": ("patches per class", "", None, False),
     "patch_size": ("patch size", "units", None, False),
     "nestedness": ("overlap of classes' patches beyond chance", "", None, False),
     "effective_dimension": ("effective dimension", "", None, False),
@@ -19,16 +19,16 @@ KNOWN: dict[str, tuple[str, str, str | None, bool]] = {
     "total_wire_length": ("total wire length", "spacings × weight", "down", True),
     "modularity": ("modularity beyond random graphs", "", None, False),
     "small_worldness": ("small-worldness", "", None, False),
-    "pruned_wires": ("wires needed", "share", "down", False),
-    "pruned_length": ("wire length needed", "share", "down", False),
+    "pruned_wires": ("share of wires needed", "", "down", False),
+    "pruned_length": ("share of wire length needed", "", "down", False),
 }
 
 
-def described(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Every measure of the runs, described; in the order of the table above, the tasks' scores first."""
+def described(runs: list[dict[str, Any]], asked: list[str]) -> dict[str, dict[str, Any]]:
+    """Every measure of ``runs`` and those ``asked`` for: the tasks' scores first, then the order of :data:`KNOWN`."""
     scores = {score["name"]: score for run in runs for score in run["task"]["scores"]}
-    names = list(dict.fromkeys(name for run in runs for name in run["measures"]))
-    order = [*(n for n in scores if n != "loss"), *KNOWN]
+    names = list(dict.fromkeys([*(name for run in runs for name in run["measures"]), *asked]))
+    order = [*(n for n in scores if n not in KNOWN), *KNOWN]
 
     def rank(name: str) -> int:
         base = name.partition(".")[0]
@@ -38,7 +38,8 @@ def described(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name in sorted(names, key=rank):
         base, _, part = name.partition(".")
         if base in scores and base not in KNOWN:
-            label, unit, better, forced = f"test {base}", scores[base]["unit"], scores[base]["better"], False
+            label = f"test {base.replace('_', ' ')}"
+            unit, better, forced = scores[base]["unit"], scores[base]["better"], False
         else:
             label, unit, better, forced = KNOWN.get(base, (base.replace("_", " "), "", None, False))
         found[name] = {"base": base, "part": part, "label": label, "unit": unit, "better": better, "forced": forced}

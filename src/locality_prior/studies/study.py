@@ -1,18 +1,20 @@
-"""What a study is: every combination of some settings under every seed, and what is claimed of the comparison."""
+"""What a study is: every combination of some settings under every seed, and what is claimed about the networks."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from locality_prior import cost as costs
-from locality_prior._check import Problem, choice, count, positive, wrong, wrong_type
+from locality_prior._check import Problem, boolean, choice, count, instance, number, positive, short, wrong, wrong_type
 from locality_prior._files import read_yaml, write_json, write_text
 from locality_prior.runs import door
 from locality_prior.runs.config import Named, Recipe, Run, as_number, cost_of, named, plain, run_name
@@ -20,30 +22,33 @@ from locality_prior.runs.training import condition_of
 from locality_prior.studies.files import PLAN, STUDY
 
 Expected = Literal["lower", "higher", "alike"]
-#: The settings of a recipe, each of which a study may vary.
+#: The settings of a recipe. A study may vary each of them.
 RECIPE = tuple(f.name for f in dataclasses.fields(Recipe))
-#: What tells one condition from another.
+#: The settings that tell one condition from another.
 SETTINGS = ("task", "model", "cost", "shuffled", "place", "local", *RECIPE)
-#: The most networks of one study.
-MOST = 100_000
+#: A study has at most this many networks.
+MOST = 10_000
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Settings to combine; each takes one value or several. The control, whose cost is flat, is always trained too.
+    """Settings to combine. Each takes one value or several; the control, whose cost is flat, is always trained too.
 
     Args:
-        task: what is learned, by a word (:mod:`locality_prior.runs.door`) or as Python objects.
-        model: networks, likewise.
-        place: the sheets that are looked at, {module: geometry}; none: the model's own.
-        local: the layers that the cost is put into, {layer: geometry or [source, target]}; none: the model's own, or
-            every placed layer that can be made local.
-        seeds: of the networks; each gives one pair for a test.
-        cost: costs in one word, ``name[:length[,p]][@radius]``.
-        shuffled: costs of which the null is trained too: each row of P in an order of its own.
-        scale: what the costs' lengths are multiplied by.
-        optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: see
-            :class:`locality_prior.runs.Recipe`.
+        task: what is learned: a word (see :mod:`locality_prior.runs.door`) or a Python object.
+        model: the network, likewise.
+        place: the sheets that are measured, {module: geometry}; empty: the model's own.
+        local: the layers that the cost is put into, {layer: geometry, or [source, target]}; empty: the model's own,
+            or else every placed layer that can be made local.
+        seeds: one network of each condition is trained under each seed. Networks of one seed form a pair in the tests.
+        cost: wiring costs, each in one word: ``name[:length[,p]][@radius]``.
+        shuffled: the costs whose shuffled null is trained too, in which each row of P is shuffled.
+        scale: factors by which the lengths in the costs are multiplied.
+        optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
+            trained: see :class:`locality_prior.runs.Recipe`.
+
+    Raises:
+        ValueError, TypeError: a value that does not fit, or too many networks.
     """
 
     task: Any = "digits"
@@ -83,26 +88,31 @@ class Axes:
             canonical[name] = [getattr(Recipe(**{name: v}), name) for v in values]
         for name, values in canonical.items():
             if isinstance(values, list) and len(set(values)) < len(values):
-                raise wrong(name, getattr(self, name), "different values")
+                raise wrong(name, getattr(self, name), "each value once")
             object.__setattr__(self, name, tuple(values))
-        size = len(self.seeds) * (len(self.cost) + len(self.shuffled) + 1) * len(self.scale)
-        for name in ("task", "model", *RECIPE):
-            size *= len(getattr(self, name))
-        if size > MOST:
-            raise wrong("study", f"{size:,} networks", f"at most {MOST:,}")
+        _check_size(self._most())
 
-    def conditions(self) -> list[Run]:
-        """Every combination with the first seed: each control, the costs after it, and then their nulls."""
-        words = self._scaled(self.cost)
-        nulls = self._scaled(self.shuffled)
-        wires = [("flat", False), *((w, False) for w in words if w != "flat"), *((w, True) for w in nulls)]
+    def _most(self) -> int:
+        """How many networks there are, or a few more where costs coincide."""
+        recipes = math.prod(len(getattr(self, name)) for name in RECIPE)
+        wirings = 1 + (len(self.cost) + len(self.shuffled)) * len(self.scale)
+        return len(self.task) * len(self.model) * recipes * wirings * len(self.seeds)
+
+    @cached_property
+    def _conditions(self) -> tuple[Run, ...]:
+        wirings = [("flat", False)]
+        wirings += [(word, False) for word in self._scaled(self.cost) if word != "flat"]
+        wirings += [(word, True) for word in self._scaled(self.shuffled)]
         found = []
         for task, model in itertools.product(self.task, self.model):
             for values in itertools.product(*(getattr(self, name) for name in RECIPE)):
                 recipe = Recipe(**dict(zip(RECIPE, values, strict=True)))
-                for word, null in wires:
-                    found.append(Run(task, model, word, null, self.place, self.local, recipe, self.seeds[0]))
-        return list(dict.fromkeys(found))
+                found += [Run(task, model, *wiring, self.place, self.local, recipe, seed=0) for wiring in wirings]
+        return tuple(dict.fromkeys(found))
+
+    def conditions(self) -> list[Run]:
+        """Every condition, as the run of seed 0: for each recipe the control, then the costs, then their nulls."""
+        return list(self._conditions)
 
     def _scaled(self, words: tuple[str, ...]) -> list[str]:
         made = [costs.word(costs.scaled(costs.parse(word), scale)) for word in words for scale in self.scale]
@@ -119,17 +129,22 @@ def _several(name: str, given: Any, none: bool = False) -> list[Any]:
     return values
 
 
+def _check_size(networks: int) -> None:
+    if networks > MOST:
+        raise wrong("study", f"{networks:,} networks", f"at most {MOST:,}")
+
+
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sentence, and the comparison that it stands or falls with.
+    """A sentence, and the comparison that decides whether it holds.
 
     Args:
-        says: the sentence as it is written somewhere.
-        measure: what it is about: a name among the ``measures`` of study.json.
+        says: the sentence, as it is written somewhere.
+        measure: the measure that it is about, by its name in ``study.json``, such as ``morans_i.output``.
         expected: how the condition's value compares with the control's: lower, higher or alike.
-        condition: the settings that tell it from the study's first values: ``{cost: quadratic}``.
+        condition: the settings in which the condition differs from the study's first values: ``{cost: quadratic}``.
         control: the same for what it is compared with; None: the condition's own control.
-        margin: the least difference that counts, in the measure's unit.
+        margin: the smallest difference that counts, in the measure's unit.
     """
 
     says: str
@@ -144,24 +159,32 @@ class Hypothesis:
         for name, text in (("says", self.says), ("measure", self.measure)):
             if not isinstance(text, str) or not text:
                 raise wrong_type(name, text, "text")
-        for given in (self.condition, self.control or {}):
-            if not isinstance(given, Mapping) or not given.keys() <= set(SETTINGS):
-                raise wrong("hypotheses", given, f"settings by name, of {', '.join(SETTINGS)}")
-        if self.margin or self.expected == "alike":
-            object.__setattr__(self, "margin", positive("margin", as_number(self.margin)))
+        for name, told in (("condition", self.condition), ("control", self.control)):
+            if told is None and name == "control":
+                continue
+            if not isinstance(told, Mapping) or not told.keys() <= set(SETTINGS):
+                raise wrong(name, told, f"settings by name, such as {{cost: linear}}; known: {', '.join(SETTINGS)}")
+            object.__setattr__(self, name, _settled(told))
+        margin = as_number(self.margin)
+        checked = positive("margin", margin) if self.expected == "alike" else number("margin", margin, least=0.0)
+        object.__setattr__(self, "margin", checked)
 
 
 @dataclass(frozen=True)
 class Study:
-    """Axes, further axes, and hypotheses about all of them together.
+    """What is trained, and what is claimed about it.
 
     Args:
-        axes: the settings to combine.
-        also: further settings to combine, beside the first.
+        axes: settings to combine.
+        also: further settings to combine, added to the first.
         hypotheses: what is claimed.
         title: a line for the page.
         about: paragraphs for the page.
-        published: numbers from elsewhere to show beside the study's: each with ``name``, ``source`` and ``measures``.
+        published: numbers from elsewhere to show beside the study's. Each has ``name``, ``source`` and ``measures``.
+
+    Raises:
+        ValueError, TypeError: a value that does not fit, a claim about networks that the study does not have, or too
+            many networks.
     """
 
     axes: Axes = field(default_factory=Axes)
@@ -172,69 +195,83 @@ class Study:
     published: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.title, str):
-            raise wrong_type("title", self.title, "a line of text")
-        given: Any = self.about
-        about = (given,) if isinstance(given, str) else tuple(given or ())
-        if not all(isinstance(text, str) for text in about):
-            raise wrong_type("about", self.about, "paragraphs of text")
-        object.__setattr__(self, "about", about)
-        for row in self.published:
-            ok = isinstance(row, Mapping) and isinstance(row.get("measures"), Mapping) and row.get("name")
-            if not ok or not all(isinstance(v, (int, float)) for v in row["measures"].values()):
-                raise wrong("published", row, "rows with name, source and measures (numbers by name)")
-        self.conditions()
+        instance("axes", self.axes, Axes, "Axes")
+        for name, kind in (("also", Axes), ("hypotheses", Hypothesis)):
+            given: Any = getattr(self, name)
+            if not isinstance(given, (list, tuple)) or not all(isinstance(one, kind) for one in given):
+                raise wrong_type(name, given, f"a list of {kind.__name__}")
+            object.__setattr__(self, name, tuple(given))
+        instance("title", self.title, str, "a line of text")
+        given = self.about
+        given = (given,) if isinstance(given, str) else given
+        if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
+            raise wrong_type("about", given, "paragraphs of text")
+        object.__setattr__(self, "about", tuple(given))
+        object.__setattr__(self, "published", tuple(map(_published, self.published)))
+        _check_size(sum(axes._most() for axes in (self.axes, *self.also)))
         for hypothesis in self.hypotheses:
             self.compared(hypothesis)
+        self.conditions()
 
     def conditions(self) -> dict[str, Run]:
-        """Every condition by its name, which says what sets it apart from the first values of the axes."""
-        firsts = self._firsts()
-        whole = settings(self.axes.conditions()[0])
+        """Every condition by name, as the run of seed 0.
+
+        A name says what made the network local, and each setting in which the condition differs from the study's first
+        values: "linear@3", "linear@3 shuffled", "control, lr 0.1". So names stay as they are when a study grows.
+        """
+        return dict(self._conditions)
+
+    @cached_property
+    def _conditions(self) -> dict[str, Run]:
         labels = self.labels()
         found: dict[str, Run] = {}
-        for run in [run for axes in (self.axes, *self.also) for run in axes.conditions()]:
-            run = dataclasses.replace(run, seed=0)
-            mine, first = settings(run), firsts[_group(run)]
-            rest = [k for k in mine if k in RECIPE and mine[k] != first[k]]
-            rest += [k for k in ("task", "model") if mine[k] != whole[k]]
-            if sum(_group(run)[:2] == key[:2] for key in firsts) > 1:
-                rest += [k for k in ("place", "local") if mine[k] != whole[k]]
-            name = ", ".join([condition_of(run), *(_said(k, mine[k], labels) for k in rest)])
+        for run in self._each():
+            mine, usual = settings(run), self._usual(run)
+            differs = [k for k in (*RECIPE, "place", "local", "task", "model") if mine[k] != usual[k]]
+            name = ", ".join([condition_of(run), *(_setting(k, mine[k], labels) for k in differs)])
             if found.setdefault(name, run) != run:
-                raise wrong(
-                    "also", f"two conditions called {name}", "conditions that differ in more than a module's path"
-                )
+                raise wrong("study", f"two conditions called {name}", "conditions with names of their own")
         return found
 
+    def _each(self) -> list[Run]:
+        return [run for axes in (self.axes, *self.also) for run in axes.conditions()]
+
+    @cached_property
+    def _names(self) -> dict[Run, str]:
+        return {run: name for name, run in self._conditions.items()}
+
+    @cached_property
     def _firsts(self) -> dict[Any, dict[str, Any]]:
-        """The settings of the first condition of each task with each model and its sheets."""
+        """The settings of the first condition of the study, of each task with each model, and of each group."""
         found: dict[Any, dict[str, Any]] = {}
-        for axes in (self.axes, *self.also):
-            for run in axes.conditions():
-                found.setdefault(_group(run), settings(run))
+        for run in self._each():
+            group = _group(run)
+            for part in ((), group[:2], group):
+                found.setdefault(part, settings(run))
         return found
+
+    def _usual(self, run: Run) -> dict[str, Any]:
+        """The settings that the name of a run's condition leaves out, and a hypothesis about it may leave out."""
+        group = _group(run)
+        usual = dict(self._firsts[()])
+        usual |= {k: self._firsts[group[:2]][k] for k in ("place", "local")}
+        return usual | {k: self._firsts[group][k] for k in RECIPE}
 
     def labels(self) -> dict[str, str]:
-        """What each task and each model is called: its name; with its arguments, where several have that name."""
-        words = dict.fromkeys(w for axes in (self.axes, *self.also) for w in (*axes.task, *axes.model))
-        short = {word: door.label(word).partition(" ")[0] for word in words}
-        shared = list(short.values())
-        return {word: name if shared.count(name) == 1 else door.label(word) for word, name in short.items()}
-
-    def seeds(self) -> dict[str, list[int]]:
-        """The seeds of every condition."""
-        names = {run: name for name, run in self.conditions().items()}
-        found: dict[str, list[int]] = {name: [] for name in names.values()}
-        for axes in (self.axes, *self.also):
-            for run in axes.conditions():
-                of = found[names[dataclasses.replace(run, seed=0)]]
-                of += [seed for seed in axes.seeds if seed not in of]
+        """What each task and each model is called: its name, and more of its word where that name is taken."""
+        found: dict[str, str] = {}
+        for word in dict.fromkeys(w for axes in (self.axes, *self.also) for w in (*axes.task, *axes.model)):
+            names = door.label(word).partition(" ")[0], door.label(word), word, f"{word} ({len(found) + 1})"
+            found[word] = next(name for name in names if name not in found.values())
         return found
 
     def runs(self) -> dict[tuple[str, int], Run]:
         """Every run by (condition, seed): seed by seed, so that pairs finish together."""
-        conditions, seeds = self.conditions(), self.seeds()
+        conditions, names = self._conditions, self._names
+        seeds: dict[str, set[int]] = {name: set() for name in conditions}
+        for axes in (self.axes, *self.also):
+            for run in axes.conditions():
+                seeds[names[run]].update(axes.seeds)
         order = dict.fromkeys(seed for axes in (self.axes, *self.also) for seed in axes.seeds)
         return {
             (name, seed): dataclasses.replace(run, seed=seed)
@@ -244,19 +281,16 @@ class Study:
         }
 
     def control(self, name: str) -> str | None:
-        """The control of a condition; None of a control."""
-        conditions = self.conditions()
-        names = {run: key for key, run in conditions.items()}
-        control = names[dataclasses.replace(conditions[name], cost="flat", shuffled=False)]
+        """The control of a condition; None for a control."""
+        control = self._names[dataclasses.replace(self._conditions[name], cost="flat", shuffled=False)]
         return None if control == name else control
 
     def null(self, name: str) -> str | None:
-        """The shuffled null of a condition, where it is trained."""
-        conditions = self.conditions()
-        run = conditions[name]
+        """The shuffled null of a condition; None where it is not trained, and for controls and nulls."""
+        run = self._conditions[name]
         if run.shuffled or run.cost == "flat":
             return None
-        return {run: key for key, run in conditions.items()}.get(dataclasses.replace(run, shuffled=True))
+        return self._names.get(dataclasses.replace(run, shuffled=True))
 
     def compared(self, hypothesis: Hypothesis) -> tuple[str, str]:
         """The two conditions that a hypothesis is about.
@@ -264,49 +298,60 @@ class Study:
         Raises:
             ValueError: the study does not have them.
         """
-        conditions, firsts = self.conditions(), self._firsts()
-        whole = settings(self.axes.conditions()[0])
 
-        def name(told: Mapping[str, Any]) -> str:
-            wanted = _settled(told)
-            for name, run in conditions.items():
-                mine, first = settings(run), firsts[_group(run)]
-                usual = {k: (first if k in RECIPE else whole)[k] for k in mine}
-                if "model" in wanted:
-                    usual |= {k: mine[k] for k in ("place", "local")}
-                if mine == usual | wanted:
-                    return name
-            raise wrong("hypotheses", dict(told), f"settings of one of: {'; '.join(conditions)}")
+        def name(told: dict[str, Any]) -> str:
+            for run, found in self._names.items():
+                if settings(run) == self._usual(run) | told:
+                    return found
+            raise wrong("hypotheses", told, f"the settings of one of these: {'; '.join(self._conditions)}")
 
-        own = {**hypothesis.condition, "cost": "flat", "shuffled": False}
-        pair = name(hypothesis.condition), name(own if hypothesis.control is None else hypothesis.control)
+        condition, control = dict(hypothesis.condition), hypothesis.control
+        own = {**condition, "cost": "flat", "shuffled": False}
+        pair = name(condition), name(own if control is None else dict(control))
         if pair[0] == pair[1]:
             raise wrong("hypotheses", f"{pair[0]} compared with itself", "a condition and another")
         return pair
 
 
+def _published(row: Any) -> dict[str, Any]:
+    """A row of published numbers, checked."""
+    expected = "rows with name, source and measures (numbers by name)"
+    if not isinstance(row, Mapping) or not row.keys() <= {"name", "source", "measures"}:
+        raise wrong("published", row, expected)
+    name, source, values = row.get("name"), row.get("source", ""), row.get("measures")
+    if not isinstance(name, str) or not name or not isinstance(source, str) or not isinstance(values, Mapping):
+        raise wrong("published", row, expected)
+    if not all(isinstance(key, str) for key in values):
+        raise wrong("published", row, expected)
+    return {
+        "name": name,
+        "source": source,
+        "measures": {key: number(f"published {key}", as_number(value)) for key, value in values.items()},
+    }
+
+
 def _group(run: Run) -> Any:
-    """What networks share that are drawn and measured alike."""
+    """What the networks of a group share: they are made, and measured, alike."""
     return run.task, run.model, run.place, run.local
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """What tells a run's condition from others."""
+    """The settings that tell a run's condition from others."""
     values = {name: getattr(run, name) for name in SETTINGS if name not in RECIPE}
     return values | {name: getattr(run.recipe, name) for name in RECIPE}
 
 
-def _said(key: str, value: Any, labels: Mapping[str, str]) -> str:
+def _setting(key: str, value: Any, labels: Mapping[str, str]) -> str:
     """A setting in a condition's name."""
     if key in ("task", "model"):
         return labels[value]
     if key in ("place", "local"):
         return f"{key} {_words(value)}"
-    return f"{key.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+    return f"{key.replace('_', ' ')} {value!r}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
 
 
 def _words(value: Named) -> str:
-    return " ".join(f"{name}={','.join(words)}" for name, words in value) or "of the model"
+    return " ".join(f"{name}={','.join(words)}" for name, words in value) or "as the model says"
 
 
 def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +359,8 @@ def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(told)
     for key in given.keys() & set(RECIPE):
         given[key] = getattr(Recipe(**{key: as_number(given[key])}), key)
+    if "shuffled" in given:
+        given["shuffled"] = boolean("shuffled", given["shuffled"])
     if "cost" in given:
         given["cost"] = costs.word(cost_of("cost", given["cost"]))
     for key in given.keys() & {"task", "model"}:
@@ -324,46 +371,53 @@ def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def study_from(values: Any) -> Study:
-    """The study that plain ``values`` describe: axes by name, ``also`` with what differs, ``hypotheses`` and texts.
+    """The study that plain ``values`` describe: the settings by name, ``also``, ``hypotheses`` and texts.
+
+    An entry of ``also`` names only what differs from the first settings.
 
     Raises:
-        ValueError: values that do not describe a study.
+        ValueError, TypeError: values that do not describe a study.
     """
-    if not isinstance(values, Mapping):
-        raise wrong("study", values, "settings by name")
-    texts = {"title", "about", "published"}
-    main = {k: v for k, v in values.items() if k not in texts | {"also", "hypotheses"}}
-    lists = {name: values.get(name) or () for name in ("also", "hypotheses", "published")}
-    for name, given in lists.items():
-        if not isinstance(given, (list, tuple)):
-            raise wrong(name, given, "a list")
-    for given, kind in (
-        (main, Axes),
-        *((one, Axes) for one in lists["also"]),
-        *((one, Hypothesis) for one in lists["hypotheses"]),
-    ):
-        names = [f.name for f in dataclasses.fields(kind)]
-        if not isinstance(given, Mapping) or not given.keys() <= set(names):
-            said = ", ".join(map(str, given)) if isinstance(given, Mapping) else given
-            more = ["also", "hypotheses", *sorted(texts)] if given is main else []
-            raise wrong("study", said, f"settings among {', '.join(names + more)}")
-        needed = [f.name for f in dataclasses.fields(kind) if f.init and f.default is dataclasses.MISSING]
-        if not given.keys() >= set(needed):
-            raise wrong("hypotheses", ", ".join(given), f"each with {', '.join(needed)}")
+    axes = [f.name for f in dataclasses.fields(Axes)]
+    asked = [f.name for f in dataclasses.fields(Hypothesis)]
+    texts = ("title", "about", "published")
+    found = _known("study", values, [*axes, "also", "hypotheses", *texts])
+    for name in ("also", "hypotheses", "published"):
+        found[name] = found.get(name) or ()
+        if not isinstance(found[name], (list, tuple)):
+            raise wrong(name, found[name], "a list")
+    main = {name: found[name] for name in axes if name in found}
+    hypotheses = []
+    for one in found["hypotheses"]:
+        told = _known("hypotheses", one, asked)
+        missing = [name for name in ("says", "measure", "expected", "condition") if name not in told]
+        if missing:
+            raise wrong("hypotheses", f"one without {' and '.join(missing)}", f"each with {', '.join(asked[:4])}")
+        hypotheses.append(Hypothesis(**told))
     return Study(
         Axes(**main),
-        tuple(Axes(**_beside(main, one)) for one in lists["also"]),
-        tuple(Hypothesis(**one) for one in lists["hypotheses"]),
-        values.get("title") or "",
-        values.get("about") or (),
-        tuple(lists["published"]),
+        tuple(Axes(**beside(main, _known("also", one, axes))) for one in found["also"]),
+        tuple(hypotheses),
+        found.get("title") or "",
+        found.get("about") or (),
+        tuple(found["published"]),
     )
 
 
-def _beside(main: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of further axes: those of the first, but where they say other ones.
+def _known(name: str, values: Any, names: list[str]) -> dict[str, Any]:
+    """``values``, where it is a mapping that has no other keys than ``names``."""
+    if not isinstance(values, Mapping):
+        raise wrong(name, values, "settings by name")
+    strange = [key for key in values if key not in names]
+    if strange:
+        raise wrong(name, f"a setting {short(repr(strange[0]))}", f"settings among {', '.join(names)}")
+    return dict(values)
 
-    Sheets belong to a model: with another model they are not carried over.
+
+def beside(main: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``one``, and those of ``main`` that it leaves out.
+
+    Sheets belong to a model, so where ``one`` names another model the sheets of ``main`` are not carried over.
     """
     kept = {k: v for k, v in main.items() if "model" not in one or k not in ("place", "local")}
     return {**kept, **one}
@@ -391,20 +445,20 @@ def _axes_values(axes: Axes) -> dict[str, Any]:
 
 
 def read_study(directory: Path) -> Study:
-    """The study in ``directory``."""
+    """The study that ``directory`` holds."""
     return study_from(read_yaml(directory / STUDY))
 
 
 def run_path(run: Run) -> str:
-    """Where a study keeps one of its runs, from its directory."""
+    """The path of a run's directory, relative to its study's."""
     return f"runs/{run_name(run)}"
 
 
 def plan(study: Study) -> dict[str, Any]:
-    """A study written out: groups, conditions, cells, comparisons and claims, as findings are made from."""
+    """A study written out in plain values: everything that :func:`find` has to know beside the runs themselves."""
     conditions, labels = study.conditions(), study.labels()
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for name, run in conditions.items():
         group = groups.setdefault(
             _group(run),
@@ -414,14 +468,12 @@ def plan(study: Study) -> dict[str, Any]:
                 "model": labels[run.model],
                 "recipe": plain(run.recipe),
                 "conditions": [],
-                "control": None,
+                "control": study.control(name) or name,
             },
         )
         group["conditions"].append(name)
-        if run.cost == "flat" and group["control"] is None:
-            group["control"] = name
         described[name] = {
-            "group": group["name"],
+            "group": "",
             "label": name.removesuffix(f", {labels[run.model]}").removesuffix(f", {labels[run.task]}"),
             "control": study.control(name),
             "null": study.null(name),
@@ -430,11 +482,13 @@ def plan(study: Study) -> dict[str, Any]:
             "shuffled": run.shuffled,
             "settings": {k: v for k, v in plain(run).items() if k != "seed"},
         }
-    for number, group in enumerate(groups.values(), 1):  # groups of one name: other sheets of the same model
-        if sum(g["name"] == group["name"] for g in groups.values()) > 1:
-            for name in group["conditions"]:
-                described[name]["group"] = f"{group['name']} ({number})"
+    taken: dict[str, int] = {}
+    for group in groups.values():  # the same model on other sheets
+        taken[group["name"]] = number = taken.get(group["name"], 0) + 1
+        if number > 1:
             group["name"] = f"{group['name']} ({number})"
+        for name in group["conditions"]:
+            described[name]["group"] = group["name"]
     for name, one in described.items():
         if one["null"] is not None:
             described[one["null"]]["of"] = name
@@ -458,27 +512,31 @@ def plan(study: Study) -> dict[str, Any]:
 
 
 def check_study(directory: Path, study: Study) -> None:
-    """Raise where ``directory`` cannot be the home of ``study``: it may grow, and never loses a run.
+    """Raise where ``directory`` cannot be the home of ``study``, which may grow there but never loses a run.
 
     Raises:
+        ValueError: it is not, and cannot become, a directory.
         Problem: it holds something else, or runs that this study does not have.
     """
+    for parent in (directory, *directory.parents):
+        if parent.exists() and not parent.is_dir():
+            raise wrong("out", str(directory), f"a directory, but {parent} is a file")
     if not (directory / STUDY).exists():
         strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith("."))
         if strangers:
-            raise Problem(f"{directory} holds {strangers[0]} but no {STUDY}. Choose a new or empty directory.")
+            raise Problem(f"{directory} holds {short(strangers[0])} but no {STUDY}. Choose a new or empty directory.")
         return
     runs = set(study.runs().values())
     lost = [name for name, run in read_study(directory).runs().items() if run not in runs]
     if lost:
         raise Problem(
-            f"{directory} holds {lost[0][0]} of seed {lost[0][1]}, which this study does not have. "
-            "Choose a new directory, or a study with all of its runs and more."
+            f"{directory} already holds {lost[0][0]} with seed {lost[0][1]}, which this study leaves out. "
+            "Choose a new directory, or add to the study that is there."
         )
 
 
 def write_study(directory: Path, study: Study) -> None:
-    """Write what ``study`` is, and its plan, into ``directory``."""
+    """Write ``study``, and its plan, into ``directory``."""
     text = yaml.safe_dump(study_values(study), sort_keys=False, allow_unicode=True)
     write_text(directory / STUDY, text)
     write_json(directory / PLAN, plan(study))
