@@ -26,8 +26,9 @@ Floats = npt.NDArray[np.float64]
 SHOWN = 10
 #: A unit belongs to a class's patch where its d′ is above the first; the others are levels of nested patches.
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
-#: The most units of which a graph is made: finding the communities of a thousand units takes a quarter of a minute.
-GRAPH = 512
+#: The most units of which a graph is made, and with how many random graphs it is compared: few where it is large, as
+#: searching one of 512 units for its communities takes a fifth of a second.
+GRAPH, SMALL, NULLS = 512, 256, (20, 5)
 #: What is measured of each sheet and of each layer that can be made local.
 OF_SHEETS = (
     "spatial_variance",
