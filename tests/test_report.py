@@ -336,7 +336,7 @@ def test_one_epoch_makes_no_training_curve(tmp_path: Path) -> None:
 
 
 def test_a_legend_that_fits_stands_in_one_row(tmp_path: Path) -> None:
-    names = ("near", "farther", "near shuffled")
+    names = ("near", "farther", "exponential shuffled")
     conditions = {"control": ("flat", None)} | dict.fromkeys(names, ("x", None))
     write_study(tmp_path, [Group(conditions=conditions)], seeds=(1,))
     study = files.read(tmp_path)
