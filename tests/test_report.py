@@ -203,6 +203,34 @@ def test_the_most_telling_picture_is_of_the_sheet_that_differs_most(sheet: str, 
     assert any("I = 0.90" in ax.get_ylabel().replace("\xa0", " ") for ax in telling.figure.axes)
 
 
+def test_the_most_telling_picture_is_not_about_a_null(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    planted(tmp_path, "input", "linear shuffled", 0.9)
+    planted(tmp_path, "output", "linear", 0.8)
+    telling = pictures.most_telling(files.read(tmp_path))
+    assert telling is not None
+    assert telling.subject[:2] == ("output", ("control", "linear", "linear shuffled"))
+
+
+def test_a_weak_map_is_seen_beside_a_strong_one(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1,))
+    path = tmp_path / "runs" / "0-1-seed1" / "measures.npz"
+    arrays = dict(np.load(path))
+    arrays["sheet/output/class_means"] *= 0.001 / arrays["sheet/output/class_means"].max()
+    np.savez(path, **arrays)
+    study = files.read(tmp_path)
+    group = study.found["groups"][0]
+    maps = pictures.class_maps(study, group, "output", group["conditions"], "maps")
+    assert maps is not None
+    rows: dict[str, float] = {}
+    for ax in maps.figure.axes[:-1]:
+        row = ax.get_subplotspec().rowspan.start
+        rows[row] = max(rows.get(row, 0), float(ax.images[0].get_array().max()))
+    assert list(rows.values()) == pytest.approx([1, 1, 1])
+    assert "0.0010 (linear)" in maps.caption
+    assert "each row is divided by its largest value" in maps.caption
+
+
 def test_maps_share_one_scale_and_the_first_common_seed(tmp_path: Path) -> None:
     write_study(tmp_path, failed=[("linear shuffled", 1)])
     telling = pictures.most_telling(files.read(tmp_path))
@@ -266,6 +294,57 @@ def test_curves_are_averaged_bin_by_bin() -> None:
     assert np.isnan(lacking[2]).tolist() == [False, True, False]
 
 
+def test_a_panel_of_curves_shows_the_lines_and_not_only_wide_bands(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1, 2))
+    for path in tmp_path.glob("runs/*-seed1/measures.npz"):
+        arrays = dict(np.load(path))
+        arrays["sheet/output/curve"][1, -1] = 0.4  # of two networks, an interval of ± 2.5
+        arrays["sheet/input/curve"] = arrays["sheet/input/curve"][:, :1]
+        np.savez(path, **arrays)
+    for path in tmp_path.glob("runs/*-seed2/measures.npz"):
+        arrays = dict(np.load(path))
+        arrays["sheet/input/curve"] = arrays["sheet/input/curve"][:, :1]
+        np.savez(path, **arrays)
+    study = files.read(tmp_path)
+    picture = pictures.correlation(study, study.found["groups"][0], "")
+    assert picture is not None
+    (ax,) = picture.figure.axes  # a curve of one point is no curve
+    heights = np.concatenate([line.get_ydata() for line in ax.get_lines()])
+    low, high = ax.get_ylim()
+    assert low <= heights.min() < heights.max() <= high
+    assert high - low <= 3.01 * np.ptp(heights)
+
+
+def test_lines_of_one_colour_have_different_strokes(tmp_path: Path) -> None:
+    conditions: dict[str, tuple[str, str | None]] = {"near": ("x", None), "near, lr 1": ("x", None)}
+    write_study(tmp_path, [Group(conditions={"control": ("flat", None)} | conditions)], seeds=(1,))
+    study = files.read(tmp_path)
+    group = study.found["groups"][0]
+    for made in (pictures.correlation, pictures.training, pictures.pruning):
+        picture = made(study, group, "")
+        assert picture is not None
+        lines = [line for line in picture.figure.axes[0].get_lines() if not line.get_label().startswith("_")]
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 3
+
+
+def test_one_epoch_makes_no_training_curve(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1,))
+    for path in tmp_path.glob("runs/*/metrics.csv"):
+        path.write_text("\n".join(path.read_text().splitlines()[:2]) + "\n")
+    study = files.read(tmp_path)
+    assert pictures.training(study, study.found["groups"][0], "") is None
+
+
+def test_a_legend_that_fits_stands_in_one_row(tmp_path: Path) -> None:
+    names = ("near", "farther", "exponential shuffled")
+    conditions = {"control": ("flat", None)} | dict.fromkeys(names, ("x", None))
+    write_study(tmp_path, [Group(conditions=conditions)], seeds=(1,))
+    study = files.read(tmp_path)
+    picture = pictures.trade(study, study.found["groups"][0], "")
+    assert picture is not None
+    assert picture.figure.legends[0]._ncols == 4  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("needed", "near", "said"),
     [(4, 31, "4 to 31"), (12, None, "12 or more"), (None, None, "–"), (3, 3, "3"), (1200, 45000, "1,200 to 45,000")],
@@ -285,6 +364,35 @@ def test_means_with_their_intervals(tmp_path: Path) -> None:
     assert table.published == {4}
 
 
+def test_means_have_no_more_decimals_than_their_intervals_bear_out(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1, 2, 3))
+    rng = np.random.default_rng(1)
+    study = study_of(tmp_path)
+    for cell in study.found["cells"]:
+        for sheet, spread in (("input", 0.01), ("output", 0.02)):
+            cell["measures"][f"morans_i.{sheet}"] = 0.0002 + spread * float(rng.normal())
+    table = tables.sheets(study, study.found["groups"][0])
+    column = table.rows[0].index("Moran's I of class maps")
+    shown = [row[column] for row in table.rows[1:]]
+    assert {len(part.partition(".")[2]) for cell in shown for part in cell.split(" ± ")} <= {3, 4}
+    assert len({len(cell.partition(".")[2]) for cell in shown}) == 1
+
+
+def test_an_undefined_spatial_variance_is_explained_and_not_compared(tmp_path: Path) -> None:
+    study = write_study(tmp_path, undefined=["spatial_variance.output"])
+    none = {"mean_difference": None, "t": None, "p": None, "n": 0}
+    for one in study["comparisons"]:
+        if one["measure"] == "spatial_variance.output":
+            one |= {"n": 0, "per_item": [none, none]}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    found = study_of(tmp_path)
+    group = found.found["groups"][0]
+    assert tables.without_variance(found, group) == ["output"]
+    rows = tables.over_items(found, group).rows[1:]
+    assert {row[1] for row in rows} == {"spatial variance, input"}
+    assert "The spatial variance of “output” is undefined" in text_of(report.write(tmp_path))
+
+
 def test_tests_over_items_stand_beside_the_verdict_over_networks(tmp_path: Path) -> None:
     write_study(tmp_path)
     study = study_of(tmp_path)
@@ -293,7 +401,7 @@ def test_tests_over_items_stand_beside_the_verdict_over_networks(tmp_path: Path)
     one["per_item"] = [below, below, below | {"mean_difference": 1.0}, below | {"p": 0.6}, below | {"p": None}]
     one["ci"] = [-2.0, 0.5]
     row = tables.over_items(study, study.found["groups"][0]).rows[1]
-    assert row[2:] == ["5", "2", "1", "2", "no difference found"]
+    assert row[2:] == ["4", "2", "1", "1", "no difference found"]
     one["ci"] = [-2.0, -0.5]
     assert tables.over_items(study, study.found["groups"][0]).rows[1][-1] == "lower"
 
@@ -469,6 +577,7 @@ def test_priors_are_drawn(tmp_path: Path) -> None:
     assert "256 wires of 256" in lines[0]
     assert "25 wires of 25" in lines[1]
     assert prior.centre(Grid(7, 7)) == 24
+    assert "16 wires of 16" in prior.draw_priors(["torus:2x2", "hex:3x4"], "linear", tmp_path / "prior.png")[0]
     for sheets, out in ((["4x4x4"], "a.png"), (["4x"], "a.png"), (["4x4"], "a.txt"), (["4x4"], "no/a.png")):
         with pytest.raises(ValueError, match="got"):
             prior.draw_priors(sheets, "linear", tmp_path / out)
@@ -501,5 +610,7 @@ def test_names() -> None:
     assert words.slug("../../Äb C!") == "b-c"
     assert words.listed(["a"]) == "a"
     assert words.listed("abc") == "a, b and c"
+    assert words.listed(["a, b", "c"]) == "a, b; and c"
+    assert words.listed(["a, b", "c", "d"]) == "a, b; c; and d"
     assert words.listed("abcdefgh") == "a, b, c, d, e and 3 more"
     assert words.p_value(1e-9) == "< 0.0001"

@@ -257,8 +257,8 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else plain(error, 160) or type(error).__name__
         raise Problem(
-            f"{path} cannot be read: {reason}. Delete the directory {home} and run the study again, which trains this "
-            "network anew; or record it again if it came from elsewhere."
+            f"{path} cannot be read: {reason}. To write it anew, run the study again; "
+            "for a network that was trained elsewhere, record it again."
         ) from None
     return Run(arrays, metrics, pruning)
 

@@ -123,6 +123,7 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
         "lead": _group_lead(study, group) if number else "",
         "networks": tables.networks(study, group),
         "sheets": tables.sheets(study, group),
+        "no_variance": listed(f"“{tables.part_name(s)}”" for s in tables.without_variance(study, group)),
         "first": compared.first(COMPARISONS),
         "rest": compared.after(COMPARISONS),
         "forced": tables.comparisons(study, group, forced=True),

@@ -19,7 +19,7 @@ from locality_prior import plots
 from locality_prior.analysis.statistics import mean_interval
 from locality_prior.report.files import Floats, Run, Study
 from locality_prior.report.tables import CUT_FIRST, measure_name, part_name
-from locality_prior.report.words import drawn, fixed, listed, plain, told_apart
+from locality_prior.report.words import decimals, drawn, fixed, listed, plain, told_apart
 
 #: Conditions in a figure of rows, of maps, and of curves, whose colours must be told apart.
 ROWS, MAPS, CURVES = 24, 6, 6
@@ -53,8 +53,9 @@ class Picture:
 
 
 def most_telling(study: Study) -> Picture | None:
-    """Class maps of the sheet on which a condition's Moran's I differs most from its control's."""
+    """Class maps of the sheet on which a condition, other than a null, differs most from its control in Moran's I."""
     found = study.found
+    nulls = {told["null"] for told in found["conditions"].values()}
     best: tuple[float, int, str, list[str]] | None = None
     for k, group in enumerate(found["groups"]):
         for sheet in _drawable(group):
@@ -62,7 +63,7 @@ def most_telling(study: Study) -> Picture | None:
                 told = found["conditions"][name]
                 related = {told["control"], name, told["null"]}
                 rows = [other for other in group["conditions"] if other in related]
-                if told["control"] is None or _same_seed(study, rows, sheet) is None:
+                if told["control"] is None or name in nulls or _same_seed(study, rows, sheet) is None:
                     continue
                 means = [_mean(study.values(c, f"morans_i.{sheet}").values()) for c in (name, told["control"])]
                 apart = abs(means[0] - means[1])
@@ -82,15 +83,18 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         return None
     runs = [study.runs[c, seed] for c in conditions]
     labels = _labels(study, conditions, 16)
-    rows = {}
+    rows, largest = {}, []
     for condition, run in zip(conditions, runs, strict=True):
         order = study.values(condition, f"morans_i.{sheet}").get(seed)
         said = "" if order is None else f", I\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{fixed(order, 2)}"
-        rows[labels[condition] + said] = run.arrays[f"sheet/{sheet}/class_means"]
+        means = run.arrays[f"sheet/{sheet}/class_means"]
+        top = float(np.max(np.abs(means), initial=0, where=np.isfinite(means)))
+        rows[labels[condition] + said] = means / (top or 1)
+        largest.append(f"{_digits(top)} ({study.label(condition)})")
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
     classes = _class_names(group, runs[0])
     with unseen_glyphs():
-        figure: Any = plots.class_maps(rows, places, classes=classes, label="mean response")[0, 0].figure
+        figure: Any = plots.class_maps(rows, places, classes=classes, label="relative response")[0, 0].figure
     figure.set_figheight(max(figure.get_figheight(), 2.3))  # flat maps: else the colour bar's label would be cut off
     plt.close(figure)  # it belongs to the page: pyplot need not show it
     explained = ""
@@ -100,7 +104,8 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         name,
         figure,
         f"Mean response of each unit to the items of each class, on the sheet “{part_name(sheet)}”. From top to "
-        f"bottom: {_told(study, labels)}; networks of seed {seed}, all on one colour scale.{explained}"
+        f"bottom: {_told(study, labels)}; networks of seed {seed}. Responses may be weaker in one condition than in "
+        f"another, so each row is divided by its largest value: {listed(largest)}.{explained}"
         + _left_out(left_out, "condition"),
         f"Maps of {len(classes)} classes on the sheet {part_name(sheet)}, a row for each of {_told(study, labels)}",
         1.15,
@@ -251,18 +256,23 @@ def _banded(
             found = [curve(run, part) for (c, _), run in study.runs.items() if c == condition]
             if any(one is not None for one in found):
                 bands[labels[condition]] = _band([one for one in found if one is not None])
-        if bands:
+        if any(np.isfinite(y).sum() > 1 for _, y, _ in bands.values()):
             panels[part] = bands
     if not panels:
         return None
     x, y, level = axes_are
     shown = list(panels.items())[:PANELS]
     figure, axes = _panels(len(shown), 2.6)
+    limits = []
     for ax, (part, bands) in zip(axes, shown, strict=False):
         plots.banded(bands, ax, x=x, y=y, level=level)
+        limits.append((ax, _view([y for _, y, _ in bands.values()], level)))
         if len(panels) > 1:
             ax.set_title(_fitted(part_name(part)), fontsize="medium")
     _one_legend(figure, axes)
+    for ax, (low, high) in limits:  # the bands of few networks may be far wider than their lines are apart
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(max(low, bottom), min(high, top))
     _first_label_only(axes)
     more = _left_out(left_out, "condition") + _left_out(len(panels) - PANELS, "panel")
     return Picture(name, figure, caption + more, f"{_capital(y)} against {x} for {_told(study, labels)}")
@@ -283,6 +293,14 @@ def _band(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
     intervals = [mean_interval(p[1]) for p in points]
     halves = [math.nan if i is None else (i[1] - i[0]) / 2 for i in intervals]
     return np.array([p[0].mean() for p in points]), np.array([p[1].mean() for p in points]), np.array(halves)
+
+
+def _view(lines: list[Floats], level: float) -> tuple[float, float]:
+    """The heights to show, of a panel with these lines: theirs, and as much again above and below."""
+    heights = np.concatenate([*lines, [level]])
+    low, high = float(np.nanmin(heights)), float(np.nanmax(heights))
+    room = (high - low) or 1.0
+    return low - room, high + room
 
 
 def training(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
@@ -306,7 +324,7 @@ def training(study: Study, group: dict[str, Any], prefix: str) -> Picture | None
             lines = [(x, y) for x, y in lines if np.isfinite(y).any()]
             if lines:
                 curves[labels[name]] = _mean_line(lines)
-        if curves:
+        if any(len(x) > 1 for x, _ in curves.values()):  # one epoch makes no curve
             panels[said] = curves
     if not panels:
         return None
@@ -412,15 +430,28 @@ def _one_legend(figure: Figure, axes: Any) -> None:
         handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         ax.get_legend().remove()
         ax.autoscale(axis="y")
+        _apart(ax)
         ax.yaxis.set_major_locator(AutoLocator())
-    widest = max((_inches(line, 8.4) for label in handles for line in label.split("\n")), default=0)
-    columns = min(len(handles), max(1, int(figure.get_figwidth() / (widest + 0.6))))
+    widths = [max(_inches(line, 8.4) for line in label.split("\n")) + 0.6 for label in handles]
+    columns = len(handles)
+    if sum(widths) > figure.get_figwidth():
+        columns = max(1, int(figure.get_figwidth() / max(widths)))
     rows = -(-len(handles) // max(columns, 1))
     lines = rows * max((label.count("\n") + 1 for label in handles), default=0)
     figure.set_figheight(figure.get_figheight() + 0.15 * max(lines - 1, 0))
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize="small"
     )
+
+
+def _apart(ax: Any) -> None:
+    """Give the lines that share a colour, being of one kind of condition, different strokes."""
+    strokes: dict[Any, int] = {}
+    for line in ax.get_lines():
+        if line.get_label().startswith("_") or line.get_linestyle() == "None":
+            continue
+        k = strokes[line.get_color()] = strokes.get(line.get_color(), -1) + 1
+        line.set_linestyle(("-", "--", ":", "-.")[k % 4])
 
 
 def _first_label_only(axes: Any) -> None:
@@ -457,6 +488,11 @@ def _fitted(text: str, inches: float = 2.1) -> str:
 
 def _left_out(n: int, what: str) -> str:
     return f" {n} more {what}{'s are' if n > 1 else ' is'} left out of this figure." if n > 0 else ""
+
+
+def _digits(value: float) -> str:
+    """A number with about two significant digits."""
+    return fixed(value, max(decimals([value]) - 1, 0))
 
 
 def _capital(text: str) -> str:

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from locality_prior import cost as costs
 from locality_prior import plots
-from locality_prior._check import count, wrong
+from locality_prior._check import wrong
 from locality_prior._files import replacing
-from locality_prior.geometry import Grid
+from locality_prior.geometry import Geometry
 from locality_prior.prior import Prior
+from locality_prior.runs.places import parse
 
 #: The most units of a sheet whose whole prior is computed for its numbers.
 LARGEST = 1 << 14
@@ -23,7 +24,7 @@ def draw_priors(sheets: list[str], cost: str, out: Path) -> list[str]:
     """Draw the signal that the centre unit and the first unit of each sheet receive, and write it to ``out``.
 
     Args:
-        sheets: grids such as ``"7x7"``, or ``"7"`` for a line.
+        sheets: geometries by their words, such as ``"7x7"``, ``"torus:7x7"``, or ``"7"`` for a line.
         cost: ``name[:length][@radius]``.
         out: a .png, .pdf or .svg file in a directory that exists.
 
@@ -37,7 +38,7 @@ def draw_priors(sheets: list[str], cost: str, out: Path) -> list[str]:
         raise wrong("out", str(out), "a file named .png, .pdf or .svg")
     if not out.parent.is_dir():
         raise wrong("out", str(out), f"a file in a directory that exists ({out.parent} does not)")
-    grids, price = [_grid(sheet) for sheet in sheets], costs.parse(cost)
+    grids, price = [parse("sheet", sheet) for sheet in sheets], costs.parse(cost)
     for grid in grids:
         if len(grid) > LARGEST:
             raise wrong("sheet", f"{grid!r} of {len(grid):,} units", f"at most {LARGEST:,} units")
@@ -57,13 +58,7 @@ def draw_priors(sheets: list[str], cost: str, out: Path) -> list[str]:
     return [*lines, str(out)]
 
 
-def centre(sheet: Grid) -> int:
-    """The number of the unit in the middle of a grid."""
-    return int(np.ravel_multi_index(tuple(n // 2 for n in sheet.shape), sheet.shape))
-
-
-def _grid(text: str) -> Grid:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise wrong("sheet", repr(text), "rows x columns, such as 7x7, or a number of units in a line")
-    return Grid(*[count("sheet", int(part)) for part in parts])
+def centre(sheet: Geometry) -> int:
+    """The number of the unit that is drawn closest to the middle of a sheet."""
+    xy = plots.Places.of(sheet).xy
+    return int(np.linalg.norm(xy - (xy.min(axis=0) + xy.max(axis=0)) / 2, axis=1).argmin())

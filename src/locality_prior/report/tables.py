@@ -78,7 +78,7 @@ def networks(study: Study, group: dict[str, Any]) -> Table:
     measures = [m for m in study.measures(group) if not told[m]["part"] or told[m]["base"] == "mean_wire_length"]
     many = sum(told[m]["base"] == "mean_wire_length" for m in measures) > 1
     rows = [["condition", "networks", *(measure_name(study, m, part=many) for m in measures)]]
-    columns = {m: _column(study, group, m) for m in measures}
+    columns = {m: _columns(study, group, [m])[m] for m in measures}
     cells = study.of(group, "cells")
     for name in group["conditions"]:
         done = sum(c["condition"] == name and c["measures"] is not None for c in cells)
@@ -99,7 +99,9 @@ def sheets(study: Study, group: dict[str, Any]) -> Table:
     names = {(told[m]["base"], told[m]["part"]): m for m in there}
     heads = [measure_name(study, next(m for m in there if told[m]["base"] == base), part=False) for base in bases]
     rows, published = [["sheet", "condition", *heads]], set()
-    columns = {m: _column(study, group, m) for m in names.values()}
+    columns: dict[str, dict[str, str]] = {}
+    for base in bases:
+        columns |= _columns(study, group, [m for (kind, _), m in names.items() if kind == base])
     for sheet in group["sheets"]:
         here = [names.get((base, sheet)) for base in bases]
         if not any(here):
@@ -115,18 +117,37 @@ def sheets(study: Study, group: dict[str, Any]) -> Table:
     return Table(rows, 2, frozenset(published))
 
 
-def _column(study: Study, group: dict[str, Any], measure: str) -> dict[str, str]:
-    """Condition → mean over networks, and half its 95 % interval where there is one."""
-    values = {name: list(study.values(name, measure).values()) for name in group["conditions"]}
-    means = {name: math.fsum(v) / len(v) if v else None for name, v in values.items()}
+def without_variance(study: Study, group: dict[str, Any]) -> list[str]:
+    """The sheets of a group whose spatial variance was measured and is undefined in every network."""
+    defined = study.measures(group)
+    parts = {m: told["part"] for m, told in study.found["measures"].items() if told["base"] == "spatial_variance"}
+    return [name for name in group["sheets"] if any(p == name and m not in defined for m, p in parts.items())]
+
+
+def _columns(study: Study, group: dict[str, Any], measures: list[str]) -> dict[str, dict[str, str]]:
+    """Measure → condition → mean over networks, and half its 95 % interval where there is one.
+
+    All have the same number of decimals: three significant digits of the largest mean, or fewer if even the narrowest
+    interval has no use for them.
+    """
+    means: dict[tuple[str, str], float | None] = {}
+    halves: dict[tuple[str, str], float] = {}
+    for measure in measures:
+        for name in group["conditions"]:
+            values = list(study.values(name, measure).values())
+            means[measure, name] = math.fsum(values) / len(values) if values else None
+            interval = mean_interval(values)
+            if interval is not None:
+                halves[measure, name] = (interval[1] - interval[0]) / 2
     places = decimals(means.values())
-    column = {}
-    for name, mean in means.items():
-        interval = mean_interval(values[name])
-        column[name] = fixed(mean, places)
-        if interval is not None:
-            column[name] += f" ± {fixed((interval[1] - interval[0]) / 2, places)}"
-    return column
+    if halves:
+        places = min(places, max(decimals([min(halves.values())]) - 1, 0))
+    columns: dict[str, dict[str, str]] = {m: {} for m in measures}
+    for (measure, name), mean in means.items():
+        columns[measure][name] = fixed(mean, places)
+        if (measure, name) in halves:
+            columns[measure][name] += f" ± {fixed(halves[measure, name], places)}"
+    return columns
 
 
 def _published(study: Study, group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,10 +230,10 @@ def over_items(study: Study, group: dict[str, Any]) -> Table:
     rows = [["compared", "measure", "pairs of networks", "lower, p < 0.05", "higher, p < 0.05", "neither"]]
     rows[0].append("over networks")
     for one in study.of(group, "comparisons"):
-        tests = one.get("per_item")
+        tests = [t for t in one.get("per_item") or () if t["p"] is not None and t["mean_difference"] is not None]
         if not tests:
             continue
-        sure = [t for t in tests if t["p"] is not None and t["p"] < 0.05 and t["mean_difference"] is not None]
+        sure = [t for t in tests if t["p"] < 0.05]
         lower = sum(t["mean_difference"] < 0 for t in sure)
         counts = [len(tests), lower, len(sure) - lower, len(tests) - len(sure)]
         verdict = "too few networks" if one["ci"] is None else "no difference found"

@@ -78,8 +78,11 @@ def several(n: int, one: str, many: str | None = None) -> str:
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:
-    """ "a, b and c"; beyond ``most`` names, "a, b and 7 more"."""
+    """ "a, b and c"; beyond ``most`` names, "a, b and 7 more". Names with commas in them stand between semicolons."""
     all_names = list(names)
+    comma = "; " if any("," in name for name in all_names) else ", "
     if len(all_names) > most:
         all_names = [*all_names[: most - 1], f"{len(all_names) - most + 1} more"]
-    return " and ".join([", ".join(all_names[:-1]), all_names[-1]] if len(all_names) > 1 else all_names)
+    if comma == "; " or len(all_names) < 2:
+        return comma.join([*all_names[:-1], f"and {all_names[-1]}"] if len(all_names) > 1 else all_names)
+    return f"{comma.join(all_names[:-1])} and {all_names[-1]}"
