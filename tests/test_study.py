@@ -458,15 +458,20 @@ ENVIRONMENT = {
 }
 
 
+def written(out: Path, name: str) -> set[str]:
+    """Where files called ``name`` are below ``out``, while other files come and go."""
+    return {folder for folder, _, files in os.walk(out) if name in files}
+
+
 def interrupted(arguments: list[str], out: Path, how: list[int], wait: str) -> None:
     """Begin a command, stop it by each signal of ``how`` as soon as it has written something new, and finish it."""
     for number in how:
-        there = set(out.rglob(wait)) if out.exists() else set()
+        there = written(out, wait)
         process = subprocess.Popen(
             [*PROGRAM, *arguments, "--out", str(out)], env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
         )
         end = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < end and set(out.rglob(wait)) <= there:
+        while process.poll() is None and time.monotonic() < end and written(out, wait) <= there:
             time.sleep(0.02)
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
