@@ -131,5 +131,5 @@ def test_random_images_stand_in_where_there_is_no_mnist(tmp_path: Path, monkeypa
     assert bench._mnist_root(tmp_path) == (tmp_path, "synthetic images")
     assert mnist(str(tmp_path), validation=6).sizes == (250, 6, 64)
     monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"LOCALITY_PRIOR_DATA: got .*nowhere, where MNIST/raw"):
+    with pytest.raises(ValueError, match=r"LOCALITY_PRIOR_DATA: got .*nowhere, expected a folder that holds MNIST/raw"):
         bench._mnist_root(tmp_path)
