@@ -1,8 +1,8 @@
 """Interrupt a study at random moments, finish it, and compare: ``interrupts.py [--times 10] [--signal INT|KILL]``.
 
-The study is of scikit-learn's digits. It goes straight through once; then the same study is started again and again in
-another directory, each time interrupted at a moment drawn from the time that the first took, and at last let finish.
-Its study.json is to be the same, byte for byte.
+A study of scikit-learn's digits is run once without interruption. The same study is then started again and again in
+another directory, and each time it is interrupted at a random moment. At last it is left to finish. Both must end with
+the same study.json, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import tempfile
 import time
 from pathlib import Path
 
-STUDY = ["--seeds", "1", "2", "--cost", "flat", "linear@2", "--shuffled", "linear@2", "--epochs", "3"]
+STUDY = ["--task", "digits", "--model", "lenet", "--epochs", "3", "--seeds", "1", "2"]
+STUDY += ["--cost", "flat", "linear@2", "--shuffled", "linear@2"]
 
 
 def command(out: Path) -> list[str]:
-    """The command that runs, or goes on with, the study in ``out``."""
+    """The command that starts or continues the study in ``out``."""
     return [sys.executable, "-m", "locality_prior.cli", "study", *STUDY, "--out", str(out)]
 
 
 def hear() -> None:
-    """Answer interrupts."""
+    """Let the process react to interrupts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -44,9 +45,9 @@ def main() -> int:
         took = time.monotonic() - start
         for k in range(options.times):
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            # a job in the background may have been started deaf to interrupts
+            # processes in the background may have been started in a way that ignores interrupts
             process = subprocess.Popen(command(broken), preexec_fn=hear, **quiet)
-            moment = rng.uniform(0.1, 0.35) * took  # what is done is not done again, so each start has less to do
+            moment = rng.uniform(0.1, 0.35) * took  # less than the whole, since finished runs are not run again
             how = options.signal or rng.choice(["INT", "KILL", "TERM"])
             try:
                 process.wait(moment)

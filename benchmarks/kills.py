@@ -1,7 +1,7 @@
 """Kill a training at random moments, go on, and compare the bits: ``kills.py DIR [--kills 20]``.
 
-DIR holds train and val (see docs/imagenet.md). One run of AlexNet, small, goes straight through; each other is killed
-(SIGKILL) once, at a moment drawn from the time that the first took, and started again.
+DIR holds train and val (see docs/imagenet.md). A small AlexNet is trained once without interruption. Every other
+training is killed (SIGKILL) at a random moment and started again, and must end in the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RUN = Run(
 
 
 def command(root: str, out: Path) -> list[str]:
-    """The command that trains, or goes on with, the run in ``out``."""
+    """The command that starts or continues the run in ``out``."""
     settings = out.parent / "run.yaml"
     settings.write_text(yaml.safe_dump(plain(RUN)))
     words = ["train", "--config", str(settings), "--data-root", root, "--out", str(out), "--save-every", "0.5"]
@@ -48,7 +48,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def stands(out: Path) -> str:
-    """Where the run in ``out`` stands."""
+    """How far the run in ``out`` has come."""
     if not (out / "state.pt").exists():
         return "no state"
     state = torch.load(out / "state.pt", weights_only=True)
@@ -70,7 +70,7 @@ def main() -> int:
         for k in range(options.kills):
             out = Path(folder, str(k))
             process = subprocess.Popen(command(options.root, out), stdout=subprocess.DEVNULL)
-            moment = rng.uniform(0.2, 1.0) * took  # what comes before is imports
+            moment = rng.uniform(0.2, 1.0) * took  # before that, modules are imported
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:

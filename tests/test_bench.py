@@ -14,7 +14,7 @@ from tiny import write_mnist
 
 from locality_prior import bench, cli
 from locality_prior._timing import in_turns
-from locality_prior.experiments import data
+from locality_prior.catalog.tasks import mnist
 from locality_prior.geometry import Grid
 
 CPU = torch.device("cpu")
@@ -129,9 +129,7 @@ def test_random_images_stand_in_where_there_is_no_mnist(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LOCALITY_PRIOR_DATA", raising=False)
     assert bench._mnist_root(tmp_path) == (tmp_path, "synthetic images")
-    found = data.load("mnist", tmp_path)
-    assert found.train_images.shape == (256, 1, 28, 28)
-    assert found.test_labels.max() <= 9
+    assert mnist(str(tmp_path), validation=6).sizes == (250, 6, 64)
     monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"LOCALITY_PRIOR_DATA: got .*nowhere, where MNIST/raw"):
+    with pytest.raises(ValueError, match=r"LOCALITY_PRIOR_DATA: got .*nowhere, expected a folder that holds MNIST/raw"):
         bench._mnist_root(tmp_path)

@@ -354,6 +354,20 @@ def test_cells_that_fail_or_die_leave_the_others_alone(tmp_path: Path) -> None:
     assert (tmp_path / "study.json").read_bytes() == first
 
 
+def test_debug_shows_the_traceback_of_a_cell_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(cells_module, "train", fails)
+    study = Study(Axes(task=blobs(48), model=lambda: Mlp(4, 4), cost="flat", seeds=1))
+    for debug in ("", "1"):
+        monkeypatch.setenv("LOCALITY_PRIOR_DEBUG", debug)
+        assert run_study(study, str(tmp_path), console=quiet()) == {("control", 1): "KeyError: 'x'"}
+        assert ("Traceback" in capsys.readouterr().err) is bool(debug)
+
+
 def test_settings_of_the_machine_reach_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Machine] = []
     monkeypatch.setattr(cells_module, "job", lambda run, at, root, label, machine: seen.append(machine))
@@ -370,7 +384,10 @@ def test_settings_of_the_machine_reach_the_processes(tmp_path: Path, monkeypatch
         ({"model": "lenet:sheet=99999x99999"}, "sheet: got 99999x99999, which is 9,999,800,001 units, expected"),
         ({"place": {"nowhere": "4x4"}}, "nowhere"),
         ({"place": {"output": "5x5"}, "cost": "flat"}, "targets: got Grid(5, 5) of 25 units for output"),
-        ({"task": "digits"}, "The model mlp fails on items of the task digits (RuntimeError: "),
+        (
+            {"task": "digits"},
+            "The model does not fit digits: when it was tried on a few items, it or the loss raised RuntimeError: ",
+        ),
         ({"task": "nothing.py:at_all"}, "task: got "),
         ({"model": f"{MODEL}:colour=red"}, "model: got arguments that do not fit"),
     ],
@@ -412,6 +429,7 @@ def test_two_studies_begun_together_in_one_directory(tmp_path: Path, monkeypatch
         return train(run, directory, *rest)
 
     monkeypatch.setattr(cells_module, "train", counted)
+    monkeypatch.setattr(cells_module, "alone_in", lambda directory: alone_in(directory, 100))  # on a busy machine
     task, network = blobs(48), lambda: Mlp(4, 4)
     study = Study(Axes(task=task, model=network, cost="flat", seeds=(1, 2), epochs=1, batch_size=16))
     with ThreadPoolExecutor(3) as threads:
@@ -440,15 +458,20 @@ ENVIRONMENT = {
 }
 
 
+def written(out: Path, name: str) -> set[str]:
+    """Where files called ``name`` are below ``out``, while other files come and go."""
+    return {folder for folder, _, files in os.walk(out) if name in files}
+
+
 def interrupted(arguments: list[str], out: Path, how: list[int], wait: str) -> None:
     """Begin a command, stop it by each signal of ``how`` as soon as it has written something new, and finish it."""
     for number in how:
-        there = set(out.rglob(wait)) if out.exists() else set()
+        there = written(out, wait)
         process = subprocess.Popen(
             [*PROGRAM, *arguments, "--out", str(out)], env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True
         )
         end = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < end and set(out.rglob(wait)) <= there:
+        while process.poll() is None and time.monotonic() < end and written(out, wait) <= there:
             time.sleep(0.02)
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]

@@ -286,7 +286,7 @@ def _peak() -> float:
 
 
 def _mnist_epoch(name: str, device: torch.device) -> Row:
-    """Both LeNets at once, as the experiments train them, and one after the other, as one would write it down."""
+    """Both LeNets at once, as a study trains them, and one after the other, as one would write it down."""
     with tempfile.TemporaryDirectory() as folder:
         root, said = _mnist_root(Path(folder))
         ours, ordinary = [], []
@@ -357,11 +357,13 @@ def _one_after_the_other(root: Path) -> float:
 
 
 def _mnist_root(folder: Path) -> tuple[Path, str]:
-    """Where MNIST is, or random images in its place, and which of the two."""
+    """Where MNIST is, or random images in its place where no folder is named, and which of the two."""
     from locality_prior.catalog.tasks import VARIABLE, write_idx
 
-    given = os.environ.get(VARIABLE, "../shared/data")
-    if (Path(given) / "MNIST" / "raw").is_dir():
+    given = os.environ.get(VARIABLE)
+    if given is not None and not (Path(given) / "MNIST" / "raw").is_dir():
+        raise wrong(VARIABLE, given, "a folder that holds MNIST/raw")
+    if given is not None:
         return Path(given), "MNIST"
     for part, n in SYNTHETIC.items():
         write_idx(folder, part, torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.randint(10, (n,)))

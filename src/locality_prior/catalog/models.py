@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -159,13 +160,14 @@ def sheets(
         if len(shape) != 3:
             raise wrong("retina", f"True for items of shape {shape}", "images (channels, rows, columns), or False")
         source = Grid(rows, cols) if channels == 1 else Grid(rows, cols).with_channels(channels)
+    at_each = [_sheet("sizes", size) for size in sizes]
+    for inputs, outputs in pairwise([pixels, *map(len, at_each)]):
+        _check_size(inputs, outputs)
     modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     place: dict[str, Geometry] = {}
     local: dict[str, tuple[Geometry, Geometry]] = {}
     before, width = source, pixels
-    for k, size in enumerate(sizes, 1):
-        at = _sheet("sizes", size)
-        _check_size(width, len(at))
+    for k, at in enumerate(at_each, 1):
         name = f"sheet{k}"
         modules |= {f"to_{name}": nn.Linear(width, len(at)), f"norm{k}": nn.BatchNorm1d(len(at)), name: nn.ReLU()}
         place[name] = at

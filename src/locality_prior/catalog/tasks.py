@@ -49,13 +49,13 @@ def digits(validation: float = 0.1, passes: int = 6) -> Classification:
     )
 
 
-def mnist(data_root: str | None = None, validation: float = 5000) -> Classification:
+def mnist(data_root: str | None = None, validation: float = 1 / 12) -> Classification:
     """MNIST: 60,000 images to train and to validate, and 10,000 to test.
 
     Args:
         data_root: the folder that holds MNIST/raw; None: the one that the variable LOCALITY_PRIOR_DATA names, else a
             folder in the user's cache, to which MNIST is downloaded.
-        validation: how many of the 60,000 to hold out, or their share.
+        validation: how many of the 60,000 to hold out, or their share; 5,000 unless this is given.
 
     Raises:
         ValueError: a file that is missing or truncated.

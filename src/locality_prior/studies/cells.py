@@ -11,12 +11,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from locality_prior._check import Problem, Told, short, wrong
+from locality_prior._check import Told, instance, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import processes, read_progress
 from locality_prior.pruning import By
@@ -26,9 +25,9 @@ from locality_prior.runs.config import Run
 from locality_prior.runs.files import PROGRESS
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
-from locality_prior.runs.network import Network, call, network
-from locality_prior.runs.task import Task, first
-from locality_prior.runs.training import finished, job, train
+from locality_prior.runs.network import Network, network
+from locality_prior.runs.task import Task
+from locality_prior.runs.training import _check_fit, finished, job, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
 Key = tuple[str, int]  # condition, seed
@@ -43,7 +42,7 @@ DEBUG = "LOCALITY_PRIOR_DEBUG"
 
 def run_study(
     study: Study,
-    directory: Path,
+    directory: str | Path,
     data_root: str | None = None,
     executor: Executor | None = None,
     console: Console | None = None,
@@ -71,7 +70,7 @@ def run_study(
         ValueError, TypeError: settings or data that do not fit. Nothing has been written then.
         Problem: ``directory`` holds something else, or another process is writing to it.
     """
-    runs = study.runs()
+    runs, directory = instance("study", study, Study, "a Study").runs(), Path(directory)
     portable = all(door.portable(word) for run in study.conditions().values() for word in (run.task, run.model))
     if executor is not None and not portable:
         raise wrong("executor", "one, with a task or model that is a Python object", "an import path for each of them")
@@ -104,7 +103,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
             measured[_drawn(run)] = _measures(tasks[run.task], made)
             if _drawn(run)[:4] not in shown:
                 shown.add(_drawn(run)[:4])
-                _show_items(run, tasks[run.task], made)
+                _check_fit(made, tasks[run.task])
     for hypothesis in study.hypotheses:
         for name in study.compared(hypothesis):
             known = measured[_drawn(conditions[name])]
@@ -117,25 +116,6 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
 def _drawn(run: Run) -> Any:
     """The settings on which a run's network, before it is trained, depends."""
     return run.task, run.model, run.place, run.local, run.cost, run.shuffled
-
-
-def _show_items(run: Run, task: Task, made: Network) -> None:
-    """Show the network two items, so that a model or a sheet that does not fit them is found before training."""
-    batch = next((first(b, 2) for b in task.kept() if len(b.targets)), None)
-    if batch is None:
-        return  # the runs report it
-    made.model.eval()
-    try:
-        with torch.no_grad(), made.placed.record(items=True):
-            call(made.model, batch.inputs)
-    except Told:
-        raise
-    except Exception as error:  # of a user's own code: it can be anything
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise Problem(
-            f"The model {door.label(run.model)} fails on items of the task {door.label(run.task)} ({short(what)}). "
-            "--debug shows where."
-        ) from error
 
 
 def _measures(task: Task, made: Network) -> dict[str, list[str]]:

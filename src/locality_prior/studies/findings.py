@@ -33,7 +33,7 @@ CONTROL = "control"
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 
-def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any]:
+def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[str, Any]:
     """Compare the finished runs of the study in ``directory``, and write ``study.json``.
 
     The result is the same whenever, wherever and however often the study was run. A folder of runs that were recorded
@@ -49,6 +49,7 @@ def find(directory: Path, errors: dict[Key, str] | None = None) -> dict[str, Any
     Raises:
         Problem: there is no study, it is damaged, or none of its runs is finished.
     """
+    directory = Path(directory)
     plan = _read_plan(directory) if (directory / PLAN).exists() else recorded_plan(directory)
     runs: dict[Key, dict[str, Any]] = {}
     unread: dict[Key, str] = {}
@@ -344,13 +345,13 @@ def verdict(expected: str, margin: float, ci: Sequence[float] | None) -> str:
     return FAILS if high < least or low > most else OPEN
 
 
-def read_findings(directory: Path) -> dict[str, Any]:
+def read_findings(directory: str | Path) -> dict[str, Any]:
     """What :func:`find` wrote in ``directory``.
 
     Raises:
         Problem: it wrote nothing yet, or the file is damaged.
     """
-    path = directory / FINDINGS
+    path = Path(directory, FINDINGS)
     if not path.exists():
         raise Problem(f"{directory} has no {FINDINGS} yet. Run: locality-prior analyse {directory}")
     found = read_json(path)
