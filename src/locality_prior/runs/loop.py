@@ -232,9 +232,9 @@ def _set_random(fabric: Fabric, states: dict[str, Tensor] | None, seed: int) -> 
     torch.manual_seed(seed)
     for name, state in (states or {}).items():
         if len(state) == fabric.world_size and name == "cpu":
-            torch.set_rng_state(state[fabric.global_rank])
+            torch.set_rng_state(state[fabric.global_rank].clone())  # torch crashes with a part of a tensor
         elif len(state) == fabric.world_size and fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(state[fabric.global_rank], fabric.device)
+            torch.cuda.set_rng_state(state[fabric.global_rank].clone(), fabric.device)
 
 
 def diverged(run: Run, loss: float, epoch: int, step: int, directory: Path) -> Problem:
