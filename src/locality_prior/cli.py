@@ -251,6 +251,8 @@ def _run_study(file: Path | None, options: argparse.Namespace) -> int:
     from locality_prior.studies.findings import find
     from locality_prior.studies.study import Axes, beside, study_from
 
+    if file is None and all(getattr(options, f.name) is None for f in fields(Axes)):
+        raise wrong("study", "neither a file nor a setting", "a study's file, or settings such as --task and --model")
     flags = {f.name: getattr(options, f.name) for f in fields(Axes) if getattr(options, f.name) is not None}
     also = values.get("also")
     if isinstance(also, list):  # an option holds for the whole study

@@ -133,6 +133,8 @@ def cost_of(name: str, given: Any) -> costs.Cost:
 def named(name: str, given: Any, pairs: bool = False) -> Named:
     """Geometries by module, each in its one spelling: from a mapping, pairs, or words such as ``fc1=32x32``."""
     expected = "geometries by module, such as {fc1: 32x32}"
+    if isinstance(given, str):
+        given = given.split()
     if isinstance(given, Mapping):
         items = list(given.items())
     elif isinstance(given, (list, tuple)):

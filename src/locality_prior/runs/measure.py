@@ -181,29 +181,36 @@ def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict
 
 
 def _cuts(cuts: list[dict[str, Any]], task: Task, shuffled: bool) -> dict[str, float | None]:
-    """The fewest wires with which the main score holds on the validation items, and their length; both as shares.
+    """The fewest wires with which the main score holds on the validation items, and their length, both as shares.
+
+    What that cut does to the score is measured on the test items, which it was not chosen by.
 
     The wires of a shuffled network have other lengths than the sheet's, so their length is undefined.
     """
     found: dict[str, float | None] = {}
     for by in get_args(By) if cuts else ():
-        wires, length = _fewest([row for row in cuts if row["by"] == by], task)
+        wires, length, change = _fewest([row for row in cuts if row["by"] == by], task)
         found[f"pruned_wires.{by}"] = wires
+        found[f"pruned_score.{by}"] = change
         found[f"pruned_length.{by}"] = None if shuffled else length
     return found
 
 
-def _fewest(curve: list[dict[str, Any]], task: Task) -> tuple[float | None, float | None]:
-    """The share of the wires, and of their length, in the last row of a curve whose score is within the tolerance."""
+def _fewest(curve: list[dict[str, Any]], task: Task) -> tuple[float | None, float | None, float | None]:
+    """The share of the wires and of their length in the last row of a curve that is within the score's tolerance.
+
+    The third number is how far the test score is from that with all wires.
+    """
     score = scores_of(task)[0]
     sign = 1.0 if score.better == "up" else -1.0
     scores = np.array([sign * row["validation"] for row in curve])
     if not len(scores) or not math.isfinite(scores[0]):
-        return None, None
+        return None, None, None
     tolerance = score.tolerance if task.scores else abs(scores[0]) / 10
     k = int(np.flatnonzero(scores >= scores[0] - tolerance - ROUNDING)[-1])
     whole = curve[0]["wire_length"]
-    return float(curve[k]["share"]), float(curve[k]["wire_length"] / whole) if whole else None
+    length = float(curve[k]["wire_length"] / whole) if whole else None
+    return float(curve[k]["share"]), length, float(curve[k]["test"] - curve[0]["test"])
 
 
 def mean_defined(values: Any) -> float | None:

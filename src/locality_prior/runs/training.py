@@ -73,7 +73,7 @@ def train(
     recipe = run.recipe
     task = door.call("task", run.task, Task, **_offered(data_root, machine))
     net = network(run, task)
-    _check_fit(net, task)
+    check_fit(net, task)
     _check_room(directory, net.model, recipe)
     fabric = machines.fabric(machine, recipe.precision)
     if not task.steps(recipe.batch_size, fabric.world_size):
@@ -86,7 +86,7 @@ def train(
             stack.enter_context(alone_in(directory))
             check(directory, run)  # again, since another process may have begun a run here in the meantime
             sweep(directory)
-            if not (directory / files.CONFIG).exists():
+            if not _readable_config(directory):
                 write_run(directory, run)
         fabric.barrier()
         state = _read_state(directory / files.STATE, run)
@@ -120,6 +120,9 @@ def check(directory: Path, run: Run) -> None:
     for parent in (directory, *directory.parents):
         if parent.exists() and not parent.is_dir():
             raise wrong("out", str(directory), f"a directory ({parent} is a file)")
+    if (directory / files.STATE).exists() and not _readable_config(directory):
+        _read_state(directory / files.STATE, run)  # it says what the run is, and the config is written again
+        return
     if (directory / files.CONFIG).exists():
         found = read_run(directory)
         if found != run:
@@ -131,6 +134,14 @@ def check(directory: Path, run: Run) -> None:
     strangers = directory.exists() and sorted(p.name for p in directory.iterdir() if not p.name.startswith("."))
     if strangers:
         raise Problem(f"{directory} holds {strangers[0]} but no {files.CONFIG}. Choose a new or empty directory.")
+
+
+def _readable_config(directory: Path) -> bool:
+    """Whether the config of the run in ``directory`` is there, and whole."""
+    try:
+        return bool(read_run(directory))
+    except Told:
+        return False
 
 
 def _go_on(
@@ -225,7 +236,7 @@ def _check_room(directory: Path, net: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def _check_fit(net: Network, task: Task) -> None:
+def check_fit(net: Network, task: Task) -> None:
     """Raise where the model, its sheets or its outputs do not fit the task's items and loss."""
     batch = next((first(b, 64) for b in task.validation(Shard()) if len(b.targets)), None)
     if batch is None:

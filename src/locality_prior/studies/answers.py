@@ -90,7 +90,8 @@ def _change(measure: dict[str, Any], test: dict[str, Any], worth: Any) -> str:
     if not test["evidence"]:
         return f"no clear change in {label} (from {a} to {b}{unit}: {interval})"
     rose = test["mean_difference"] > 0
-    return f"{label} {'rose' if rose else 'fell'} from {a} to {b}{unit} ({interval}){worth(measure, rose)}"
+    verdict = worth(measure, rose) if test["n"] >= FEW else ""  # a few networks decide nothing
+    return f"{label} {'rose' if rose else 'fell'} from {a} to {b}{unit} ({interval}){verdict}"
 
 
 def _worth(measure: dict[str, Any], rose: bool) -> str:

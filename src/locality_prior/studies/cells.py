@@ -27,7 +27,7 @@ from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.task import Task
-from locality_prior.runs.training import _check_fit, finished, job, train
+from locality_prior.runs.training import check_fit, finished, job, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
 Key = tuple[str, int]  # condition, seed
@@ -103,7 +103,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
             measured[_drawn(run)] = _measures(tasks[run.task], made)
             if _drawn(run)[:4] not in shown:
                 shown.add(_drawn(run)[:4])
-                _check_fit(made, tasks[run.task])
+                check_fit(made, tasks[run.task])
     for hypothesis in study.hypotheses:
         for name in study.compared(hypothesis):
             known = measured[_drawn(conditions[name])]
@@ -121,7 +121,7 @@ def _drawn(run: Run) -> Any:
 def _measures(task: Task, made: Network) -> dict[str, list[str]]:
     """The names of the measures that a run of this task and network will have, by what comes before the dot."""
     parts = dict.fromkeys(OF_SHEETS, tuple(made.placed)) | dict.fromkeys(OF_LAYERS, tuple(n.name for n in made.layers))
-    parts |= dict.fromkeys(("pruned_wires", "pruned_length"), get_args(By))
+    parts |= dict.fromkeys(("pruned_wires", "pruned_length", "pruned_score"), get_args(By))
     found = {score.name: [score.name] for score in scores_of(task)}
     return found | {base: [f"{base}.{part}" for part in of] for base, of in parts.items()}
 

@@ -64,8 +64,10 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
         except Told as error:
             unread[key] = " ".join(str(error).replace(str(directory), ".").split())
     if not runs:
-        first = next(iter(unread.values()), None)
-        raise Problem(first or f"{directory} has no finished run yet. Run the study to its end first.")
+        why = next(iter((unread | (errors or {})).values()), None)
+        if why is not None:
+            raise Problem(f"None of the {len(plan['cells'])} networks of {directory} can be compared. The first: {why}")
+        raise Problem(f"{directory} has no finished run yet. Run the study to its end first.")
     reasons = (_reasons(directory) if errors is None else errors) | unread
     cells = []
     for cell in plan["cells"]:
@@ -80,7 +82,7 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
     found = {
         "title": plan["title"],
         "about": plan["about"],
-        "command": f"locality-prior study {STUDY} --out DIR" if (directory / STUDY).exists() else "",
+        "command": _command(directory, plan),
         "groups": [_group(group, runs) for group in plan["groups"]],
         "conditions": plan["conditions"],
         "measures": names,
@@ -142,6 +144,14 @@ def _read_run(home: Path) -> dict[str, Any]:
     return run
 
 
+def _command(directory: Path, plan: dict[str, Any]) -> str:
+    """The command that makes the study again; "" where none does: of recorded runs, and of Python objects."""
+    words = [cell["config"].get(name, "") for cell in plan["cells"] for name in ("task", "model")]
+    if not (directory / STUDY).exists() or any(word.startswith("object:") for word in words):
+        return ""
+    return f"locality-prior study {STUDY} --out DIR"
+
+
 def recorded_plan(directory: Path) -> dict[str, Any]:
     """The plan of a folder of runs that were recorded elsewhere.
 
@@ -151,6 +161,8 @@ def recorded_plan(directory: Path) -> dict[str, Any]:
     homes = sorted(
         {path.parent for place in ("*", f"{RUNS}/*") for path in directory.glob(f"{place}/{files.ANALYSIS}")}
     )
+    if directory.resolve().name == RUNS and (directory.resolve().parent / PLAN).exists():
+        raise Problem(f"{directory} holds the runs of a study. Name the study's own directory, one above.")
     if not homes:
         raise Problem(f"{directory} is not a study: it holds neither {PLAN} nor directories of finished runs.")
     found = [(home, _read_run(home), read_config(home)) for home in homes]

@@ -17,10 +17,11 @@ KNOWN: dict[str, tuple[str, str, str | None, bool]] = {
     "effective_dimension": ("effective dimension", "", None, False),
     "mean_wire_length": ("mean wire length", "spacings", "down", True),
     "total_wire_length": ("total wire length", "spacings × weight", "down", True),
-    "modularity": ("modularity beyond random graphs", "", None, False),
-    "small_worldness": ("small-worldness", "", None, False),
+    "modularity": ("modularity beyond random graphs", "", None, True),
+    "small_worldness": ("small-worldness", "", None, True),
     "pruned_wires": ("share of wires needed", "", "down", False),
     "pruned_length": ("share of wire length needed", "", "down", False),
+    "pruned_score": ("change of the test score by that cut", "", None, False),
 }
 
 
