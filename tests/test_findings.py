@@ -43,7 +43,15 @@ TASK = {"name": "shapes", "classes": ["a", "b"], "scores": [{"name": "accuracy",
 def make(directory: Path, seeds: Sequence[int] = (1, 2, 3, 4, 5, 6), **change: Any) -> dict[str, dict[int, Any]]:
     """A study with made-up runs: condition → seed → measures."""
     study = study_from(
-        {"cost": "linear@3", "shuffled": "linear@3", "seeds": list(seeds), "hypotheses": CLAIMS, **change}
+        {
+            "task": "shapes",
+            "model": "net",
+            "cost": "linear@3",
+            "shuffled": "linear@3",
+            "seeds": list(seeds),
+            "hypotheses": CLAIMS,
+            **change,
+        }
     )
     write_study(directory, study)
     rng = np.random.default_rng(0)

@@ -357,11 +357,17 @@ def test_another_runs_directory_is_refused(mine: Path, tmp_path: Path) -> None:
         train(RUN, tmp_path / "other" / "letters.txt" / "run")
 
 
-def test_a_truncated_config_is_refused(mine: Path) -> None:
-    """The config of seed 15 must not be read as that of seed 1."""
+def test_a_truncated_config_is_not_read(mine: Path) -> None:
+    """The config of seed 15 must not be read as that of seed 1. A good state says what the run is."""
     text = (mine / "config.yaml").read_text()
     (mine / "config.yaml").write_text(text.replace("seed: 1\n...\n", "seed: 1"))
-    with pytest.raises((ValueError, Problem), match=r"config.yaml"):
+    with pytest.raises(Problem, match="another run"):
+        train(run(seed=2), mine)
+    train(RUN, mine)
+    assert (mine / "config.yaml").read_text() == text
+    (mine / "config.yaml").write_text(text.replace("seed: 1\n...\n", "seed: 1"))
+    (mine / "state.pt").unlink()
+    with pytest.raises(ValueError, match=r"config.yaml"):
         train(RUN, mine)
 
 

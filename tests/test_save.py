@@ -278,9 +278,7 @@ def test_loading_calls_nothing_that_a_file_names(change: dict[str, Any], into: b
     hooks = torch.nn.modules.module._global_forward_pre_hooks
     assert not hooks
     try:
-        said = (
-            "model: got (cost|source) = .*as in the file" if into else f"got '{HOOK}'"
-        )
+        said = "model: got (cost|source) = .*as in the file" if into else f"got '{HOOK}'"
         with pytest.raises(ValueError, match=said):
             lp.load(path, small() if into else None)
         assert not hooks

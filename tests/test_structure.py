@@ -126,15 +126,7 @@ ABOVE = sorted(
 )
 
 
-#: Files that still do.
-UNMENDED = {HOME / "studies" / "study.py"}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=[pytest.mark.xfail(reason="the defaults of Axes")] * (p in UNMENDED)) for p in ABOVE],
-    ids=lambda path: str(path.relative_to(HOME)),
-)
+@pytest.mark.parametrize("path", ABOVE, ids=lambda path: str(path.relative_to(HOME)))
 def test_no_data_set_and_no_network_is_named(path: Path) -> None:
     assert named(path.read_text(encoding="utf-8"), path.suffix == ".py") == set()
 

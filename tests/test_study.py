@@ -21,16 +21,28 @@ from rich.console import Console
 from study_jobs import HERE
 from tiny import MODEL, TASK, Mlp, blobs
 
-from locality_prior import cost
+from locality_prior import cost, studies
 from locality_prior._check import Problem, Told
 from locality_prior._files import alone_in
 from locality_prior.geometry import Grid
 from locality_prior.runs import Machine, Recipe, Run
 from locality_prior.runs.training import finished
-from locality_prior.studies import Axes, Hypothesis, Study, find, run_study, study_from
+from locality_prior.studies import Hypothesis, Study, find, run_study
 from locality_prior.studies import cells as cells_module
 from locality_prior.studies import study as study_module
 from locality_prior.studies.study import check_study, plan, run_path, study_values, write_study
+
+#: What is learned by what, where a test does not care.
+USUAL = {"task": "digits", "model": "lenet"}
+
+
+def Axes(**settings: Any) -> studies.Axes:
+    return studies.Axes(**{**USUAL, **settings})
+
+
+def study_from(values: Any) -> Study:
+    return studies.study_from({**USUAL, **values} if isinstance(values, dict) else values)
+
 
 SMALL = f"{TASK}:items=48"
 QUICK: dict[str, Any] = {"task": SMALL, "model": MODEL, "epochs": 1, "batch_size": 16}
@@ -262,7 +274,7 @@ def test_what_is_not_a_study_is_said_in_one_line(values: Any, said: str) -> None
 def test_a_study_of_other_things_is_refused(arguments: dict[str, Any]) -> None:
     (name,) = arguments
     with pytest.raises(Told, match=f"^{name}: got "):
-        Study(**arguments)
+        Study(**{"axes": Axes(), **arguments})
 
 
 # Directories
@@ -281,9 +293,9 @@ def test_a_study_grows_and_never_loses_a_run(tmp_path: Path) -> None:
 def test_a_directory_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(Problem, match=r"holds thesis\.tex but no study\.yaml"):
-        check_study(tmp_path, Study())
+        check_study(tmp_path, Study(Axes()))
     with pytest.raises(ValueError, match=r"^out: got .*, expected a directory, but .*thesis\.tex is a file"):
-        check_study(tmp_path / "thesis.tex" / "deeper", Study())
+        check_study(tmp_path / "thesis.tex" / "deeper", Study(Axes()))
 
 
 def test_hostile_words_never_become_paths(tmp_path: Path) -> None:
@@ -383,7 +395,7 @@ def test_settings_of_the_machine_reach_the_processes(tmp_path: Path, monkeypatch
     [
         ({"model": "lenet:sheet=99999x99999"}, "sheet: got 99999x99999, which is 9,999,800,001 units, expected"),
         ({"place": {"nowhere": "4x4"}}, "nowhere"),
-        ({"place": {"output": "5x5"}, "cost": "flat"}, "targets: got Grid(5, 5) of 25 units for output"),
+        ({"place": {"output": "5x5"}, "cost": "flat"}, "place: got Grid(5, 5) of 25 units for output"),
         (
             {"task": "digits"},
             "The model does not fit digits: when it was tried on a few items, it or the loss raised RuntimeError: ",

@@ -401,7 +401,7 @@ def read_yaml(path: StrPath, most: int = YAML_BYTES, *, ended: bool = False) -> 
     except ArgumentError:
         raise
     except Exception as error:  # unknown tags, dates and numbers that do not exist: PyYAML raises many kinds
-        raise _unfit(path, f"what is not YAML ({_yaml_trouble(error)})", "a YAML file") from None
+        raise _unfit(path, f"text that is not valid YAML ({_yaml_trouble(error)})", "a YAML file") from None
     if ended and not explicit:
         raise _unfit(path, "a file that was cut short", "the end marker ... at its end")
     return value

@@ -258,7 +258,7 @@ def _run_study(file: Path | None, options: argparse.Namespace) -> int:
     if isinstance(also, list):  # an option holds for the whole study
         also = [beside(one, flags) if isinstance(one, dict) else one for one in also]
         values = {**values, "also": also}
-    study = study_from(beside(values, flags))
+    study = study_from(beside({"task": "digits", "model": "lenet", **values}, flags))
     directory = Path(options.out or f"results/{'study' if file is None else file.stem}")
     machine = _machine(options)
     # importing what the page needs takes seconds, which pass while networks are trained

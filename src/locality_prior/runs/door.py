@@ -244,7 +244,7 @@ def call(argument: str, word: str, kind: type[Any], **offered: Any) -> Any:
     except Exception as error:
         raise _raised(argument, label(word), error) from error
     if not isinstance(made, kind):
-        raise wrong_type(argument, f"{label(word)}, which returns a {type(made).__name__}", expected)
+        raise wrong_type(argument, f"{label(word)}, which returns a value of type {type(made).__name__}", expected)
     return made
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior import cost as costs
-from locality_prior._check import Problem, wrong
+from locality_prior._check import ArgumentError, ArgumentTypeError, Problem, wrong
 from locality_prior.geometry import Channels, Geometry, Shuffled
 from locality_prior.layers import Locality
 from locality_prior.placement import Placement, place
@@ -85,7 +86,17 @@ def network(run: Run, task: Task) -> Network:
     for parameter in model.parameters():
         if parameter.dim() == 4:  # of images, which are computed faster so
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return Network(model, place(model, dict(placed)), layers)
+    with naming("place"):
+        return Network(model, place(model, dict(placed)), layers)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """A block whose errors speak of a run's setting ``name`` where the functions in it say ``targets``."""
+    try:
+        yield
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise type(error)(str(error).replace("targets:", f"{name}:", 1)) from None
 
 
 def _ends(model: nn.Module, layer: Layer, run: Run) -> Ends:
@@ -118,7 +129,8 @@ def layout(model: nn.Module, place_at: Named, local_at: Named) -> tuple[dict[str
         )
     if not local:
         # every placed layer that can be made local
-        placed = place(model, sheets)
+        with naming("place"):
+            placed = place(model, sheets)
         local = {name: placed[name].geometry for name in placed if plain_kind(placed[name].module) is not None}
     return sheets, local
 
@@ -133,7 +145,9 @@ def local_layers(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ..
     if not local:
         return ()
     layers = []
-    for change in plan(model, dict(local), cost=costs.Flat()).changes:
+    with naming("local"):
+        changes = plan(model, dict(local), cost=costs.Flat()).changes
+    for change in changes:
         wirings = change.layer.wirings()
         first = wirings[0].rule
         alike = [w for w in wirings if w.rule.source == first.source and w.rule.target == first.target]

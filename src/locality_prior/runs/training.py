@@ -22,7 +22,7 @@ from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Recipe, Run, difference, read_run, run_from, write_run
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import Network, network, responses
+from locality_prior.runs.network import Network, naming, network, responses
 from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
@@ -241,9 +241,14 @@ def check_fit(net: Network, task: Task) -> None:
     batch = next((first(b, 64) for b in task.validation(Shard()) if len(b.targets)), None)
     if batch is None:
         return  # which is told when the network is evaluated
+    called: set[str] = set()
+    hooks = [
+        net.model.get_submodule(layer.name).register_forward_hook(lambda *_, name=layer.name: called.add(name))
+        for layer in net.layers
+    ]
     try:
         evaluate(net.model, task, iter([batch]), torch.device("cpu"))
-        with torch.no_grad():
+        with torch.no_grad(), naming("place"):
             responses(net, batch.inputs, len(batch.targets))
     except Told:
         raise
@@ -252,6 +257,12 @@ def check_fit(net: Network, task: Task) -> None:
             f"The model does not fit {task.name}: when it was tried on a few items, it or the loss raised "
             f"{type(error).__name__}: {short(str(error))}"
         ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    unused = [layer.name for layer in net.layers if layer.name not in called]
+    if unused:
+        raise wrong("local", f"{unused[0]}, which the model never calls", "layers that it computes with")
 
 
 def _read_state(path: Path, run: Run) -> dict[str, Any] | None:

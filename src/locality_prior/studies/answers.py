@@ -55,7 +55,8 @@ def _said(known: dict[str, Any], tests: Tests, null: Tests, of: str | None) -> s
         parts.append(_change(known[score], tests[score], _worth))
     best = _map(known, tests)
     if best is not None:
-        parts.append(_change(known[best], tests[best], _nothing if of else _map_worth))
+        sure = of is None and tests[best]["n"] >= FEW  # a few networks make no map clearer
+        parts.append(_change(known[best], tests[best], _map_worth if sure else _nothing))
         value = null[best]["means"][1] if best in null else None
         if value is not None:
             parts.append(f"in its shuffled null it is {_number(value, _digits(tests[best]))}")
@@ -90,8 +91,7 @@ def _change(measure: dict[str, Any], test: dict[str, Any], worth: Any) -> str:
     if not test["evidence"]:
         return f"no clear change in {label} (from {a} to {b}{unit}: {interval})"
     rose = test["mean_difference"] > 0
-    verdict = worth(measure, rose) if test["n"] >= FEW else ""  # a few networks decide nothing
-    return f"{label} {'rose' if rose else 'fell'} from {a} to {b}{unit} ({interval}){verdict}"
+    return f"{label} {'rose' if rose else 'fell'} from {a} to {b}{unit} ({interval}){worth(measure, rose)}"
 
 
 def _worth(measure: dict[str, Any], rose: bool) -> str:

@@ -79,12 +79,14 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
     values = {key: run["measures"] for key, run in runs.items()}
     names = measures.described(list(runs.values()), [asked["measure"] for asked in plan["hypotheses"]])
     variances = _variances({(cell["condition"], cell["seed"]): directory / cell["run"] for cell in plan["cells"]})
+    groups = [_group(group, runs) for group in plan["groups"]]
+    called = _called(groups)
     found = {
         "title": plan["title"],
         "about": plan["about"],
         "command": _command(directory, plan),
-        "groups": [_group(group, runs) for group in plan["groups"]],
-        "conditions": plan["conditions"],
+        "groups": [{**group, "name": called[group["name"]]} for group in groups],
+        "conditions": {name: {**one, "group": called[one["group"]]} for name, one in plan["conditions"].items()},
         "measures": names,
         "published": plan["published"],
         "cells": cells,
@@ -229,7 +231,14 @@ def _group(group: dict[str, Any], runs: dict[Key, dict[str, Any]]) -> dict[str, 
         name: {key: sheet[key] for key in ("units", "geometry", "places")} for name, sheet in first["sheets"].items()
     }
     task = first["task"]
-    return {**group, "classes": task["classes"], "scores": task["scores"], "sheets": sheets, "layers": first["layers"]}
+    told = {"task": task["name"], "classes": task["classes"], "scores": task["scores"]}
+    return {**group, **told, "sheets": sheets, "layers": first["layers"]}
+
+
+def _called(groups: list[dict[str, Any]]) -> dict[str, str]:
+    """What each group is called: by the name that its task has, where no other group would be called the same."""
+    names = {g["name"]: f"{g['model']} on {g['task']}" if g["model"] else g["task"] for g in groups}
+    return names if len(set(names.values())) == len(groups) else {g["name"]: g["name"] for g in groups}
 
 
 def _reasons(directory: Path) -> dict[Key, str]:

@@ -51,8 +51,8 @@ class Axes:
         ValueError, TypeError: a value that does not fit, or too many networks.
     """
 
-    task: Any = "digits"
-    model: Any = "lenet"
+    task: Any = ()
+    model: Any = ()
     place: Any = ()
     local: Any = ()
     seeds: Any = (1, 2, 3)
