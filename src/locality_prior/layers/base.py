@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry, default_sheet
 from locality_prior.prior import Prior, aside
 
@@ -189,11 +189,6 @@ def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
 
 
 # --- arguments of constructors and of forward ------------------------------------------------------------------------
-
-
-def as_cost(name: str, value: Any) -> Cost:
-    """``value`` as a cost: a cost itself, the word for one ("linear@3"), or None for ``Linear()``."""
-    return costs.Linear() if value is None else costs.as_cost(name, value)
 
 
 def own_places(name: str, units: Any, n: int) -> Geometry:
