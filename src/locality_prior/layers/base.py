@@ -137,12 +137,18 @@ class Locality(nn.Module):
     def _set_cost(self, cost: Cost) -> None:
         raise NotImplementedError
 
-    def config(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_config` makes an equal layer, except for its weights."""
-        ours = {name: getattr(self, name) for name in self.PLACES}
-        given = arguments(self, self.ARGUMENTS) | {
-            k: v.config() if isinstance(v, (Geometry, Cost)) else v for k, v in ours.items()
-        }
+    def config(self, sheet: Callable[[Geometry], Any] = Geometry.config) -> dict[str, Any]:
+        """Plain values from which :meth:`from_config` makes an equal layer, except for its weights.
+
+        Args:
+            sheet: what stands for each geometry.
+        """
+        given = arguments(self, self.ARGUMENTS) | {name: getattr(self, name) for name in self.PLACES}
+        for name, value in given.items():
+            if isinstance(value, Geometry):
+                given[name] = sheet(value)
+            elif isinstance(value, Cost):
+                given[name] = value.config()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
 
     @contextmanager
