@@ -400,9 +400,11 @@ class Plain(Locality):
     def _make_ready(self) -> None:
         """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
         for name, spread in self._spreads.items():
-            if not spread.rule.flat:
-                spread.like(self._weight(name))
-                spread.support(self._weight(name))
+            weight = self._weight(name)
+            # on "meta" P would have no values, and torch loads its compiler to compute without any
+            if not (spread.rule.flat or weight.is_meta):
+                spread.like(weight)
+                spread.support(weight)
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""

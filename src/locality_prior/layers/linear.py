@@ -288,6 +288,8 @@ class LocalityLinear(Locality):
 
     def _make_ready(self) -> None:
         """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
+        if self.weight.is_meta:
+            return  # its P would have no values, and torch loads its compiler to compute without any
         with aside():
             if self.pattern is not None:
                 self.pattern.ends(self.weight.device)
