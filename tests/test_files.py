@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import yaml
 
-from locality_prior import _files
 from locality_prior._check import Problem
 from locality_prior._files import (
     DEEPEST,
@@ -35,12 +34,14 @@ from locality_prior._files import (
     read_json,
     read_npz,
     read_yaml,
+    reading_yaml,
     replacing,
     replacing_folder,
     slug,
     sweep,
     write_json,
     write_text,
+    writing,
 )
 
 ODD_TEXTS = [
@@ -138,7 +139,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
     in_one_step: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_one_step:
-        monkeypatch.setattr(_files, "_exchange", lambda *_: False)
+        monkeypatch.setattr(writing, "_exchange", lambda *_: False)
     path = tmp_path / "figures"
     with replacing_folder(path) as partial:
         (partial / "old").write_text("old")
@@ -158,7 +159,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
             raise OSError("no room")
         rename(old, new)
 
-    monkeypatch.setattr(_files, "_exchange", lambda *_: False)
+    monkeypatch.setattr(writing, "_exchange", lambda *_: False)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="no room"), replacing_folder(path) as partial:
         (partial / "other").touch()
@@ -435,13 +436,13 @@ def test_a_hostile_yaml_file_is_told_in_a_second(
 ) -> None:
     if not fast:
         monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
-    _files._yaml_loader.cache_clear()
+    reading_yaml._yaml_loader.cache_clear()
     path = tmp_path / "a.yaml"
     path.write_text(text)
     try:
         refused(read_yaml, path, seconds=1 if fast else 10)
     finally:
-        _files._yaml_loader.cache_clear()
+        reading_yaml._yaml_loader.cache_clear()
 
 
 JSON_TRAPS = {

@@ -561,6 +561,19 @@ def test_meta_then_empty(make: Callable[..., lp.LocalityLinear]) -> None:
     assert_close(other(x), plainly(made, x))
 
 
+def test_a_layer_on_meta_needs_no_compiler() -> None:
+    """Torch imports it, which takes seconds, to join tensors without values."""
+    code = """if True:
+        import sys, locality_prior as lp
+        lp.LocalityLinear(4, 4, device="meta"), lp.LocalityLinear(9, 9, cost="linear@1", backend="wires", device="meta")
+        lp.LocalityGRU(4, 4, device="meta"), lp.LocalityConv2d(4, 4, 3, device="meta")
+        lp.LocalityMultiheadAttention(4, 2, positions=lp.Line(3), device="meta")
+        print("torch._dynamo" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "False\n", done.stderr
+
+
 MAKE: dict[str, Callable[[], nn.Module]] = {
     **CARRIED,
     "pruned": lambda: lp.LocalityLinear(9, 9, kept=KEPT, backend="wires"),

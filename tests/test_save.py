@@ -14,13 +14,13 @@ import pytest
 import reference
 import torch
 from reference import COSTS, GEOMETRIES, Meeting
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior.cost import Cost
-from locality_prior.layers import files
 
 #: The functions of costs and metrics in the tables of ``reference.py``.
 FUNCTIONS = {
@@ -31,8 +31,14 @@ FUNCTIONS = {
 }
 
 
-def small(source: lp.Geometry | None = None, cost: Cost | None = None, **options: Any) -> lp.LocalityLinear:
+def small(source: lp.Geometry | None = None, cost: Cost | str = "linear", **options: Any) -> lp.LocalityLinear:
     return lp.LocalityLinear(6, 4, source=source, cost=cost, **options)
+
+
+def said(config: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of one layer: its geometries in a list, where the layer has their numbers."""
+    sheets = [config[name] for name in ("source", "target")]
+    return {"geometries": sheets, "layers": {"": config | {"source": 0, "target": 1}}}
 
 
 def equal(a: nn.Module, b: nn.Module) -> None:
@@ -77,13 +83,11 @@ def test_a_model_is_loaded_into(dtype: torch.dtype, path: Path) -> None:
 
 
 def test_a_saved_layer_can_be_read_as_safetensors(path: Path) -> None:
-    from safetensors import safe_open
-
     layer = small()
     lp.save(layer, path)
     with safe_open(path, "pt") as file:
         assert sorted(file.keys()) == ["bias", "weight"]
-        assert json.loads(file.metadata()["locality-prior/1"]) == {"": layer.config()}
+        assert json.loads(file.metadata()["locality-prior/1"]) == said(layer.config())
 
 
 def test_tied_layers(path: Path) -> None:
@@ -159,7 +163,7 @@ def test_nothing_to_save(path: Path) -> None:
 
 # --- broken files ----------------------------------------------------------------------------------------------------
 
-LAYERS = json.dumps({"": small().config()})
+LAYERS = json.dumps(said(small().config()))
 TENSORS = {"weight": torch.zeros(4, 6), "bias": torch.zeros(4)}
 
 
@@ -193,8 +197,10 @@ def truncated(path: Path) -> None:
         (written({"locality-prior/1": ""}), "expected a description of its layers"),
         (written({"locality-prior/1": "{"}), "expected a description of its layers"),
         (written({"locality-prior/1": "[]"}), "expected a description of its layers"),
-        (written({"locality-prior/1": '{"": {"in_features": 6}}'}), "expected a description"),
-        (written({"locality-prior/1": '{"": 3}'}), "expected a description"),
+        (written({"locality-prior/1": '{"geometries": [], "layers": {}}'}), "expected a description"),
+        (written({"locality-prior/1": '{"geometries": [], "layers": {"": {"in_features": 6}}}'}), "expected a descr"),
+        (written({"locality-prior/1": '{"geometries": [], "layers": {"": 3}}'}), "expected a description"),
+        (written({"locality-prior/1": '{"geometries": 3, "layers": {"": {}}}'}), "expected a description"),
         (written({"locality-prior/1": LAYERS}, {"bias": torch.zeros(4)}), "weight"),
         (written({"locality-prior/1": LAYERS.replace("Grid", "Donut")}), "Donut"),
     ],
@@ -274,12 +280,12 @@ HOOK = "torch.nn.modules.module:register_module_forward_pre_hook"
 )
 @pytest.mark.parametrize("into", [False, True])
 def test_loading_calls_nothing_that_a_file_names(change: dict[str, Any], into: bool, path: Path) -> None:
-    save_file(TENSORS, path, {"locality-prior/1": json.dumps({"": small().config() | change})})
+    save_file(TENSORS, path, {"locality-prior/1": json.dumps(said(small().config() | change))})
     hooks = torch.nn.modules.module._global_forward_pre_hooks
     assert not hooks
     try:
-        said = "model: got (cost|source) = .*as in the file" if into else f"got '{HOOK}'"
-        with pytest.raises(ValueError, match=said):
+        words = "model: got (cost|source) = .*as in the file" if into else f"got '{HOOK}'"
+        with pytest.raises(ValueError, match=words):
             lp.load(path, small() if into else None)
         assert not hooks
     finally:
@@ -301,53 +307,64 @@ def test_measured_distances_are_tensors_of_the_file(path: Path) -> None:
     equal(again, layer)
 
 
+def test_equal_geometries_are_saved_once_and_stay_apart_from_others(path: Path) -> None:
+    def model(other: float = 1.0) -> nn.Sequential:
+        lengths = torch.arange(36.0).reshape(6, 6)
+        sheets = (lp.Distances(lengths), lp.Distances(lengths.clone()), lp.Distances(other * lengths))
+        return nn.Sequential(*(lp.LocalityLinear(6, 6, source=sheet) for sheet in sheets))
+
+    saved, again = model(2.0), model(2.0)
+    lp.save(saved, path)
+    with safe_open(path, "pt") as file:
+        assert sum(key.startswith("locality-prior:") for key in file.keys()) == 2  # noqa: SIM118
+    equal(lp.load(path, again), saved)
+    with pytest.raises(ValueError, match=r"model: got 2.source = .*Distances.*, expected .*, as in the file"):
+        lp.load(path, model(3.0))
+
+
 @pytest.mark.parametrize(
-    "config",
+    "change",
+    [{"source": 2}, {"source": "0"}, {"source": [0]}, {"source": {"type": "Line", "n": 6}}],
+)
+def test_a_geometry_that_is_not_there_is_told(change: dict[str, Any], path: Path) -> None:
+    described = said(small().config())
+    described["layers"][""] |= change
+    save_file(TENSORS, path, {"locality-prior/1": json.dumps(described)})
+    with pytest.raises(ValueError, match="expected a description of its layers"):
+        lp.load(path)
+
+
+def test_a_tensor_that_is_not_there_is_told(path: Path) -> None:
+    config = small().config() | {"source": {"type": "Distances", "lengths": {"tensor": "lengths"}}}
+    save_file(TENSORS, path, {"locality-prior/1": json.dumps(said(config))})
+    with pytest.raises(ValueError, match="tensors: got no tensor 'lengths'"):
+        lp.load(path)
+
+
+@pytest.mark.parametrize(
+    ("layer", "change"),
     [
-        {"a": [0.5] * 100, "b": [[1.0, 2.0]] * 50, "c": list(range(70)), "short": [1.0, 2.0]},
-        {
-            "with none": [[None, 0.25] * 9] * 9,
-            "all none": [None] * 99,
-            "inf": [math.inf] * 99,
-            "nan of": [0.0, -0.0] * 50,
-        },
-        {"edges": [[k, k + 1, k / 7] for k in range(60)], "mixed": [1, 2.5] * 60, "words": ["a"] * 99},
-        {
-            "big": [10**30] * 99,
-            "ragged": [[1.0], [1.0, 2.0]] * 50,
-            "empty": [],
-            "empties": [[]] * 99,
-            "bools": [True] * 99,
-        },
-        {"nested": {"deep": [[[1.0, 2.0]] * 40] * 3}, "none": None, "text": "a", "number": 1.5},
+        (lambda: lp.LocalityLinear(6, 4), {}),
+        (lambda: lp.LocalityConv2d(6, 4, 3), {}),
+        (lambda: lp.LocalityMultiheadAttention(4, 2), {}),
+        (lambda: lp.LocalityGRU(6, 4), {}),
+        (lambda: lp.LocalityGRU(6, 4), {"num_layers": 10**9}),
     ],
 )
-def test_a_config_is_taken_apart_and_put_together(config: dict[str, Any]) -> None:
-    numbers: dict[str, Tensor] = {}
-    taken = json.loads(json.dumps(files._without_numbers(config, numbers)))
-    again = files._with_numbers(taken, numbers)
-    assert repr(again) == repr(config)
-    assert all(key.startswith("locality-prior:") for key in numbers)
-
-
-def test_numbers_move_to_tensors_once() -> None:
-    numbers: dict[str, Tensor] = {}
-    places = torch.rand(50, 2, dtype=torch.float64)
-    config = {"a": places, "b": places.numpy(), "c": [[0.5] * 20] * 20, "d": [[0.5] * 20] * 20}
-    taken = files._without_numbers(config, numbers)
-    assert len(numbers) == 2
-    assert len(json.dumps(taken)) < 250
-    again = files._with_numbers(taken, numbers)
-    assert torch.equal(again["a"], places)
-    assert files._equal(again, config | {"b": places})
-    assert not files._equal(again, config | {"b": places + 1})
-
-
-@pytest.mark.parametrize("named", ["locality-prior:7", 3, None, ["locality-prior:0"]])
-def test_a_tensor_that_is_not_there_is_told(named: object, path: Path) -> None:
-    config = small().config() | {"source": {"type": "Distances", "lengths": {files.LIST: named}}}
-    save_file(TENSORS, path, {"locality-prior/1": json.dumps({"": config})})
-    with pytest.raises(ValueError, match="expected a description of its layers"):
+def test_a_layer_without_its_weights_is_told_before_its_prior_is_computed(
+    layer: Callable[[], Any], change: dict[str, int], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file may describe a layer whose prior would take hours."""
+    made = layer()
+    lp.save(made, path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    described = json.loads(metadata["locality-prior/1"])
+    described["layers"][""] |= change
+    tensors = {k: v if change else torch.zeros(1, *v.shape[1:]) for k, v in made.state_dict().items()}
+    save_file(tensors, path, {"locality-prior/1": json.dumps(described)})
+    monkeypatch.setattr("locality_prior.prior.Prior.__init__", lambda *_: pytest.fail("a prior is computed"))
+    with pytest.raises(ValueError, match=r"path: got .* with "):
         lp.load(path)
 
 

@@ -136,7 +136,8 @@ def positive(name: str, value: Any) -> float:
 
 def _float(value: Any) -> float | None:
     """``value`` as a float; None where it is a word, a truth value or no single number."""
-    if isinstance(value, (bool, str, bytes, complex)) or type(value).__name__ == "bool_":
+    several = getattr(value, "ndim", 0) != 0  # an array of one number too: older releases of numpy take it, and warn
+    if several or isinstance(value, (bool, str, bytes, complex)) or type(value).__name__ == "bool_":
         return None
     try:
         return float(value)

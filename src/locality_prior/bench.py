@@ -180,7 +180,7 @@ def infer(layer: Layer, batch: int) -> Callable[[], None]:
 
 
 def _layer(
-    device: torch.device, cost: Cost | None = None, backend: str = "auto", sheet: Grid | None = None
+    device: torch.device, cost: Cost | str = "linear", backend: str = "auto", sheet: Grid | None = None
 ) -> LocalityLinear:
     sheet = SHEET if sheet is None else sheet
     units = len(sheet)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior._check import wrong
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.layers import Wiring, locality_layers
-from locality_prior.layers.base import as_cost
 
 
 def wiring_cost(model: nn.Module, cost: Cost | str | None = None) -> Tensor:

@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locality_prior._check import boolean, instance, number, positive, wrong, wrong_type
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Distances, Geometry
 from locality_prior.layers.base import (
     Plain,
     Rounded,
     Spread,
     affordable,
-    as_cost,
     factory,
     own_places,
     same,
@@ -126,7 +125,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         batch_first: bool = False,
         *,
         units: Geometry | None = None,
-        cost: Cost | str | None = None,
+        cost: Cost | str = "linear",
         rescale: bool = False,
         positions: Geometry | None = None,
         position_cost: Cost | str | None = None,
@@ -323,7 +322,8 @@ def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> Positi
         raise wrong_type("slopes", slopes, f"a list of {heads} numbers above 0, one for each head")
     if len(slopes) != heads:
         raise wrong("slopes", f"{len(slopes)} of them", f"one for each of the {heads} heads")
-    return PositionBias(positions, as_cost("position_cost", cost), tuple(positive("slopes", m) for m in slopes))
+    cost = as_cost("position_cost", "linear" if cost is None else cost)
+    return PositionBias(positions, cost, tuple(positive("slopes", m) for m in slopes))
 
 
 def _additive(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry, default_sheet
 from locality_prior.prior import Prior, aside
 
@@ -137,12 +137,18 @@ class Locality(nn.Module):
     def _set_cost(self, cost: Cost) -> None:
         raise NotImplementedError
 
-    def config(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_config` makes an equal layer, except for its weights."""
-        ours = {name: getattr(self, name) for name in self.PLACES}
-        given = arguments(self, self.ARGUMENTS) | {
-            k: v.config() if isinstance(v, (Geometry, Cost)) else v for k, v in ours.items()
-        }
+    def config(self, sheet: Callable[[Geometry], Any] = Geometry.config) -> dict[str, Any]:
+        """Plain values from which :meth:`from_config` makes an equal layer, except for its weights.
+
+        Args:
+            sheet: what stands for each geometry.
+        """
+        given = arguments(self, self.ARGUMENTS) | {name: getattr(self, name) for name in self.PLACES}
+        for name, value in given.items():
+            if isinstance(value, Geometry):
+                given[name] = sheet(value)
+            elif isinstance(value, Cost):
+                given[name] = value.config()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
 
     @contextmanager
@@ -189,11 +195,6 @@ def arguments(module: nn.Module, names: Sequence[str]) -> dict[str, Any]:
 
 
 # --- arguments of constructors and of forward ------------------------------------------------------------------------
-
-
-def as_cost(name: str, value: Any) -> Cost:
-    """``value`` as a cost: a cost itself, the word for one ("linear@3"), or None for ``Linear()``."""
-    return costs.Linear() if value is None else costs.as_cost(name, value)
 
 
 def own_places(name: str, units: Any, n: int) -> Geometry:
@@ -399,9 +400,11 @@ class Plain(Locality):
     def _make_ready(self) -> None:
         """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
         for name, spread in self._spreads.items():
-            if not spread.rule.flat:
-                spread.like(self._weight(name))
-                spread.support(self._weight(name))
+            weight = self._weight(name)
+            # on "meta" P would have no values, and torch loads its compiler to compute without any
+            if not (spread.rule.flat or weight.is_meta):
+                spread.like(weight)
+                spread.support(weight)
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""

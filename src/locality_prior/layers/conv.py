@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior._check import boolean, choice, count, wrong
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry
-from locality_prior.layers.base import Plain, Spread, affordable, as_cost, factory, same_dtype, size, tensor, tracing
+from locality_prior.layers.base import Plain, Spread, affordable, factory, same_dtype, size, tensor, tracing
 from locality_prior.prior import Prior, aside, resolve
 
 Size = int | tuple[int, int]
@@ -68,7 +68,7 @@ class LocalityConv2d(Plain, nn.Conv2d):
         *,
         source: Geometry | None = None,
         target: Geometry | None = None,
-        cost: Cost | str | None = None,
+        cost: Cost | str = "linear",
         rescale: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from locality_prior._check import instance, short, wrong, wrong_type
+from locality_prior._check import Told, instance, short, wrong, wrong_type
 from locality_prior._files import replacing
+from locality_prior.geometry import Geometry, from_config, to_config
 from locality_prior.layers.attention import LocalityMultiheadAttention
 from locality_prior.layers.base import Locality, locality_layers
 from locality_prior.layers.conv import LocalityConv2d
@@ -30,32 +30,56 @@ KINDS: dict[str, type[Locality]] = {
 }
 #: The only key of a file's metadata (with a second key their order, and so the file's bytes, would be random).
 FORMAT = "locality-prior/1"
-#: Names of tensors that hold the numbers of a geometry begin with this; no name of a parameter does.
+#: Names of tensors that belong to a geometry begin with this; no name of a parameter does.
 RESERVED = "locality-prior:"
-#: Lists of fewer numbers stay in the metadata.
-LONG = 64
-#: The keys of mappings that stand in the metadata for a tensor, a list of numbers, and a list of rows by columns.
-TENSOR, LIST, COLUMNS = (f"{RESERVED}{what}" for what in ("tensor", "list", "columns"))
+#: The arguments of layers that are geometries.
+SHEETS = ("source", "target", "units", "positions")
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A geometry as it is saved: plain values, and its tensors by name."""
+
+    config: Any
+    tensors: dict[str, Tensor]
+
+    def __repr__(self) -> str:
+        return repr(self.config)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Sheet)
+            and self.config == other.config
+            and self.tensors.keys() == other.tensors.keys()
+            and all(torch.equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items())
+        )
 
 
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the weights of a layer or model as safetensors, with the geometries and costs of its locality layers.
 
-    The metadata holds the geometries and costs as JSON. Long lists of numbers, such as measured distances, are tensors
-    of the file.
+    The metadata holds these as JSON: ``{"geometries": […], "layers": {name: arguments}}``, where a layer names each of
+    its geometries by its number in the list. The tensors of a geometry, such as measured distances, are tensors of the
+    file.
 
     Raises:
         ValueError: ``module`` has no locality layer, or it has a cost or metric that is not a function at the top of an
             importable module.
     """
-    layers = {name: _described(layer) for name, layer in locality_layers(module)}
+    layers = dict(locality_layers(module))
     if not layers:
         raise wrong("module", type(module).__name__, "a model with a locality layer")
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-    numbers: dict[str, Tensor] = {}
-    text = json.dumps(_without_numbers(layers, numbers))
+    number: dict[Geometry, int] = {}  # equal ones are saved once
+    said = {
+        name: _described(layer, lambda sheet: number.setdefault(sheet, len(number))) for name, layer in layers.items()
+    }
+    sheets = [Sheet(*to_config(sheet)) for sheet in number]
+    for k, sheet in enumerate(sheets):
+        tensors |= {f"{RESERVED}{k}.{name}": tensor.clone() for name, tensor in sheet.tensors.items()}
+    text = json.dumps({"geometries": [sheet.config for sheet in sheets], "layers": said})
     with replacing(path) as partial:
-        partial.write_bytes(serialise(tensors | numbers, {FORMAT: text}))
+        partial.write_bytes(serialise(tensors, {FORMAT: text}))
 
 
 def load(
@@ -132,10 +156,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, dict[str, Any]], dict
         raise wrong("path", f"{os.fspath(path)} of another format", f"a file of {FORMAT}, as save writes")
     numbers = {key: tensors.pop(key) for key in list(tensors) if key.startswith(RESERVED)}
     try:
-        layers = _with_numbers(json.loads(metadata[FORMAT]), numbers)
-    except (ValueError, LookupError, TypeError, RuntimeError, RecursionError):
-        layers = None
-    if not (isinstance(layers, dict) and layers and all(_describes(one) for one in layers.values())):
+        said = json.loads(metadata[FORMAT])
+        sheets = [Sheet(config, _part(numbers, f"{RESERVED}{k}.")) for k, config in enumerate(said["geometries"])]
+        layers = {
+            name: {k: sheets[v] if k in SHEETS and v is not None else v for k, v in config.items()}
+            for name, config in said["layers"].items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        layers = {}
+    if not (layers and all(_describes(one) for one in layers.values())):
         said = short(metadata[FORMAT])
         raise wrong("path", f"{os.fspath(path)} with {said}", "a description of its layers")
     return layers, tensors
@@ -154,18 +183,46 @@ def _made(
     if not weights:
         raise wrong("path", f"{os.fspath(path)} with {', '.join(tensors)} alone", "a layer's weight")
     kept = {"kept": tensors["kept"]} if "kept" in tensors else {}
-    values = dict(layers[""])
+    values = layers[""]
+    kind = KINDS[values.get("type", "LocalityLinear")]
     try:
-        kind = KINDS[values.pop("type", "LocalityLinear")]
+        _check_sizes(path, kind, values, tensors)
+        values = {k: _sheet(v, custom) for k, v in values.items() if k != "type"}
         return kind.from_config(values, custom, device="meta", dtype=weights[0].dtype, **kept)
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except Told:
+        raise
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise wrong("path", f"{os.fspath(path)} ({short(str(error))})", "arguments that a layer takes") from None
 
 
-def _described(layer: Locality) -> dict[str, Any]:
-    """A layer's config, and its type where that is not LocalityLinear."""
+def _part(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``start``, by the rest of their names."""
+    return {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+
+
+def _sheet(value: Any, custom: Mapping[str, Any] | None) -> Any:
+    return from_config(value.config, value.tensors, custom) if isinstance(value, Sheet) else value
+
+
+def _check_sizes(
+    path: str | os.PathLike[str], kind: type[Locality], values: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Whether the file holds the weights of the layer that it describes, before time is spent on a prior."""
+    if values.get("num_layers", 1) > len(tensors):
+        raise wrong("path", f"{os.fspath(path)} with {len(tensors)} tensors", "those of each layer that it describes")
+    plain: Any = nn.Linear if kind is LocalityLinear else next(k for k in kind.__mro__ if not issubclass(k, Locality))
+    wanted = plain(**{name: values[name] for name in kind.ARGUMENTS}, device="meta").state_dict()
+    for name, own in wanted.items():
+        given = tensors.get(name, own)
+        if given.shape != own.shape and not (kind is LocalityLinear and name == "weight" and given.ndim == 1):
+            expected = f"{tuple(own.shape)}, as it describes"
+            raise wrong("path", f"{os.fspath(path)} with {name} of shape {tuple(given.shape)}", expected)
+
+
+def _described(layer: Locality, sheet: Callable[[Geometry], Any]) -> dict[str, Any]:
+    """A layer's arguments as plain values, with ``sheet`` of each geometry, and its type if it isn't LocalityLinear."""
     kind = next(k.__name__ for k in type(layer).__mro__ if k.__name__ in KINDS)
-    return ({} if kind == "LocalityLinear" else {"type": kind}) | layer.config()
+    return ({} if kind == "LocalityLinear" else {"type": kind}) | layer.config(sheet)
 
 
 def _describes(one: Any) -> bool:
@@ -180,9 +237,9 @@ def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
         raise wrong("model", f"locality layers {sorted(held)}", f"{sorted(layers)}, as in the file")
     for name, config in layers.items():
         # two layers may compute the same with different backends
-        mine = _described(held[name])
+        mine = _described(held[name], lambda sheet: Sheet(*to_config(sheet)))
         for key in sorted((config.keys() | mine.keys()) - {"backend"}):
-            if not _equal(mine.get(key), config.get(key)):
+            if mine.get(key) != config.get(key):
                 label = f"{name}.{key}" if name else key
                 raise wrong("model", f"{label} = {_told(mine.get(key))}", f"{_told(config.get(key))}, as in the file")
 
@@ -195,87 +252,3 @@ def _key(name: str, parameter: str) -> str:
 def _told(value: object, most: int = 120) -> str:
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-# --- numbers of a config as tensors ----------------------------------------------------------------------------------
-
-
-def _without_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
-    """``config`` with its long lists of numbers moved to ``numbers``: a mapping names the tensor in their place."""
-    if isinstance(config, dict):
-        return {key: _without_numbers(value, numbers) for key, value in config.items()}
-    if isinstance(config, (Tensor, np.ndarray)):
-        return {TENSOR: _put(torch.as_tensor(config).detach().cpu().contiguous(), numbers)}
-    if not isinstance(config, (list, tuple)):
-        return config
-    rows = len(config) > 0 and all(isinstance(row, (list, tuple)) and len(row) == len(config[0]) for row in config)
-    if (len(config) * len(config[0]) if rows else len(config)) >= LONG:
-        matrix = _as_tensor(config, rows)
-        if matrix is not None:
-            return {LIST: _put(matrix, numbers)}
-        if rows and len(config) > len(config[0]):  # the columns may be numbers of different kinds
-            columns = [_as_tensor(column, False) for column in zip(*config, strict=True)]
-            if all(column is not None for column in columns):
-                return {COLUMNS: [_put(column, numbers) for column in columns if column is not None]}
-    return [_without_numbers(value, numbers) for value in config]
-
-
-def _with_numbers(config: Any, numbers: dict[str, Tensor]) -> Any:
-    """The config that :func:`_without_numbers` took apart."""
-    if isinstance(config, list):
-        return [_with_numbers(value, numbers) for value in config]
-    if not isinstance(config, dict):
-        return config
-    if config.keys() == {TENSOR}:
-        return numbers[config[TENSOR]]
-    if config.keys() == {LIST}:
-        return _as_list(numbers[config[LIST]])
-    if config.keys() == {COLUMNS}:
-        columns = [_as_list(numbers[key]) for key in config[COLUMNS]]
-        return [list(row) for row in zip(*columns, strict=True)]
-    return {key: _with_numbers(value, numbers) for key, value in config.items()}
-
-
-def _as_tensor(values: Any, rows: bool) -> Tensor | None:
-    """A list of numbers of one kind as a tensor, with inf for None; None where it is no such list."""
-    flat = [x for row in values for x in row] if rows else values
-    kinds = set(map(type, flat))
-    shape = (len(values), len(values[0])) if rows else (len(values),)
-    try:
-        if kinds == {int}:
-            return torch.tensor(flat, dtype=torch.int64, device="cpu").reshape(shape)
-        if kinds in ({float}, {float, type(None)}) and all(x is None or math.isfinite(x) for x in flat):
-            filled = [math.inf if x is None else x for x in flat]
-            return torch.tensor(filled, dtype=torch.float64, device="cpu").reshape(shape)
-    except (OverflowError, ValueError, RuntimeError):
-        return None  # a whole number beyond 64 bits
-    return None
-
-
-def _as_list(values: Tensor) -> Any:
-    """The list that :func:`_as_tensor` made a tensor of."""
-    made = values.tolist()
-    if not values.is_floating_point() or bool(values.isfinite().all()):
-        return made
-    if values.ndim == 1:
-        return [None if x == math.inf else x for x in made]
-    return [[None if x == math.inf else x for x in row] for row in made]
-
-
-def _put(tensor: Tensor, numbers: dict[str, Tensor]) -> str:
-    """The name of ``tensor`` among ``numbers``, where equal ones are kept once."""
-    for key, other in numbers.items():
-        if other.dtype == tensor.dtype and torch.equal(other, tensor):
-            return key
-    key = f"{RESERVED}{len(numbers)}"
-    numbers[key] = tensor
-    return key
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Whether two configs are equal, where values may be tensors or arrays."""
-    if isinstance(a, (Tensor, np.ndarray)) or isinstance(b, (Tensor, np.ndarray)):
-        return torch.equal(torch.as_tensor(a), torch.as_tensor(b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    return bool(a == b)

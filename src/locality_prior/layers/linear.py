@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior._check import boolean, choice, wrong
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry
 from locality_prior.layers.base import (
@@ -20,7 +20,6 @@ from locality_prior.layers.base import (
     Wiring,
     affordable,
     alike,
-    as_cost,
     factory,
     same_dtype,
     shaken,
@@ -90,7 +89,7 @@ class LocalityLinear(Locality):
         *,
         source: Geometry | None = None,
         target: Geometry | None = None,
-        cost: Cost | str | None = None,
+        cost: Cost | str = "linear",
         rescale: bool = False,
         backend: str = "auto",
         kept: Tensor | None = None,
@@ -289,6 +288,8 @@ class LocalityLinear(Locality):
 
     def _make_ready(self) -> None:
         """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
+        if self.weight.is_meta:
+            return  # its P would have no values, and torch loads its compiler to compute without any
         with aside():
             if self.pattern is not None:
                 self.pattern.ends(self.weight.device)

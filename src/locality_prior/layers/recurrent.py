@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from locality_prior._check import boolean, choice, count, number, wrong, wrong_type
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry
 from locality_prior.layers.base import (
     Plain,
     Spread,
     affordable,
-    as_cost,
     factory,
     own_places,
     same_dtype,
@@ -60,7 +59,7 @@ class _Recurrent(Plain, nn.RNNBase):
         bidirectional: bool = False,
         *,
         units: Geometry | None = None,
-        cost: Cost | str | None = None,
+        cost: Cost | str = "linear",
         rescale: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,

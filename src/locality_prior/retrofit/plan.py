@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior._check import Problem, boolean, choice, short, wrong
-from locality_prior.cost import Cost
+from locality_prior.cost import Cost, as_cost
 from locality_prior.layers import Locality
 from locality_prior.retrofit.proof import apart, outputs, tolerance
-from locality_prior.retrofit.targets import NORMS, Places, as_cost, as_plain, chosen, options_of, replacement
+from locality_prior.retrofit.targets import NORMS, Places, as_plain, chosen, options_of, replacement
 from locality_prior.retrofit.weights import Losses, pairs, raw, wires
 
 M = TypeVar("M", bound=nn.Module)
@@ -194,7 +194,7 @@ def plan(
     model: nn.Module,
     targets: Mapping[Any, Places | Literal[False]],
     *,
-    cost: Cost | str | None = None,
+    cost: Cost | str = "linear",
     rescale: bool = False,
     norm: bool = False,
     keep: Keep = "function",
@@ -239,7 +239,7 @@ def localize(
     model: M,
     targets: Mapping[Any, Places | Literal[False]],
     *,
-    cost: Cost | str | None = None,
+    cost: Cost | str = "linear",
     rescale: bool = False,
     norm: bool = False,
     keep: Keep = "function",
@@ -285,7 +285,7 @@ def localize(
               alone;
             - False to leave what the key names, and everything inside it, as it is, whatever other keys name:
               ``{nn.Linear: None, "lm_head": False}``.
-        cost: what a wire of length d costs, or its word, such as "linear@3"; ``Linear()`` if not given.
+        cost: what a wire of length d costs, or its word, such as "linear@3"; the default is ``Linear()``.
         rescale: see :class:`LocalityLinear`.
         norm: whether a new BatchNorm follows each layer (a ``Linear`` with inputs (n, features), or a ``Conv2d``). The
             module is then ``Sequential(layer, norm)``.

@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from locality_prior import cost as costs
 from locality_prior._check import boolean, instance, short, shown, wrong, wrong_type
-from locality_prior.cost import Cost
+from locality_prior.cost import as_cost
 from locality_prior.geometry import Geometry
 from locality_prior.layers import (
     Locality,
@@ -191,15 +190,6 @@ def as_plain(module: nn.Module) -> nn.Module:
     return linear.train(module.training)
 
 
-def as_cost(name: str, cost: Any) -> Cost | None:
-    """A cost, or None where none is given; a word such as "linear@3" is read."""
-    if cost is None or isinstance(cost, Cost):
-        return cost
-    if not isinstance(cost, str):
-        raise wrong_type(name, cost, 'a cost, such as locality_prior.cost.Linear(), or its word, such as "linear@3"')
-    return costs.parse(cost)
-
-
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
     kind = BECOMES[plain_kind(module) or nn.Linear]
@@ -212,8 +202,8 @@ def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, A
         options = {**defaults, **places}
         for name in {"rescale", "norm"} & places.keys():
             options[name] = boolean(f"targets: {label}: {name}", places[name])
-        for name in {"cost", "position_cost"} & places.keys():
-            options[name] = as_cost(f"targets: {label}: {name}", places[name])
+        if "cost" in places:
+            options["cost"] = as_cost(f"targets: {label}: cost", places["cost"])
         return options
     if places is None or isinstance(places, Geometry):
         return defaults | {"units" if one_sheet else "target": places}

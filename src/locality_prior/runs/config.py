@@ -104,7 +104,7 @@ class Run:
 
     def __post_init__(self) -> None:
         seed = count("seed", self.seed, least=0, most=2**63 - 1)
-        cost = costs.word(cost_of("cost", self.cost))
+        cost = costs.word(costs.as_cost("cost", self.cost))
         if boolean("shuffled", self.shuffled) and cost == "flat":
             raise wrong("shuffled", "True with the cost flat", "a cost that depends on distance")
         if not isinstance(self.recipe, Recipe):
@@ -119,15 +119,6 @@ class Run:
         }
         for name, value in canonical.items():
             object.__setattr__(self, name, value)
-
-
-def cost_of(name: str, given: Any) -> costs.Cost:
-    """A cost, or the one that a word names."""
-    if isinstance(given, costs.Cost):
-        return given
-    if not isinstance(given, str):
-        raise wrong_type(name, given, "a cost's word, such as linear@3")
-    return costs.parse(given)
 
 
 def named(name: str, given: Any, pairs: bool = False) -> Named:

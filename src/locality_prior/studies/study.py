@@ -17,7 +17,7 @@ from locality_prior import cost as costs
 from locality_prior._check import Problem, boolean, choice, count, instance, number, positive, short, wrong, wrong_type
 from locality_prior._files import read_yaml, write_json, write_text
 from locality_prior.runs import door
-from locality_prior.runs.config import Named, Recipe, Run, as_number, cost_of, named, plain, run_name
+from locality_prior.runs.config import Named, Recipe, Run, as_number, named, plain, run_name
 from locality_prior.runs.training import condition_of
 from locality_prior.studies.files import PLAN, STUDY
 
@@ -80,7 +80,7 @@ class Axes:
         }
         for name in ("cost", "shuffled"):
             given = _several(name, getattr(self, name), none=name == "shuffled")
-            canonical[name] = [costs.word(cost_of(name, v)) for v in given]
+            canonical[name] = [costs.word(costs.as_cost(name, v)) for v in given]
         if "flat" in canonical["shuffled"]:
             raise wrong("shuffled", "flat", "costs that depend on distance")
         for name in RECIPE:
@@ -362,7 +362,7 @@ def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
     if "shuffled" in given:
         given["shuffled"] = boolean("shuffled", given["shuffled"])
     if "cost" in given:
-        given["cost"] = costs.word(cost_of("cost", given["cost"]))
+        given["cost"] = costs.word(costs.as_cost("cost", given["cost"]))
     for key in given.keys() & {"task", "model"}:
         given[key] = door.canonical(key, given[key])
     for key in given.keys() & {"place", "local"}:
