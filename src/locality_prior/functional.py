@@ -134,7 +134,7 @@ class _LocalityLinear(torch.autograd.Function):
         # as nn.Linear does: W is saved, and must not change, only if the input needs a gradient
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.prior, ctx.workspace, ctx.stamp, ctx.x_shape = prior, workspace, workspace.stamp, x.shape
-        return F.linear(x, product, bias)
+        return F.linear(x, product, bias).data  # autograd must not take it for a view: ReLU(inplace=True) may change it
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
