@@ -693,7 +693,9 @@ NUMBER_CALLS = {
 }
 
 
-@pytest.mark.parametrize("given", [None, "3", [3], np.ones(2), math.nan, INF, -1, 1j, True, {}], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, "3", [3], np.ones(2), math.nan, INF, -1, 1j, True, pytest.param(object(), id="object")], ids=str
+)
 @pytest.mark.parametrize("name", NUMBER_CALLS)
 def test_no_number(name, given):
     if isinstance(given, int) and given == -1 and name in ("effect", "threshold"):

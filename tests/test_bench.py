@@ -45,7 +45,7 @@ def test_the_command_prints_a_table_and_leaves_a_file(tmp_path: Path) -> None:
     [
         (["--only", "local_train"], "only: got 'local_train', expected of dense_step_b64, "),
         (["--only", "prior_memory_4096", "--device", "warp"], "device: got 'warp' ("),
-        (["--out", "nowhere/bench.json"], "out: got nowhere/bench.json, expected a file in a directory that is there"),
+        (["--out", "nowhere/bench.json"], "out: got nowhere/bench.json, expected a file in a directory that exists"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

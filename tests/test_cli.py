@@ -106,18 +106,24 @@ def test_every_setting_of_a_study_has_a_flag() -> None:
 # Errors
 
 BAD = [
-    (["study", "--executor", "dask://"], "executor: got 'dask://', expected processes, or dask://host:port"),
-    (["study", "--executor", "dask://127.0.0.1:1"], "No Dask scheduler answers at dask://127.0.0.1:1"),
+    (
+        ["study", "--cost", "flat", "--executor", "dask://"],
+        "executor: got 'dask://', expected processes, or dask://host:port",
+    ),
+    (
+        ["study", "--cost", "flat", "--executor", "dask://127.0.0.1:1"],
+        "No Dask scheduler answers at dask://127.0.0.1:1",
+    ),
     (["train", "--out", "OUT", "--accelerator", "tpu"], "accelerator: got tpu, expected one of cpu, cuda, mps, auto"),
     (
         ["reproduce", "digits", "--devices", "999999"],
         "devices: got 999999, expected auto, or from 1 to",
     ),
-    (["study", "--workers", "-1"], "workers: got -1, expected a whole number from 0 to"),
-    (["study", "--workers", "999999"], "workers: got 999999, expected a whole number from 0 to"),
+    (["study", "--cost", "flat", "--workers", "-1"], "workers: got -1, expected a whole number from 0 to"),
+    (["study", "--cost", "flat", "--workers", "999999"], "workers: got 999999, expected a whole number from 0 to"),
     (["train", "--out", "OUT", "--nodes", "0"], "nodes: got 0, expected a whole number from 1 to"),
     (["study", "--batch-size", "0"], "batch_size: got 0, expected a whole number from 2 to"),
-    (["study", "--save-every", "nan"], "save_every: got nan, expected a finite number of at least 0"),
+    (["study", "--cost", "flat", "--save-every", "nan"], "save_every: got nan, expected a finite number of at least 0"),
     (["study", "--model", "lenet:sheet=99999x99999"], "sheet: got 99999x99999, which is 9,999,800,001 units, expected"),
     (["study", "--seeds", "one"], "argument --seeds: invalid int value: 'one' (see locality-prior study --help)"),
     (["study", "--colour=red"], "unrecognized arguments: --colour=red"),
@@ -133,7 +139,7 @@ BAD = [
     (["analyse", "nowhere"], "nowhere is not a study: it holds neither plan.json nor directories of finished runs"),
     (["report", "nowhere"], "nowhere is not a study"),
     (["prior", "7x7", "--out", "nowhere/prior.png"], "out: got nowhere/prior.png, expected a file in a directory"),
-    (["prior", "99999x99999"], "got 99999 × 99999 cells, expected at most"),
+    (["prior", "99999x99999"], "got 99999x99999, which is 9,999,800,001 units, expected"),
     (["bench", "--out", "nowhere/x.json"], "out: got nowhere/x.json, expected a file in a directory that exists"),
     (["bench", "--only", "nothing"], "nothing"),
 ]

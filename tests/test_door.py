@@ -143,7 +143,7 @@ def test_a_function_gets_its_arguments_and_what_it_asks_for(file: str) -> None:
         ("nothing", "model: got 'nothing', which is not in .*nets.py, expected one of Width, anything, needs, net,"),
         ("net:depth=3", r"model: got arguments that do not fit \(.*'depth'\), expected arguments that it has: width,"),
         ("needs", r"model: got arguments that do not fit \(missing a required argument: 'width'\)"),
-        ("number", "model: got number, which returns a int, expected a Module"),
+        ("number", "model: got number, which returns a value of type int, expected a Module"),
         ("constant", "model: got constant, a int, expected a function that returns a Module"),
         ("raises", "model: raises raised KeyError: 'no such thing'"),
     ],

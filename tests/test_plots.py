@@ -670,7 +670,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("given", ["nonsense", -7.5j, np.ones(2), {}], ids=str)
+@pytest.mark.parametrize("given", ["nonsense", -7.5j, np.ones(2), pytest.param(object(), id="object")], ids=str)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_that_are_nonsense(name, given):
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: got .*, expected ") as error:

@@ -684,8 +684,9 @@ def test_cuts_are_chosen_on_validation_and_told_on_test(straight: Path, tmp_path
     one, other = (numbers(home)["measures"] for home in (straight, tmp_path / "run"))
     assert one["accuracy"] != other["accuracy"]
     cuts = [name for name in one if name.startswith("pruned_")]
-    assert len(cuts) == 6
-    assert {name: one[name] for name in cuts} == {name: other[name] for name in cuts}
+    assert len(cuts) == 9
+    chosen = [name for name in cuts if not name.startswith("pruned_score")]
+    assert {name: one[name] for name in chosen} == {name: other[name] for name in chosen}
     for by in ("weight", "length", "cost"):
         curve = [row for row in told if row["by"] == by]
         held = [row for row in curve if float(row["validation"]) >= float(curve[0]["validation"]) - 0.5 - 1e-9]
@@ -693,6 +694,7 @@ def test_cuts_are_chosen_on_validation_and_told_on_test(straight: Path, tmp_path
         assert one[f"pruned_length.{by}"] == pytest.approx(
             float(held[-1]["wire_length"]) / float(curve[0]["wire_length"])
         )
+        assert one[f"pruned_score.{by}"] == pytest.approx(float(held[-1]["test"]) - float(curve[0]["test"]))
 
 
 def test_all_wires_score_as_the_whole_network(straight: Path, control: Path) -> None:
@@ -706,7 +708,8 @@ def test_a_shuffled_network_has_no_cuts_by_length(tmp_path: Path) -> None:
     train(run(shuffled=True), tmp_path / "run")
     told = numbers(tmp_path / "run")["measures"]
     assert told["pruned_wires.weight"] is not None
-    assert [name for name in told if name.startswith("pruned_") and told[name] is not None] == ["pruned_wires.weight"]
+    cuts = [name for name in told if name.startswith("pruned_") and told[name] is not None]
+    assert cuts == ["pruned_wires.weight", "pruned_score.weight"]
     assert {row["by"] for row in rows(tmp_path / "run" / "pruning.csv")} == {"weight"}
     assert told["mean_wire_length.middle"] > 1.5  # on the sheet, though each of its wires is at most 2 long elsewhere
 
