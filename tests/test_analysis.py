@@ -693,9 +693,10 @@ NUMBER_CALLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "given", [None, "3", [3], np.ones(2), math.nan, INF, -1, 1j, True, pytest.param(object(), id="object")], ids=str
-)
+NO_NUMBERS = [None, "3", [3], np.ones(2), math.nan, INF, -1, 1j, True, pytest.param(object(), id="object")]
+
+
+@pytest.mark.parametrize("given", NO_NUMBERS, ids=str)
 @pytest.mark.parametrize("name", NUMBER_CALLS)
 def test_no_number(name, given):
     if isinstance(given, int) and given == -1 and name in ("effect", "threshold"):

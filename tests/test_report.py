@@ -75,7 +75,7 @@ def test_the_page_opens_with_the_answer(tmp_path: Path) -> None:
     order += [answer["text"] for answer in study["answers"]]
     order += ['id="most-telling"', study["about"][0], "What was claimed", "Short wires make maps.", ">Results<"]
     order += ["another laboratory", ">What differs<", "Over test items, or over networks?", 'id="score-against']
-    order += ['id="maps-1-input"', 'id="correlation', 'id="wires', "Every measure", 'id="spatial_variance"']
+    order += ['id="maps-2-output"', 'id="correlation', 'id="wires', "Every measure", 'id="spatial_variance"']
     order += ['id="pruning"', 'id="training"', "Every network", "locality-prior study study.yaml"]
     places = [text.find(words) for words in order]
     assert -1 not in places, order[places.index(-1)]
@@ -189,6 +189,9 @@ def planted(directory: Path, sheet: str, condition: str, value: float) -> None:
     for cell in found["cells"]:
         if cell["condition"] == condition:
             cell["measures"][f"morans_i.{sheet}"] = value
+    for one in found["comparisons"]:
+        if (one["condition"], one["measure"]) == (condition, f"morans_i.{sheet}"):
+            one["evidence"] = 100 * value
     path.write_text(json.dumps(found))
 
 
@@ -227,8 +230,8 @@ def test_a_weak_map_is_seen_beside_a_strong_one(tmp_path: Path) -> None:
         row = ax.get_subplotspec().rowspan.start
         rows[row] = max(rows.get(row, 0), float(ax.images[0].get_array().max()))
     assert list(rows.values()) == pytest.approx([1, 1, 1])
-    assert "0.0010 (linear)" in maps.caption
-    assert "each row is divided by its largest value" in maps.caption
+    assert re.search(r"0\.000\d+ \(linear\)", maps.caption)
+    assert "each row is divided by the value that one in a hundred of its responses exceeds" in maps.caption
 
 
 def test_maps_share_one_scale_and_the_first_common_seed(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ ROWS, MAPS, CURVES = 24, 6, 6
 PANELS, ACROSS = 12, 3
 #: Width of a figure that fills the page, in inches.
 WIDE = 9.6
+#: The share of the responses of a row of maps that is not brighter than the brightest colour.
+BRIGHT = 0.99
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,14 @@ class Picture:
 
 
 def most_telling(study: Study) -> Picture | None:
-    """Class maps of the sheet on which a condition, other than a null, differs most from its control in Moran's I."""
+    """Class maps of the sheet on which a condition, other than a null, differs most from its control in Moran's I.
+
+    It is the one with the most evidence; where there is none, the one with the largest difference.
+    """
     found = study.found
     nulls = {told["null"] for told in found["conditions"].values()}
-    best: tuple[float, int, str, list[str]] | None = None
+    evidence = {(c["condition"], c["control"], c["measure"]): float(c["evidence"]) for c in found["comparisons"]}
+    best: tuple[tuple[float, float], int, str, list[str]] | None = None
     for k, group in enumerate(found["groups"]):
         for sheet in _drawable(group):
             for name in group["conditions"]:
@@ -67,8 +73,10 @@ def most_telling(study: Study) -> Picture | None:
                     continue
                 means = [_mean(study.values(c, f"morans_i.{sheet}").values()) for c in (name, told["control"])]
                 apart = abs(means[0] - means[1])
-                if best is None or (math.isfinite(apart) and not apart <= best[0]):
-                    best = (apart if math.isfinite(apart) else -1.0, k, sheet, rows)
+                sure = evidence.get((name, told["control"], f"morans_i.{sheet}"), 0.0)
+                weight = (sure, apart if math.isfinite(apart) else -1.0)
+                if best is None or weight > best[0]:
+                    best = weight, k, sheet, rows
     if best is None:
         return None
     _, k, sheet, rows = best
@@ -88,8 +96,11 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         order = study.values(condition, f"morans_i.{sheet}").get(seed)
         said = "" if order is None else f", I\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{fixed(order, 2)}"
         means = run.arrays[f"sheet/{sheet}/class_means"]
-        top = float(np.max(np.abs(means), initial=0, where=np.isfinite(means)))
-        rows[labels[condition] + said] = means / (top or 1)
+        sizes = np.abs(means[np.isfinite(means)])
+        # a few units far above the rest would leave these in the dark
+        top = float(np.quantile(sizes, BRIGHT)) if sizes.size else 0.0
+        top = top or float(sizes.max(initial=0.0)) or 1.0
+        rows[labels[condition] + said] = np.clip(means / top, -1, 1)
         largest.append(f"{_digits(top)} ({study.label(condition)})")
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
     classes = _class_names(group, runs[0])
@@ -105,8 +116,8 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         figure,
         f"Mean response of each unit to the items of each class, on the sheet “{part_name(sheet)}”. From top to "
         f"bottom: {_told(study, labels)}; networks of seed {seed}. Responses may be weaker in one condition than in "
-        f"another, so each row is divided by its largest value: {listed(largest)}.{explained}"
-        + _left_out(left_out, "condition"),
+        f"another, so each row is divided by the value that one in a hundred of its responses exceeds, and these are "
+        f"drawn as 1: {listed(largest)}.{explained}" + _left_out(left_out, "condition"),
         f"Maps of {len(classes)} classes on the sheet {part_name(sheet)}, a row for each of {_told(study, labels)}",
         1.15,
         (sheet, tuple(conditions), seed),
