@@ -592,3 +592,9 @@ def test_a_checksum_is_that_of_the_whole_file(tmp_path: Path) -> None:
 def test_files_are_read_without_torch() -> None:
     code = "import sys, locality_prior._files; assert not {'torch', 'numpy', 'yaml'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system in which no directory can be made")
+def test_a_directory_that_cannot_be_made_is_not_taken_for_a_busy_one() -> None:
+    with pytest.raises(Problem, match="/proc/nothing cannot be made"), alone_in("/proc/nothing", patience=0.1):
+        pass

@@ -63,6 +63,8 @@ def _locked(directory: Path, end: float) -> int | None:
                 raise
             os.close(file)
         if time.monotonic() >= end:
+            if not directory.is_dir():
+                raise Problem(f"{named(directory)} cannot be made. Name another directory.")
             raise Problem(
                 f"Another process is writing to {named(directory)}. Wait for it to end, or name another directory."
             )
