@@ -715,3 +715,22 @@ def test_numbers_too_large_to_wait_for(name):
 def test_none_in_a_list_is_nan():
     assert paired_t_test([1.0, None, 3.0], [0.0, 1.0, 1.0]) == paired_t_test([1.0, np.nan, 3.0], [0.0, 1.0, 1.0])
     assert np.isnan(class_means([[1.0, None]], [0])).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("geometry", [Grid(4, 5), Grid(4, 5, periodic=True), Sphere(20), HexGrid(4, 5)], ids=repr)
+def test_a_default_device_changes_nothing(geometry):
+    rng = np.random.default_rng(0)
+    activations, labels = np.abs(rng.normal(size=(30, 20))), np.arange(30) % 3
+
+    def measures():
+        return [
+            spatial_variance(activations, geometry),
+            response_correlation(activations, geometry).score,
+            morans_i(class_means(activations, labels), geometry, permutations=9).i,
+            wire_lengths(activations[:20], geometry).mean,
+        ]
+
+    with torch.device("meta"):
+        made = measures()
+    for one, other in zip(made, measures(), strict=True):
+        np.testing.assert_array_equal(one, other)
