@@ -2,8 +2,8 @@
 
     python examples/own_loop.py results/own-loop
 
-``record`` writes for each trained network what a study would have written, and the page is made from that:
-results/own-loop/report.html. It needs the extra ``experiments``.
+``record`` writes for each trained network what a study would have written. The page,
+results/own-loop/report.html, is made from these files. This example needs the extra ``experiments``.
 """
 
 import sys
@@ -18,8 +18,8 @@ from locality_prior.runs import Task, record
 from locality_prior.studies import find
 
 sheet = lp.Grid(12, 12)
-layers = {"fc1": sheet, "fc2": sheet}  # what is made local
-sheets = {"sheet1": sheet, "sheet2": sheet}  # whose activations are looked at
+layers = {"fc1": sheet, "fc2": sheet}  # the layers that are made local
+sheets = {"sheet1": sheet, "sheet2": sheet}  # the modules whose activations are measured
 
 
 def blobs(items: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,8 +7,8 @@ r"""Your own data and your own network in a study, from one file and flags alone
 
 The page is results/own/report.html. ``--place`` says whose activations are looked at and where their units lie;
 ``--local`` says which layers get the wiring cost, from which sheet to which. ``flat`` is the control, ``linear@2`` is a
-linear cost whose wires end at distance 2, and ``--shuffled`` trains its null, in which each unit keeps the lengths of
-its wires and the units at their far ends are drawn by chance.
+linear cost whose wires end at distance 2, and ``--shuffled`` trains its null, in which each unit has as many wires
+at the same costs, but they lead to units drawn by chance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a wire of length d costs, c(d) ≥ 1, and the signal that survives it, s(d) = 1/c(d).
 
 A cost is immutable, compares by value and can be saved as plain values. c(0) = 1; where there is no wire
-(d = inf, or beyond a cut-off) c = inf and s = 0. Wherever a cost is expected, a word does too: ``"linear@3"`` is
+(d = inf, or beyond a cut-off) c = inf and s = 0. A word can stand wherever a cost is expected: ``"linear@3"`` is
 ``Linear().within(3)`` (see :func:`parse`).
 """
 
@@ -50,7 +50,7 @@ class Cost(ABC):
     :func:`from_config`. A single function does not need a class: see :class:`Custom`.
 
     Args:
-        radius: wires longer than this are not there; inf: no cut-off.
+        radius: there are no wires longer than this; inf: no cut-off.
     """
 
     #: What an error calls the formula; empty: the name of the class.
@@ -61,7 +61,7 @@ class Cost(ABC):
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            # a module with "from __future__ import annotations" has words where others have types
+            # in a module with "from __future__ import annotations" the type of a field is a string
             if field.type in (float, "float") and not (field.name == "radius" and self.radius == math.inf):
                 object.__setattr__(self, field.name, positive(field.name, getattr(self, field.name)))
 
@@ -70,7 +70,7 @@ class Cost(ABC):
         """c(d) ≥ 1 before any cut-off, of the shape of ``d``; all lengths are finite and at least 0."""
 
     def signal_of(self, d: Tensor) -> Tensor:
-        """s(d) = 1/c(d) before any cut-off; define it where there is a more accurate formula."""
+        """s(d) = 1/c(d) before any cut-off; override it where there is a more accurate formula."""
         cost: Any = self.cost_of(d)
         return 1 / cost if isinstance(cost, Tensor) else cost  # which is then refused by name
 
@@ -124,7 +124,7 @@ class Cost(ABC):
         return (d <= self.radius * (1 + ROUNDING)) & d.isfinite()
 
     def within(self: C, radius: float) -> C:
-        """The same cost, cut off: only wires with d ≤ ``radius`` are there."""
+        """The same cost with a cut-off: there are only wires with d ≤ ``radius``."""
         return dataclasses.replace(self, radius=min(self.radius, positive("radius", radius)))
 
     def config(self) -> dict[str, Any]:
@@ -285,14 +285,14 @@ class Custom(Cost):
 KINDS: dict[str, type[Cost]] = {
     kind.__name__: kind for kind in (Linear, Sqrt, Quadratic, Power, Exponential, Gaussian, LinearDecay, Flat, Custom)
 }
-#: Those that a word can name.
+#: The built-in costs that a word can name.
 WORDS: dict[str, type[Cost]] = {name.lower(): kind for name, kind in KINDS.items() if kind is not Custom}
 
 
 def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Cost:
-    """The cost that ``config`` describes, of :meth:`Cost.config`.
+    """The cost that ``config``, made by :meth:`Cost.config`, describes.
 
-    Nothing is imported and no function is looked up: a cost of your own is the one that you pass.
+    Nothing is imported and no function is looked up: pass a cost of your own in ``custom``.
 
     Args:
         config: plain values.
@@ -322,10 +322,10 @@ def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = No
 
 
 def as_cost(name: str, value: Any) -> Cost:
-    """``value`` as a cost: one already, or a word such as "linear", "exponential:2", "power:1,1.5" or "linear@3".
+    """``value`` as a cost: it is one already, or a word such as "linear", "exponential:2", "power:1,1.5" or "linear@3".
 
     Raises:
-        ValueError, TypeError: neither; ``name`` is the argument that the error names.
+        ValueError, TypeError: ``value`` is neither; the error names the argument ``name``.
     """
     if isinstance(value, str):
         return parse(value, name)
@@ -339,7 +339,7 @@ def parse(text: str, name: str = "cost") -> Cost:
     (Linear(), Power(length=2, p=1.5), Linear().within(2))
 
     Raises:
-        ValueError: no such word; ``name`` is the argument that the error names.
+        ValueError: no such word; the error names the argument ``name``.
     """
     head, at, radius = instance(name, text, str, "a word, such as linear@3").partition("@")
     kind_name, colon, numbers = head.partition(":")
@@ -367,7 +367,7 @@ def _read(name: str, text: str, field: str, number: str) -> float:
 
 
 def word(cost: Cost) -> str:
-    """``cost`` in the one word that :func:`parse` takes, always spelled alike.
+    """``cost`` as the word that :func:`parse` takes. Equal costs give the same word.
 
     >>> word(Power(2, 1.5)), word(Linear().within(2)), word(parse("Linear:1.0"))
     ('power:2,1.5', 'linear@2', 'linear')
@@ -384,7 +384,7 @@ def word(cost: Cost) -> str:
 
 
 def scaled(cost: Cost, scale: float) -> Cost:
-    """``cost`` with its length or its end times ``scale``; a cut-off is unchanged, and a flat cost has no length."""
+    """``cost`` with its length or its end times ``scale``. A cut-off is not scaled, nor a cost without a length."""
     name = next((f.name for f in dataclasses.fields(cost) if f.name in ("length", "end")), None)
     if name is None:
         return cost

@@ -145,7 +145,7 @@ class Placement:
                 or one of torch's transformers says ``batch_first=False``, and in the modules inside it.
 
         Raises:
-            ValueError: while the model runs, an output of which no axis fits the geometry.
+            ValueError: while the model runs, a module gives an output with no axis that fits the geometry.
         """
         items = boolean("items", items)
         seen = Recording(self.names)
@@ -184,7 +184,7 @@ def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) ->
     The units of a module go along one axis of its output: the last one for ``Linear``, recurrent networks, attention,
     ``LayerNorm`` and embeddings, and axis 1 for convolutions, ``BatchNorm`` and ``GroupNorm``. For any other module the
     output decides, by the first of these that has as many entries as the geometry has units: axis 1 of a feature map
-    (n, channels, h, w); the last axis; the only other axis that does; all axes but the first, flattened. By the last
+    (n, channels, h, w); the last axis; another axis, if only one fits; all axes but the first, flattened. By the last
     rule a feature map of 256 channels of 6×6 lies on ``Grid(6, 6).with_channels(256)``. Where a module gives a tuple or
     a mapping, its first tensor is the output.
 
@@ -230,7 +230,7 @@ def _units(module: nn.Module) -> int | None:
 
 
 def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
-    """The axis of the units; None where the output decides. An error where the geometry has other units."""
+    """The axis of the units; None where the output decides. An error where the numbers of units differ."""
     units, places = _units(module), len(geometry)
     if units is None:
         return None

@@ -31,7 +31,7 @@ from locality_prior.prior import Prior, Table, Wires, aside, resolve
 from locality_prior.sparse import Kernel, Pattern, pattern_for, sparse_linear
 
 BACKENDS = ("auto", "dense", "windowed", "wires")
-#: A sparse layer draws the numbers that nn.Linear draws up to this many pairs; it takes seconds there.
+#: Up to this many pairs, a sparse layer draws the numbers that nn.Linear draws, which takes seconds at the limit.
 DRAWN = 1 << 28
 #: Numbers drawn at once.
 BLOCK = 1 << 20
@@ -58,14 +58,15 @@ class LocalityLinear(Locality):
             Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns.
         cost: the cost of a wire of length d, or a word for it such as "linear@3"; the default is ``Linear()``,
             c(d) = 1 + d. It may be changed later: ``layer.cost = Linear(2)``.
-        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that the total input of each unit is as without P.
+        rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each row sums to K, as it
+            would with P = 1.
         backend: how to compute. "dense" multiplies by the whole matrix P∘W. "windowed" and "wires" (see
             :mod:`locality_prior.sparse`) need a cost that ends, and ``weight`` then is (wires,): one number for each
             wire, in row-major order. "auto" chooses "dense" for a small layer or one with many wires, and otherwise
-            the sparse backend that is quicker by rule. Every backend starts from the same weights, and loads the state
-            dict of every other.
+            the sparse backend that is expected to be quicker. Every backend starts from the same weights, and loads the
+            state dict of every other.
         kept: the wires that pruning (:func:`locality_prior.sparsify`) left, (wires,) int64, as increasing pair numbers
-            i·in + j. They are part of the state dict, and they are fixed.
+            i·in_features + j. They are part of the state dict, and they cannot be changed later.
         device, dtype: of the parameters.
 
     Shape:

@@ -111,7 +111,7 @@ class Plan:
         Args:
             example: an input, a tuple of arguments or a mapping of them, with which to prove the change. Every new
                 layer must have an effect on the output (a model that reads a layer's ``weight`` without calling the
-                layer fails this), and the output must be the old one where the layers' functions are kept whole.
+                layer fails this), and the output must not change if all new layers compute what the old ones did.
 
         Raises:
             ValueError: the proof fails; the model is then as it was.
@@ -139,7 +139,7 @@ class Plan:
         return self.model
 
     def _check_current(self) -> None:
-        """Raise where the model has other layers than the plan was made for; look again at weights that changed."""
+        """Raise if the model's layers are not those of the plan. Update ``dropped`` if weights have changed."""
         losses, changes = Losses(), []
         for change in self.changes:
             old, weight = change._module(), next(change.layer.parameters())
@@ -271,8 +271,8 @@ def localize(
             - the name of a module: "classifier.4";
             - the end of one or several names: "fc1" for every "….fc1";
             - a pattern for whole names, in which ``*`` stands for any characters but a dot, ``**`` for any characters,
-              ``?`` for one character and ``[…]`` for one of a set: "encoder.*.mlp.?", "encoder.**". The layers above
-              are taken from among what it matches;
+              ``?`` for one character and ``[…]`` for one of a set: "encoder.*.mlp.?", "encoder.**". Of the modules that
+              it matches, those of the types above are replaced;
             - one of the types above: ``nn.Linear``.
 
             A value is one of these:
@@ -331,7 +331,7 @@ def _with_norm(layer: Locality) -> nn.Sequential:
 
 
 def _parent(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds ``name``, and what it calls it."""
+    """The module that holds ``name``, and its own name for it."""
     parent, _, last = name.rpartition(".")
     return model.get_submodule(parent), last
 

@@ -44,9 +44,9 @@ def record(
         directory: where to write: a new directory, or that of the same condition and seed, whose files are replaced.
         condition: what made the network local, in a few words; ``control`` for the network that is not.
         seed: networks of the same seed are compared with each other, condition by condition.
-        local: plain layers whose wires to measure, {layer: geometry, or (source, target)}: in a control, those that are
-            local in the other networks. Locality layers are measured without being named, except shuffled ones.
-        shuffled: whether this is a null model, whose wires have other lengths than the sheets'.
+        local: plain layers whose wires are measured, {layer: geometry, or (source, target)}. For a control, name the
+            layers that are local in the other networks. Locality layers need no naming, except shuffled ones.
+        shuffled: whether this is a shuffled null, in which a wire's cost does not follow from its length on the sheets.
 
     Returns:
         The numbers of ``analysis.json``.
@@ -103,7 +103,7 @@ def _locality_of(model: nn.Module) -> list[Layer]:
 
 
 def _plain_of(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ...]:
-    """The layers that ``local`` names, on the geometries that it says, whether they are plain or locality layers."""
+    """The layers that ``local`` names, on the geometries that it gives, whether they are plain or locality layers."""
     from locality_prior.layers import fold
 
     has = any(isinstance(m, Locality) for m in model.modules())

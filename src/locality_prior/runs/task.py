@@ -82,13 +82,13 @@ class Task(ABC):
     name: str = "task"
     #: Names of the classes, in the order of the labels; None: items have no labels.
     classes: tuple[str, ...] | None = None
-    #: Scores beside the loss. Cutting wires is judged by the first. Without any, the loss may rise by a tenth.
+    #: Scores beside the loss. Cuts of wires are judged by the first one. Without any, the loss may rise by a tenth.
     scores: tuple[Score, ...] = ()
 
     @property
     @abstractmethod
     def sizes(self) -> tuple[int, ...]:
-        """How many items there are to train, to validate and to test. A run continues only with the same numbers."""
+        """How many items there are to train, validate and test with. A run continues only if they are unchanged."""
 
     @abstractmethod
     def steps(self, batch_size: int, world: int) -> int:
@@ -96,11 +96,11 @@ class Task(ABC):
 
     @abstractmethod
     def epoch(self, seed: int, epoch: int, batch_size: int, shard: Shard, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, without the first ``start``: the same ones each time they are asked for."""
+        """The batches of an epoch without the first ``start`` of them. Each call must give the same batches."""
 
     @abstractmethod
     def validation(self, shard: Shard) -> Iterator[Batch]:
-        """The items by which anything is chosen. None is trained on, and each comes once over all processes."""
+        """The held-out items that choices are based on. Each comes once over all processes, and none is trained on."""
 
     @abstractmethod
     def test(self, shard: Shard) -> Iterator[Batch]:
@@ -152,12 +152,13 @@ class Task(ABC):
             test: the test items, in the same form; None where ``train`` is a folder that holds both.
             validation: how much of ``train`` to hold out, as a share below 1 or a number of items; or the items
                 themselves, in the same form as ``test``. What is held out is drawn class by class, and it is the same
-                under every seed. Of a data set with a random transform, validation items are transformed too, always in
+                under every seed. If a data set has a random transform, it is applied to validation items too, always in
                 the same way.
-            classes: names of the classes; None: those that the data set has, else their numbers. Folders have names.
+            classes: names of the classes; None: those that the data set has, else their numbers. Classes in folders
+                have the folders' names.
             transform: applied to each batch of inputs; None: uint8 inputs are divided by 255, others are left as they
                 are. Photographs in folders are normalised instead.
-            passes: how often an epoch goes over the training items, each time in another order.
+            passes: how often an epoch goes over the training items; each pass has an order of its own.
             name: the task's name on pages.
 
         Raises:
@@ -231,7 +232,7 @@ class Classification(Task):
         return self._each_once(self._test, torch.arange(len(self._test)), shard)
 
     def kept(self) -> Iterator[Batch]:
-        """The first thousand test items where all classes are among them, else about as many items of each class."""
+        """The first thousand test items where all classes are among them, else about equally many of each."""
         return self._each_once(self._test, representative(self._test.labels, KEPT), Shard())
 
     def score(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
@@ -273,8 +274,8 @@ def first(batch: Batch, most: int) -> Batch:
 def representative(labels: Tensor, most: int) -> Tensor:
     """Numbers of at most ``most`` items: the first ones where all classes are among them.
 
-    Otherwise, as where items are sorted by class, as many items of each class; of more than forty classes, of forty
-    that are spread evenly over them.
+    Otherwise, for example where items are sorted by class, equally many items of each class. If there are more than
+    forty classes, forty that are spread evenly over them are used.
     """
     if len(labels) <= most or len(torch.unique(labels[:most])) == len(torch.unique(labels)):
         return torch.arange(min(most, len(labels)))
@@ -296,7 +297,7 @@ def shuffled(n: int, seed: int, epoch: int, passes: int = 1) -> Tensor:
 
 
 def cut(order: Tensor, batch_size: int, world: int) -> list[Tensor]:
-    """Batches of ``order``. A last one with fewer than two items a process is left out, since BatchNorm needs two."""
+    """Batches of ``order``. A last batch with fewer than two items a process is dropped, since BatchNorm needs two."""
     return [batch for batch in torch.split(order, batch_size) if len(batch) >= 2 * world]
 
 

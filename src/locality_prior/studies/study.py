@@ -42,7 +42,7 @@ class Axes:
             or else every placed layer that can be made local.
         seeds: one network of each condition is trained under each seed. Networks of one seed form a pair in the tests.
         cost: wiring costs, each in one word: ``name[:length[,p]][@radius]``.
-        shuffled: the costs whose shuffled null is trained too, in which each row of P is shuffled.
+        shuffled: the costs whose shuffled null, in which each row of P is shuffled, is trained too.
         scale: factors by which the lengths in the costs are multiplied.
         optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
             trained: see :class:`locality_prior.runs.Recipe`.
@@ -139,11 +139,12 @@ class Hypothesis:
     """A sentence, and the comparison that decides whether it holds.
 
     Args:
-        says: the sentence, as it is written somewhere.
+        says: the sentence, as the page quotes it.
         measure: the measure that it is about, by its name in ``study.json``, such as ``morans_i.output``.
         expected: how the condition's value compares with the control's: lower, higher or alike.
-        condition: the settings in which the condition differs from the study's first values: ``{cost: quadratic}``.
-        control: the same for what it is compared with; None: the condition's own control.
+        condition: the settings in which the condition differs from the study's first values, as in
+            ``{cost: quadratic}``.
+        control: the same for the condition that it is compared with; None: the condition's own control.
         margin: the smallest difference that counts, in the measure's unit.
     """
 
@@ -455,7 +456,7 @@ def run_path(run: Run) -> str:
 
 
 def plan(study: Study) -> dict[str, Any]:
-    """A study written out in plain values: everything that :func:`find` has to know beside the runs themselves."""
+    """A study written out in plain values: everything that :func:`find` needs besides the runs themselves."""
     conditions, labels = study.conditions(), study.labels()
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     described: dict[str, dict[str, Any]] = {}
@@ -512,7 +513,7 @@ def plan(study: Study) -> dict[str, Any]:
 
 
 def check_study(directory: Path, study: Study) -> None:
-    """Raise where ``directory`` cannot be the home of ``study``, which may grow there but never loses a run.
+    """Raise if ``study`` cannot be kept in ``directory``. A study may grow in its directory, but never loses a run.
 
     Raises:
         ValueError: it is not, and cannot become, a directory.
