@@ -216,7 +216,9 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
     _define_sheets(parser)
     group = parser.add_argument_group("files")
-    group.add_argument("--out", metavar="DIR", help="where networks and page are kept (default: results/NAME)")
+    group.add_argument(
+        "--out", metavar="DIR", help="where networks and page are kept (default: results/ and the name of the study)"
+    )
     group.add_argument("--data-root", metavar="DIR", help=DATA_ROOT)
     _define_machine(parser)
 
@@ -233,7 +235,7 @@ def _define_sheets(parser: argparse.ArgumentParser) -> None:
         "--local",
         nargs="+",
         metavar="LAYER=GEOMETRY",
-        help="layers that get the cost (default: every layer in --place that can)",
+        help="layers that get the cost (default: every layer of --place that can be local)",
     )
 
 
@@ -432,7 +434,7 @@ def _define_prior(parser: argparse.ArgumentParser) -> None:
 
 
 def _prior(options: argparse.Namespace) -> None:
-    """Draw how much signal arrives from where on a sheet, and count the wires."""
+    """Draw the signal that two units of a sheet receive from every other unit, and count the wires."""
     from locality_prior.report.prior import draw_priors
 
     for line in draw_priors(options.sheets, options.cost, Path(options.out)):

@@ -206,9 +206,10 @@ class Distances(Measured):
 class Shuffled(Distances):
     """Another geometry's distances, with each target unit's row in an order of its own: the null hypothesis of a map.
 
-    Every target unit keeps the lengths of its wires, and so its total signal, but no two share a neighbourhood: what a
-    layer has under the real geometry and not under this one is locality. A source unit's total signal does change: by
-    chance it is near to more targets, or to fewer.
+    Every target unit keeps the distances that the cost is asked for, and so its total signal, but they belong to other
+    source units: its wires no longer lead to its neighbours, and no two units share a neighbourhood. What a layer has
+    under the real geometry and not under this one is locality. A source unit's total signal does change: by chance it is
+    near to more targets, or to fewer.
 
     Args:
         target: places of the target units.
