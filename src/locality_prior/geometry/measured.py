@@ -208,8 +208,8 @@ class Shuffled(Distances):
 
     Every target unit keeps the distances that the cost is asked for, and so its total signal, but they belong to other
     source units: its wires no longer lead to its neighbours, and no two units share a neighbourhood. What a layer has
-    under the real geometry and not under this one is locality. A source unit's total signal does change: by chance it is
-    near to more targets, or to fewer.
+    under the real geometry and not under this one is locality. A source unit's total signal does change: by chance it
+    is near to more targets, or to fewer.
 
     Args:
         target: places of the target units.
