@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locality_prior._check import Problem, wrong
+from locality_prior._files import read_csv, read_json, read_npz
 from locality_prior.plots import Places
 from locality_prior.report.words import LONGEST, plain
 
@@ -181,11 +177,11 @@ def read_found(directory: Path) -> dict[str, Any]:
         raise wrong("directory", str(directory), f"the directory of a study, which holds {STUDY}")
     again = "Make it again with `locality-prior analyse`."
     try:
-        found = json.loads(_text(path))
+        found = read_json(path, LARGEST)
         _check(found, _SHAPE, "it")
         _names(found)
-    except (OSError, ValueError, RecursionError) as error:
-        raise Problem(f"{path} cannot be read: {plain(error, 200)}. {again}") from None
+    except ValueError as error:
+        raise Problem(f"{path} cannot be read: {_reason(error, path)}. {again}") from None
     result: dict[str, Any] = found
     return result
 
@@ -241,50 +237,30 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
     home = directory / inside
     path = home / "measures.npz"
     try:
-        arrays = _arrays(path)
+        arrays = {key: array.astype(np.float64) for key, array in read_npz(path, LARGEST).items()}
         _fits(arrays, group)
         path = home / "metrics.csv"
-        metrics = _columns(_rows(path)) if path.exists() else {}
+        metrics = _columns(read_csv(path)) if path.exists() else {}
         path = home / "pruning.csv"
         pruning: dict[str, dict[str, Floats]] = {}
         if path.exists():
-            rows = list(_rows(path))
-            for by in dict.fromkeys(row.get("by") or "" for row in rows):
-                pruning[by] = _columns({k: v for k, v in row.items() if k != "by"} for row in rows if row["by"] == by)
+            rows = read_csv(path, ("by",))
+            for by in dict.fromkeys(row["by"] for row in rows):
+                pruning[by] = _columns([{k: v for k, v in row.items() if k != "by"} for row in rows if row["by"] == by])
             for curve in pruning.values():
                 if not {"share", "wire_length", "test"} <= curve.keys() or not (curve["share"] > 0).all():
                     raise ValueError("it lacks a column, or a share is not above 0")
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
-        reason = "it is missing" if isinstance(error, FileNotFoundError) else plain(error, 160) or type(error).__name__
+    except ValueError as error:
         raise Problem(
-            f"{path} cannot be read: {reason}. To write it anew, run the study again; "
+            f"{path} cannot be read: {_reason(error, path)}. To write it anew, run the study again; "
             "for a network that was trained elsewhere, record it again."
         ) from None
     return Run(arrays, metrics, pruning)
 
 
-def _regular(path: Path) -> None:
-    """That ``path`` is a file of a size that a run writes: a pipe, say, would be waited for without end."""
-    if not path.exists():
-        raise FileNotFoundError(path)
-    if not path.is_file():
-        raise ValueError("it is not a regular file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"it has {path.stat().st_size:,} bytes")
-
-
-def _text(path: Path) -> str:
-    _regular(path)
-    return path.read_text(encoding="utf-8")
-
-
-def _arrays(path: Path) -> dict[str, Floats]:
-    _regular(path)
-    with zipfile.ZipFile(path) as archive:
-        if sum(one.file_size for one in archive.infolist()) > LARGEST:
-            raise ValueError("its arrays are larger than a run's")
-    with np.load(path, allow_pickle=False) as file:
-        return {key: np.asarray(file[key], dtype=np.float64) for key in file.files}
+def _reason(error: ValueError, path: Path) -> str:
+    """What is wrong with a file, without its name, which the sentence around it has."""
+    return plain(str(error).removeprefix(f"{path}: "), 200)
 
 
 def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
@@ -312,17 +288,6 @@ def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
             raise ValueError(f"the arrays of wires/{plain(name)} have different shapes")
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    yield from csv.DictReader(_text(path).splitlines(), strict=True)
-
-
-def _columns(rows: Any) -> dict[str, Floats]:
+def _columns(rows: list[dict[str, str]]) -> dict[str, Floats]:
     """Columns of numbers; an empty field is NaN."""
-    table = list(rows)
-    return {key: np.array([_number(row[key]) for row in table]) for key in (table[0] if table else ())}
-
-
-def _number(text: str | None) -> float:
-    if text is None:
-        raise ValueError("a row is cut short")
-    return float(text) if text else math.nan
+    return {key: np.array([float(row[key] or "nan") for row in rows]) for key in (rows[0] if rows else ())}
