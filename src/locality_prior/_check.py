@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 #: Distances within this relative rounding of a radius count as on it, and are kept.
 ROUNDING = 1e-9
+#: The environment variable with which the tracebacks of errors are shown.
+DEBUG = "LOCALITY_PRIOR_DEBUG"
 #: The longest description of a value that an error message holds, in characters.
 LONGEST = 160
 
@@ -50,6 +52,11 @@ def needs(module: str, extra: str, what: str) -> None:
     except ImportError:
         message = f'{what} needs {module}, which is not installed: pip install "locality-prior[{extra}]"'
         raise Missing(message) from None
+
+
+def debugging() -> bool:
+    """Whether :data:`DEBUG` asks for tracebacks."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def wrong(name: str, given: object, expected: str) -> ArgumentError:
@@ -204,6 +211,33 @@ def import_path(name: str, thing: Any) -> str:
     if found is not thing or not isinstance(found, (FunctionType, type)):
         raise wrong(name, f"{path}, which cannot be saved", "a function or class at the top of a module")
     return path
+
+
+def kind_from(
+    name: str, config: Any, kinds: Mapping[str, type[T]], base: type[Any], custom: Mapping[str, Any] | None
+) -> tuple[type[T], dict[str, Any]]:
+    """The class that the "type" of ``config`` names, and the other values of ``config``.
+
+    Args:
+        name: the argument to name in errors.
+        config: plain values, as a file holds them.
+        kinds: the project's own classes, by name.
+        base: what a class of the caller's must be a subclass of.
+        custom: the caller's own functions and classes by import path.
+
+    Raises:
+        ValueError: no such class, or one of the caller's that ``custom`` does not hold.
+    """
+    values = dict(config) if isinstance(config, Mapping) else {}
+    given = values.pop("type", None)
+    kind = kinds.get(given) if isinstance(given, str) else None
+    if kind is None:
+        if not isinstance(given, str) or ":" not in given:
+            raise wrong(name, repr(config), f'a mapping whose "type" is one of {", ".join(kinds)}')
+        kind = from_import_path(name, given, custom)
+        if not (isinstance(kind, type) and issubclass(kind, base)):
+            raise wrong("custom", f"{kind!r} for {given!r}", f"a subclass of {base.__name__}")
+    return kind, values
 
 
 def from_import_path(name: str, path: Any, custom: Mapping[str, Any] | None) -> Any:

@@ -17,6 +17,7 @@ from multiprocessing import connection
 from typing import Any
 from urllib.parse import urlsplit
 
+from locality_prior import _timing
 from locality_prior._check import Problem, count, instance, number, wrong
 from locality_prior._files import StrPath, read_json, write_json
 
@@ -30,17 +31,11 @@ def check_processes(name: str, value: Any) -> int:
     Raises:
         ValueError: another number, or no whole number.
     """
-    most = _cores()
+    most = _timing.cores()
     found = count(name, value)
     if found > most:
         raise wrong(name, value, f"at most {most}, the number of cores that may be used here")
     return found
-
-
-def _cores() -> int:
-    from locality_prior._timing import cores  # which imports torch
-
-    return cores()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -65,7 +60,7 @@ def processes(jobs: int, preload: Sequence[str] = ()) -> Iterator[ProcessPoolExe
     if server:
         context.set_forkserver_preload(list(preload))
         _start_server()
-    workers = min(count("jobs", jobs), _cores())
+    workers = min(count("jobs", jobs), _timing.cores())
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
     try:
         yield executor

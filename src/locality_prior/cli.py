@@ -19,10 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from locality_prior._check import Told, short, wrong
+from locality_prior._check import DEBUG, Told, debugging, short, wrong
 
 PROGRAM = "locality-prior"
-DEBUG = "LOCALITY_PRIOR_DEBUG"
 
 DATA_ROOT = "the folder with the data, for tasks that read one (default: the value of LOCALITY_PRIOR_DATA)"
 WORDS = """\
@@ -80,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the output has left
         return 1
     except Exception as error:
-        if os.environ.get(DEBUG, "") not in ("", "0"):
+        if debugging():
             raise
         return _told(error)
 

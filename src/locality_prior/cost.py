@@ -23,6 +23,7 @@ from locality_prior._check import (
     from_import_path,
     import_path,
     instance,
+    kind_from,
     positive,
     short,
     wrong,
@@ -302,15 +303,7 @@ def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = No
     Raises:
         ValueError: no such cost, values that do not fit it, or a function or class that ``custom`` does not hold.
     """
-    values = dict(config) if isinstance(config, Mapping) else {}
-    name = values.pop("type", None)
-    kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None:
-        if not isinstance(name, str) or ":" not in name:
-            raise wrong("cost", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
-        kind = from_import_path("cost", name, custom)
-        if not (isinstance(kind, type) and issubclass(kind, Cost)):
-            raise wrong("custom", f"{kind!r} for {name!r}", "a subclass of Cost")
+    kind, values = kind_from("cost", config, KINDS, Cost, custom)
     if kind is Custom and "f" in values:
         values["f"] = from_import_path("f", values["f"], custom)
     try:

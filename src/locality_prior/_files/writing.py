@@ -82,8 +82,12 @@ def _flush(path: Path) -> None:
 def _swap(new: Path, path: Path) -> None:
     """Put the folder ``new`` in the place of ``path``; what was there ends up in the folder that held ``new``."""
     if not os.path.lexists(path):
-        os.rename(new, path)
-        return
+        try:
+            os.rename(new, path)
+            return
+        except OSError:
+            if not os.path.lexists(path):
+                raise  # else another writer was quicker, and its folder is exchanged like an old one
     if not (path.is_symlink() or path.is_dir()):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path))
     if _exchange(new, path):

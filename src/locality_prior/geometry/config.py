@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locality_prior._check import Told, from_import_path, import_path, instance, wrong
+from locality_prior._check import Told, from_import_path, import_path, instance, kind_from, wrong
 from locality_prior._memory import aside
 from locality_prior.geometry.base import Geometry
 from locality_prior.geometry.channels import Channels
@@ -90,15 +90,7 @@ def from_config(
 
 
 def _decode_geometry(config: Any, tensors: Mapping[str, Tensor], custom: Mapping[str, Any] | None) -> Geometry:
-    values = dict(config) if isinstance(config, Mapping) else {}
-    name = values.pop("type", None)
-    kind = KINDS.get(name) if isinstance(name, str) else None
-    if kind is None:
-        if not isinstance(name, str) or ":" not in name:
-            raise wrong("geometry", repr(config), f'a mapping whose "type" is one of {", ".join(KINDS)}')
-        kind = from_import_path("geometry", name, custom)
-        if not (isinstance(kind, type) and issubclass(kind, Geometry)):
-            raise wrong("custom", f"{kind!r} for {name!r}", "a subclass of Geometry")
+    kind, values = kind_from("geometry", config, KINDS, Geometry, custom)
     arguments = {str(key): _decode(value, tensors, custom) for key, value in values.items()}
     try:
         return kind.from_arguments(**arguments)

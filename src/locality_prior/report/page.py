@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import importlib.resources
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from locality_prior._check import Problem, instance
+from locality_prior._files import replacing, replacing_folder
 from locality_prior.report import pictures, tables
 from locality_prior.report.files import Study, read
 from locality_prior.report.pictures import Picture
@@ -38,41 +34,16 @@ def write(directory: Path | str) -> Path:
     instance("directory", directory, (str, Path), "a path")
     directory = Path(directory)
     study = read(directory)
-    with _aside(directory) as new:
-        (new / FIGURES).mkdir()
-        page = _template().render(_contents(study, new / FIGURES))
-        (new / PAGE).write_text(page, encoding="utf-8", errors="replace")
-        _swap(new, directory)
-    return directory / PAGE
-
-
-@contextlib.contextmanager
-def _aside(directory: Path) -> Iterator[Path]:
-    """A new directory inside ``directory`` that is gone at the end of the block."""
-    try:
-        new = Path(tempfile.mkdtemp(prefix=".partial-report-", dir=directory))
-        try:
-            yield new
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise Problem(f"The page cannot be written into {directory}: {error.strerror or error}.") from error
-
-
-def _swap(new: Path, directory: Path) -> None:
-    """Move the figures and the page of ``new`` to where they belong, in the place of what was there."""
     if (directory / PAGE).is_dir():
         raise Problem(f"{directory / PAGE} is a directory: move it away, so that the page can be written there.")
-    old = new / "old"
-    for attempt in range(10):  # another process may write its page at the same moment
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(directory / FIGURES, old.with_suffix(f".{attempt}"))
-        with contextlib.suppress(OSError):
-            os.rename(new / FIGURES, directory / FIGURES)
-            break
-    else:
-        raise Problem(f"{directory / FIGURES} cannot be replaced: another program is writing there. Try again later.")
-    os.replace(new / PAGE, directory / PAGE)
+    try:
+        # the figures take their place first, and the page last
+        with replacing(directory / PAGE) as page, replacing_folder(directory / FIGURES) as figures:
+            text = _template().render(_contents(study, figures))
+            page.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Problem(f"The page cannot be written into {directory}: {error.strerror or error}.") from error
+    return directory / PAGE
 
 
 def _contents(study: Study, figures: Path) -> dict[str, Any]:

@@ -103,11 +103,7 @@ def _cuts(net: Network, task: Task, device: torch.device, ways: tuple[By, ...]) 
     of a shuffled network have other lengths than the sheet's, so of those only cutting by weight can be compared.
     """
     model, names = net.model, [layer.name for layer in net.layers]
-    plain = {
-        layer.name: layer.target if layer.source == layer.target else (layer.source, layer.target)
-        for layer in net.layers
-        if type(model.get_submodule(layer.name)) is nn.Linear
-    }
+    plain = {layer.name: layer.ends for layer in net.layers if type(model.get_submodule(layer.name)) is nn.Linear}
     names = [n for n in names if n in plain or isinstance(model.get_submodule(n), LocalityLinear)]
     if not names:
         return []

@@ -37,6 +37,11 @@ class Layer:
     source: Geometry
     target: Geometry
 
+    @property
+    def ends(self) -> Ends:
+        """The geometries as ``localize`` takes them: one alone where source and target are equal."""
+        return self.target if self.source == self.target else (self.source, self.target)
+
     def strength(self, model: nn.Module) -> Tensor:
         """Σ|V| from each source unit to each target unit, (out, in), summed over gates and over a kernel's places."""
         module = model.get_submodule(self.name)
@@ -102,7 +107,7 @@ def naming(name: str) -> Iterator[None]:
 def _ends(model: nn.Module, layer: Layer, run: Run) -> Ends:
     """The geometries that a layer's wires are measured by: those of its units, or shuffled ones."""
     if not run.shuffled:
-        return layer.target if layer.source == layer.target else (layer.source, layer.target)
+        return layer.ends
     null = Shuffled(layer.target, layer.source, run.seed)
     among_themselves = isinstance(model.get_submodule(layer.name), (nn.RNNBase, nn.MultiheadAttention))
     return null if among_themselves else (null, null)

@@ -71,7 +71,7 @@ def train(
     if finished(run, directory):
         return machines.first()
     recipe = run.recipe
-    task = door.call("task", run.task, Task, **_offered(data_root, machine))
+    task = task_of(run, data_root, machine)
     net = network(run, task)
     check_fit(net, task)
     _check_room(directory, net.model, recipe)
@@ -102,9 +102,11 @@ def condition_of(run: Run) -> str:
     return ("control" if run.cost == "flat" else run.cost) + (" shuffled" if run.shuffled else "")
 
 
-def _offered(data_root: str | None, machine: Machine) -> dict[str, Any]:
-    """Values from the command line for a task that has parameters of these names."""
-    return {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
+def task_of(run: Run, data_root: str | None, machine: Machine) -> Task:
+    """The task of ``run``. It gets the values from the command line for which it has parameters."""
+    offered = {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
+    found: Task = door.call("task", run.task, Task, **offered)
+    return found
 
 
 def finished(run: Run, directory: Path) -> bool:
@@ -120,11 +122,15 @@ def check(directory: Path, run: Run) -> None:
     for parent in (directory, *directory.parents):
         if parent.exists() and not parent.is_dir():
             raise wrong("out", str(directory), f"a directory ({parent} is a file)")
-    if (directory / files.STATE).exists() and not _readable_config(directory):
-        _read_state(directory / files.STATE, run)  # it says what the run is, and the config is written again
-        return
-    if (directory / files.CONFIG).exists():
-        found = read_run(directory)
+    config, state = directory / files.CONFIG, directory / files.STATE
+    if config.exists() or state.exists():
+        try:
+            found = read_run(directory)
+        except Told:
+            if not state.exists():
+                raise
+            _read_state(state, run)  # it says what the run is, and the config is written again
+            return
         if found != run:
             raise Problem(
                 f"{directory} holds another run: {difference(found, run)}. "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import traceback
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from locality_prior._check import Told, instance, short, wrong
+from locality_prior._check import Told, debugging, instance, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import processes, read_progress
 from locality_prior.pruning import By
@@ -27,7 +26,7 @@ from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.task import Task
-from locality_prior.runs.training import check_fit, finished, job, train
+from locality_prior.runs.training import check_fit, finished, job, task_of, train
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
 Key = tuple[str, int]  # condition, seed
@@ -36,8 +35,6 @@ Key = tuple[str, int]  # condition, seed
 LOOK = 0.2
 #: What a process imports before it is given cells.
 PRELOAD = ("locality_prior.runs.training", "lightning_fabric")
-#: The environment variable with which the traceback of a cell that fails is shown.
-DEBUG = "LOCALITY_PRIOR_DEBUG"
 
 
 def run_study(
@@ -96,8 +93,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
     conditions = study.conditions()
     for run in conditions.values():
         if run.task not in tasks:
-            offered = {"data_root": data_root, "workers": machine.workers, "skip_broken": machine.skip_broken}
-            tasks[run.task] = door.call("task", run.task, Task, **offered)
+            tasks[run.task] = task_of(run, data_root, machine)
         if _drawn(run) not in measured:
             made = network(run, tasks[run.task])
             measured[_drawn(run)] = _measures(tasks[run.task], made)
@@ -253,7 +249,7 @@ def _watch(
 
 def _failure(error: BaseException, directory: Path) -> str:
     """An error in one line. The run's path is shortened to its name, so that a study is the same in any directory."""
-    if os.environ.get(DEBUG, "") not in ("", "0"):
+    if debugging():
         traceback.print_exception(error)
     text = " ".join(str(error).replace(str(directory), directory.name).split())
     return short(text if isinstance(error, Told) else f"{type(error).__name__}: {text}", 300)
