@@ -445,6 +445,7 @@ def train_in_pair(rank: int, at: str) -> dict[str, dict[str, Tensor]]:
                     found[way] = {k: p.detach().clone() for k, p in net.named_parameters()}
             else:
                 found[way] = {k: getattr(p, "full_tensor", p.detach)().detach() for k, p in net.named_parameters()}
+        torch.distributed.barrier()  # neither process leaves while the other still gathers from it
         return found
     finally:
         torch.distributed.destroy_process_group()
