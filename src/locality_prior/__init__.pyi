@@ -2,6 +2,7 @@ from locality_prior import analysis as analysis
 from locality_prior import cost as cost
 from locality_prior import functional as functional
 from locality_prior import geometry as geometry
+from locality_prior import objectives as objectives
 from locality_prior import plots as plots
 from locality_prior import report as report
 from locality_prior import runs as runs
@@ -24,9 +25,9 @@ from locality_prior.layers import LocalityRNN as LocalityRNN
 from locality_prior.layers import fold as fold
 from locality_prior.layers import load as load
 from locality_prior.layers import save as save
-from locality_prior.objectives import mean_wire_length as mean_wire_length
-from locality_prior.objectives import weight_l1 as weight_l1
-from locality_prior.objectives import wiring_cost as wiring_cost
+from locality_prior.objectives.lengths import mean_wire_length as mean_wire_length
+from locality_prior.objectives.lengths import weight_l1 as weight_l1
+from locality_prior.objectives.lengths import wiring_cost as wiring_cost
 from locality_prior.placement import Placement as Placement
 from locality_prior.placement import place as place
 from locality_prior.prior import Prior as Prior

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from locality_prior._check import Problem, boolean, short, shown, wrong
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, meet
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
 from locality_prior.retrofit.targets import chosen, is_conv1d
@@ -33,6 +34,7 @@ class Placed:
         geometry: the places of its units.
         axis: the axis of the module's output along which the units go; None where the output's shape decides.
         batch: the axis of the output along which the items of a batch go.
+        source: the places of the units that the module's wires come from; None where they are not known.
     """
 
     name: str
@@ -40,6 +42,22 @@ class Placed:
     geometry: Geometry
     axis: int | None
     batch: int = 0
+    source: Geometry | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """Effective weights V from one sheet to another.
+
+    Attributes:
+        weight: (out, in), or (out, in, …) with one matrix for each place of a kernel; differentiable.
+        target: the places of the units that the rows belong to.
+        source: the places of the units that the columns belong to; None where they are not known.
+    """
+
+    weight: Tensor
+    target: Geometry
+    source: Geometry | None
 
 
 class Recording:
@@ -121,6 +139,22 @@ class Placement:
             raise wrong("name", given, "a module placed by its channels, not by the places of its feature map")
         return weights
 
+    def matrices(self, name: str) -> list[Between]:
+        """Effective weights of a module, as matrices between the sheets of its units; differentiable.
+
+        - ``Linear``, Conv1D of the ``transformers`` library, convolutions: one, (out, in) or (out, in, *kernel).
+        - ``RNN``, ``GRU``, ``LSTM``: for each gate of the last layer, and each direction, W_hh from the hidden units to
+          themselves, and W_ih where the module was placed with a source or its inputs lie on the same sheet.
+        - ``MultiheadAttention``: the projections of queries, keys, values and outputs.
+
+        Args:
+            name: name of a placed module.
+
+        Raises:
+            ValueError: the module has no weights between its units and others.
+        """
+        return _between(self[name])
+
     @contextmanager
     def record(self, items: bool = False) -> Iterator[Recording]:
         """Record the units' activations for the length of a ``with`` block.
@@ -163,7 +197,9 @@ class Placement:
             torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) -> Placement:
+def place(
+    model: nn.Module, targets: Mapping[Any, Geometry | tuple[Geometry | None, Geometry] | Literal[False]]
+) -> Placement:
     """Say which modules of a model lie on which geometry. Nothing in the model is changed.
 
     >>> from locality_prior import Grid, place
@@ -178,8 +214,10 @@ def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) ->
     Args:
         model: any model. Any module in it can be placed.
         targets: geometries by module. A key is a module's name, the end of one or several names, a pattern or a type,
-            as in :func:`~locality_prior.localize`; each module that it names is placed on the geometry. The value
-            ``False`` leaves out the modules that its key names, and everything inside them.
+            as in :func:`~locality_prior.localize`; each module that it names is placed on the geometry. A pair
+            (source, target) says also where the units lie that the module's wires come from. Without it they lie on
+            the same geometry if there are as many, and a locality layer knows its own. The value ``False`` leaves out
+            the modules that its key names, and everything inside them.
 
     The units of a module go along one axis of its output: the last one for ``Linear``, recurrent networks, attention,
     ``LayerNorm`` and embeddings, and axis 1 for convolutions, ``BatchNorm`` and ``GroupNorm``. For any other module the
@@ -194,11 +232,14 @@ def place(model: nn.Module, targets: Mapping[Any, Geometry | Literal[False]]) ->
     """
     placed = []
     for target in chosen(model, targets, replaceable=False):
-        name, geometry = target.names[0], target.value
-        if not isinstance(geometry, Geometry):
-            raise wrong("targets", f"{shown(geometry)} for {name}", "a geometry, such as Grid(7, 7), or False")
+        name, given = target.names[0], target.value
+        source, geometry = given if isinstance(given, tuple) and len(given) == 2 else (None, given)
+        if not isinstance(geometry, Geometry) or not isinstance(source, (Geometry, type(None))):
+            expected = "a geometry, such as Grid(7, 7), a pair (source, target), or False"
+            raise wrong("targets", f"{shown(given)} for {name}", expected)
         axis = _axis(name, target.module, geometry)
-        placed.append(Placed(name, target.module, geometry, axis, _batch_axis(model, name)))
+        source = _source(name, target.module, geometry, source)
+        placed.append(Placed(name, target.module, geometry, axis, _batch_axis(model, name), source))
     return Placement(model, placed)
 
 
@@ -244,6 +285,38 @@ def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
     raise wrong("targets", given, f"a geometry of {units} units")
 
 
+def _source(name: str, module: nn.Module, geometry: Geometry, given: Geometry | None) -> Geometry | None:
+    """Where the units lie that a module's wires come from; an error where a given geometry does not have as many."""
+    if isinstance(module, Locality) and given is None:
+        rules = [wiring.rule for wiring in module.wirings()]
+        return next((rule.source for rule in rules if rule.target == geometry), None)
+    units = _inputs(module)
+    if given is None:
+        return geometry if units == len(geometry) else None
+    if units is None:
+        raise wrong("targets", f"a source for {name}, a {type(module).__name__}", "a module with wires, or no source")
+    if units != len(given):
+        what = f"the source {given!r} of {len(given)} units for {name}, which has {units} inputs"
+        raise wrong("targets", what, f"a source of {units} units")
+    meet(geometry, given)
+    return given
+
+
+def _inputs(module: nn.Module) -> int | None:
+    """How many units a module's wires come from; None for a module without wires."""
+    if is_conv1d(type(module)):
+        return len(attrgetter("weight")(module))
+    for kind, attribute in (
+        ((nn.Linear, LocalityLinear), "in_features"),
+        (nn.modules.conv._ConvNd, "in_channels"),
+        (nn.RNNBase, "input_size"),
+        (nn.MultiheadAttention, "embed_dim"),
+    ):
+        if isinstance(module, kind):
+            return int(getattr(module, attribute))
+    return None
+
+
 def _batch_axis(model: nn.Module, name: str) -> int:
     """The axis of a batch: 1 where the module, or the nearest one around it that says so, has batch_first=False."""
     parts = name.split(".")
@@ -260,12 +333,12 @@ def _batch_axis(model: nn.Module, name: str) -> int:
 
 def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Module, Any, Any], None]:
     def see(module: nn.Module, args: Any, output: Any) -> None:
-        parts.append(_rows(placed, output, items))
+        parts.append(rows(placed, output, items))
 
     return see
 
 
-def _rows(placed: Placed, output: Any, items: bool) -> Tensor:
+def rows(placed: Placed, output: Any, items: bool) -> Tensor:
     """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow."""
     n = len(placed.geometry)
     packed = _first(output, PackedSequence)
@@ -325,38 +398,93 @@ def _first(output: Any, kind: type[T]) -> T | None:
     return next((found for part in parts if (found := _first(part, kind)) is not None), None)
 
 
+def _effective(module: nn.Module, parameter: str) -> Tensor:
+    """V of a parameter of a torch layer, or of the locality layer of its kind."""
+    if isinstance(module, Locality):
+        return module.effective(parameter)  # type: ignore[operator, no-any-return]
+    weight: Tensor = attrgetter(parameter)(module)  # which a parametrization may compute
+    return weight
+
+
+def _of_linear(name: str, module: LocalityLinear) -> Tensor:
+    """V of a locality layer, (out, in)."""
+    if module.pattern is None:
+        return module.effective_weight
+    if module.in_features * module.out_features > DENSE:
+        size = f"{name} of {module.out_features} × {module.in_features} weights"
+        raise wrong("name", size, f"a sparse layer of at most {DENSE:,} pairs")
+    return module.pattern.scatter(module.effective_weight)
+
+
+def _of_gates(module: nn.RNNBase, kind: str, layer: int) -> list[Tensor]:
+    """V of a recurrent layer's gates, for each direction (gates, units, in); ``kind`` is ih or hh."""
+    found = []
+    for direction in ("", "_reverse")[: 1 + module.bidirectional]:
+        weight = _effective(module, f"weight_{kind}_l{layer % module.num_layers}{direction}")
+        found.append(weight.reshape(-1, module.hidden_size, weight.shape[1]))
+    return found
+
+
+def _check_recurrent(name: str, module: nn.RNNBase) -> None:
+    if module.proj_size:
+        raise wrong("name", f"{name}, a {type(module).__name__} with a projection", "one with proj_size=0")
+
+
+def _no_weights(name: str, module: nn.Module) -> Exception:
+    given = f"{name}, a {type(module).__name__}, which has no weights into its units"
+    return wrong("name", given, "a linear, convolutional or recurrent layer or an attention module")
+
+
 def _incoming(name: str, module: nn.Module, layer: int) -> Tensor:
     """Incoming effective weights by unit."""
-
-    def effective(parameter: str) -> Tensor:
-        weight: Tensor = module.effective(parameter) if isinstance(module, Locality) else getattr(module, parameter)  # type: ignore[operator]
-        return weight
-
     if isinstance(module, nn.RNNBase):
-        layers, units = module.num_layers, module.hidden_size
-        if module.proj_size:
-            raise wrong("name", f"{name}, a {type(module).__name__} with a projection", "one with proj_size=0")
+        layers = module.num_layers
+        _check_recurrent(name, module)
         if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
             raise wrong("layer", layer, f"a layer from {-layers} to {layers - 1}")
-        found = []
-        for direction in ("", "_reverse")[: 1 + module.bidirectional]:
-            both = [effective(f"weight_{kind}_l{layer % layers}{direction}") for kind in ("ih", "hh")]
-            found.append(torch.cat([w.reshape(-1, units, w.shape[1]).transpose(0, 1).flatten(1) for w in both], 1))
-        return torch.cat(found)
+        each = zip(_of_gates(module, "ih", layer), _of_gates(module, "hh", layer), strict=True)
+        return torch.cat([torch.cat([w.transpose(0, 1).flatten(1) for w in both], 1) for both in each])
     if isinstance(module, LocalityLinear):
-        if module.pattern is None:
-            return module.effective_weight
-        if module.in_features * module.out_features > DENSE:
-            size = f"{name} of {module.out_features} × {module.in_features} weights"
-            raise wrong("name", size, f"a sparse layer of at most {DENSE:,} pairs")
-        return module.pattern.scatter(module.effective_weight)
+        return _of_linear(name, module)
     if isinstance(module, nn.MultiheadAttention):
-        return effective("out_proj.weight") if isinstance(module, Locality) else module.out_proj.weight
+        return _effective(module, "out_proj.weight")
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return effective("weight").flatten(1)
+        return _effective(module, "weight").flatten(1)
     if isinstance(module, nn.Linear):
-        return effective("weight")
+        return module.weight
     if is_conv1d(type(module)):
-        return effective("weight").T
-    given = f"{name}, a {type(module).__name__}, which has no weights into its units"
-    raise wrong("name", given, "a linear, convolutional or recurrent layer or an attention module")
+        return _effective(module, "weight").T
+    raise _no_weights(name, module)
+
+
+def _between(placed: Placed) -> list[Between]:
+    """A module's effective weights between sheets."""
+    name, module, target, source = placed.name, placed.module, placed.geometry, placed.source
+    if isinstance(module, nn.RNNBase):
+        _check_recurrent(name, module)
+        if module.bidirectional or module.hidden_size != len(target):
+            raise wrong("name", f"{name}, whose directions are two sheets", "a recurrent network of one direction")
+        found = [Between(gate, target, target) for w in _of_gates(module, "hh", -1) for gate in w]
+        if source is not None and module.num_layers == 1:
+            found += [Between(gate, target, source) for w in _of_gates(module, "ih", -1) for gate in w]
+        return found
+    if isinstance(module, nn.MultiheadAttention):
+        if module.in_proj_weight is None:
+            raise wrong("name", f"{name}, whose keys or values have sizes of their own", "kdim and vdim of embed_dim")
+        parts = _effective(module, "in_proj_weight").chunk(3)
+        inside = [Between(part, target, source or target) for part in parts]
+        return [*inside, Between(_effective(module, "out_proj.weight"), target, target)]
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        if module.groups > 1:
+            raise wrong("name", f"{name}, a convolution of {module.groups} groups", "a convolution of one group")
+        weight = _effective(module, "weight")
+    elif isinstance(module, LocalityLinear):
+        weight = _of_linear(name, module)
+    elif isinstance(module, nn.Linear) or is_conv1d(type(module)):
+        weight = _incoming(name, module, -1)
+    else:
+        raise _no_weights(name, module)
+    if len(weight) != len(target):
+        given = f"{name}, whose weights belong to {len(weight)} units and its geometry to {len(target)}"
+        raise wrong("name", given, "a module placed by its channels, not by the places of its feature map")
+    return [Between(weight, target, source)]

@@ -1,0 +1,50 @@
+"""Checks of what the functions of this folder are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from locality_prior._check import instance, wrong, wrong_type
+from locality_prior.geometry import Geometry, Grid
+
+
+def responses(value: Any, geometry: Any, samples: int = 2) -> tuple[Tensor, Geometry]:
+    """Responses (samples, units) of the units of a geometry, where they are at least so many samples."""
+    sheet: Geometry = instance("geometry", geometry, Geometry, "a geometry, such as Grid(7, 7)")
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise wrong_type("responses", value, "a floating-point tensor (samples, units)")
+    if value.dim() != 2 or value.shape[1] != len(sheet):
+        raise wrong("responses", value, f"(samples, {len(sheet)}) for {sheet!r}")
+    if len(value) < samples:
+        raise wrong("responses", f"{len(value)} sample{'s' if len(value) != 1 else ''}", f"at least {samples}")
+    return value, sheet
+
+
+def weight(value: Any, target: Any, source: Any = None) -> tuple[Tensor, Geometry, Geometry | None]:
+    """A weight (out, in) or (out, in, …) with as many rows as the target has units, and columns as the source has."""
+    at: Geometry = instance("target", target, Geometry, "a geometry, such as Grid(7, 7)")
+    start: Geometry | None = instance("source", source, (Geometry, type(None)), "a geometry, or None")
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise wrong_type("weight", value, "a floating-point tensor (out, in)")
+    if value.dim() < 2 or len(value) != len(at):
+        raise wrong("weight", value, f"({len(at)}, in) for {at!r}")
+    if start is not None and value.shape[1] != len(start):
+        raise wrong("weight", value, f"({len(at)}, {len(start)}) for the source {start!r}")
+    return value, at, start
+
+
+def with_source(value: Any, target: Any, source: Any) -> tuple[Tensor, Geometry, Geometry]:
+    """A weight between two sheets. Without a source it is the target, where the weight is square."""
+    found, at, start = weight(value, target, source)
+    if start is None and found.shape[1] != len(at):
+        raise wrong("source", None, f"the places of the {found.shape[1]} units that the wires come from")
+    return found, at, at if start is None else start
+
+
+def plane(name: str, geometry: Geometry) -> Grid:
+    """A geometry that is a whole grid of two axes, for an objective that needs rows and columns."""
+    if not isinstance(geometry, Grid) or len(geometry.shape) != 2 or not geometry.whole:
+        raise wrong(name, geometry, "a whole grid of two axes, such as Grid(32, 32)")
+    return geometry

@@ -1,0 +1,183 @@
+"""An objective bound to a placement: a number that a training loop adds to its loss."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from locality_prior._check import Problem, import_path, instance, wrong
+from locality_prior.geometry import Geometry
+from locality_prior.objectives.schedules import Schedule, Strength, as_strength
+from locality_prior.placement import Placed, Placement, rows
+
+#: What an objective looks at: the weights of the placed modules, or their responses.
+Of = Literal["weights", "responses"]
+
+
+class Objective(ABC):
+    """strength(progress) · Σ over the placed modules of what the objective measures there.
+
+    A training loop adds it to its loss:
+
+    >>> import torch
+    >>> from locality_prior import Grid, objectives, place
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = objectives.TopoLoss(place(net, {"0": Grid(8, 8)}), strength=0.5, factor=2)
+    >>> loss = net(torch.randn(5, 4)).square().mean() + objective()
+    >>> loss.backward()
+
+    A subclass gives its options as keyword-only arguments with plain defaults, and passes them on:
+    ``super().__init__(placed, strength, factor=factor)``. Each is then an attribute.
+
+    Args:
+        placed: the modules, and where their units are.
+        strength: a number of at least 0, a :class:`~locality_prior.objectives.Schedule`, or a function from the share
+            of training that is done, 0 to 1, to a number.
+        options: the objective's own settings.
+    """
+
+    #: The word that names it in flags and study files, which is also the name of its function.
+    WORD: ClassVar[str]
+    #: What it looks at.
+    OF: ClassVar[Of] = "weights"
+    #: Whether the mean over the modules is taken, and not the sum.
+    MEAN: ClassVar[bool] = False
+
+    def __init__(self, placed: Placement, strength: float | Strength, **options: Any) -> None:
+        self.placed = instance("placed", placed, Placement, "a placement, as place() returns it")
+        if not len(placed):
+            raise wrong("placed", "no module", "a placement of at least one")
+        self.strength = as_strength(strength)
+        self.options = options
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @abstractmethod
+    def parts(self) -> dict[str, Tensor]:
+        """The objective in each placed module, by name, unweighted: differentiable scalars."""
+
+    def value(self) -> Tensor:
+        """The objective over all placed modules, unweighted: a differentiable scalar."""
+        each = torch.stack(list(self.parts().values()))
+        return each.mean() if self.MEAN else each.sum()
+
+    def weight(self, progress: float | None = None) -> float:
+        """The strength when the share ``progress`` of training is done; a constant strength needs none."""
+        if progress is None:
+            if not isinstance(self.strength, Schedule) or self.strength.moves:
+                raise wrong("progress", None, "the share of training that is done, 0 to 1, since the strength changes")
+            progress = 0.0
+        return float(self.strength(progress))
+
+    def __call__(self, progress: float | None = None) -> Tensor:
+        """What the loop adds to its loss: strength · value."""
+        return self.weight(progress) * self.value()
+
+    def after_step(self, progress: float | None = None) -> None:  # noqa: B027  # few have anything to do
+        """What is done to the weights after the optimiser's step. Most objectives do nothing."""
+
+    def remove(self) -> None:  # noqa: B027
+        """Take away whatever the objective has attached to the model."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain values (JSON, YAML) from which :func:`from_config` binds an equal objective to a placement."""
+        options = {k: list(v) if isinstance(v, tuple) else v for k, v in self.options.items()}
+        return {"type": type(self).__name__, "strength": _plain(self.strength), **options}
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({', '.join(self.placed)}: strength={_plain(self.strength)!r}{options})"
+
+
+class OfWeights(Objective):
+    """An objective that is measured from the weights of each placed module."""
+
+    @abstractmethod
+    def of(self, name: str) -> Tensor:
+        """The objective in the placed module ``name``, a differentiable scalar."""
+
+    def parts(self) -> dict[str, Tensor]:
+        return {name: self.of(name) for name in self.placed}
+
+
+class OfResponses(Objective):
+    """An objective that is measured from what the placed modules gave in the last training pass of the model.
+
+    The modules' outputs are kept by hooks in each forward pass that has gradients, and let go when the objective is
+    measured. :meth:`remove` takes the hooks away.
+    """
+
+    OF = "responses"
+
+    def __init__(self, placed: Placement, strength: float | Strength, **options: Any) -> None:
+        super().__init__(placed, strength, **options)
+        self._seen: dict[str, list[Tensor]] = {name: [] for name in placed}
+        self._hooks = [placed.model.register_forward_pre_hook(self._begin)]
+        for name in placed:
+            self._hooks.append(placed[name].module.register_forward_hook(self._see(placed[name])))
+
+    @abstractmethod
+    def of(self, responses: Tensor, geometry: Geometry) -> Tensor:
+        """The objective of the responses (samples, units) of one sheet, a differentiable scalar."""
+
+    def parts(self) -> dict[str, Tensor]:
+        found = {}
+        for name, parts in self._seen.items():
+            if not parts:
+                raise Problem(
+                    f"{name} was not called in the model's last training pass, so {type(self).__name__} has no "
+                    "responses of it. Call the model, with gradients, before each objective(), and place modules "
+                    "that it calls."
+                )
+            found[name] = self.of(parts[0] if len(parts) == 1 else torch.cat(parts), self.placed[name].geometry)
+        self._forget()
+        return found
+
+    def _begin(self, *_: Any) -> None:
+        if torch.is_grad_enabled():
+            self._forget()
+
+    def _forget(self) -> None:
+        for parts in self._seen.values():
+            parts.clear()
+
+    def _see(self, placed: Placed) -> Callable[[nn.Module, Any, Any], None]:
+        parts = self._seen[placed.name]
+
+        def see(module: nn.Module, args: Any, output: Any) -> None:
+            if torch.is_grad_enabled():
+                parts.append(rows(placed, output, items=False))
+
+        return see
+
+    def remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._forget()
+
+
+def options_of(kind: type[Objective]) -> dict[str, Any]:
+    """The options of a kind of objective, with their defaults."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def usual_strength(kind: type[Objective]) -> float:
+    """The strength that a kind of objective has unless another is given: its paper's."""
+    return float(inspect.signature(kind).parameters["strength"].default)
+
+
+def _plain(strength: Strength) -> Any:
+    """A strength as plain values."""
+    if not isinstance(strength, Schedule):
+        return import_path("strength", strength)
+    if not strength.moves:
+        return strength.strength
+    told = {"strength": strength.strength, "until": strength.until, "at": list(strength.at), "factor": strength.factor}
+    return told if strength.at else {k: told[k] for k in ("strength", "until")}
