@@ -484,8 +484,8 @@ def _random_value(rng: random.Random, depth: int = 0) -> Any:
 
 SETTINGS = [
     "task", "model", "place", "local", "seeds", "cost", "shuffled", "scale", "objective", *cli.RECIPE, "also", "about",
-    "hypotheses", "title", "published", "recipe", "says", "measure", "expected", "condition", "control", "margin", "name",
-    "measures",
+    "hypotheses", "title", "published", "recipe", "says", "measure", "expected", "condition", "control", "margin",
+    "name", "measures",
 ]  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import test_parallel
 import tiny
 import torch
 from test_runs import Stop, assert_same, numbers, rows, stopped_after
@@ -60,20 +62,21 @@ class Even(base.OfResponses):
 
 
 class Nudged(base.OfWeights):
-    """Σ |V|, and weights that are made smaller after each step."""
+    """No loss, and weights that are made smaller after each step."""
 
     WORD = "nudged"
+    LOSS = False
 
     def __init__(self, placed: Placement, strength: Any = 0.1) -> None:
         super().__init__(placed, strength)
 
     def of(self, name: str) -> Tensor:
-        return torch.stack([one.weight.abs().sum() for one in self.placed.matrices(name)]).sum()
+        return torch.zeros(())
 
     def after_step(self, progress: float | None = None) -> None:
         with torch.no_grad():
             for name in self.placed:
-                self.placed[name].module.weight.mul_(1 - 0.01 * self.weight(progress))  # type: ignore[operator]
+                self.placed[name].module.weight.mul_(1 - self.weight(progress))  # type: ignore[operator]
 
 
 class Absurd(base.OfWeights):
@@ -301,7 +304,7 @@ def test_stopped_anywhere_a_run_with_an_objective_ends_in_the_same_bits(
             train(one, home, machine=Machine(save_every=0.0), tick=stopped_after(steps))
     kept = torch.load(home / "state.pt", weights_only=True)["part"]
     assert kept is not None
-    assert len(kept["total"]) == len(kept["recent"]) == 1 + 2 * len(words.names(one.objective))
+    assert len(kept["total"]) == len(kept["recent"]) == (1 if "nudged" in objective else 5)
     train(one, home)
     assert_same(tmp_path / "straight", home)
 
@@ -369,6 +372,55 @@ def test_a_compiled_network_has_the_same_objective(tmp_path: Path, monkeypatch: 
         train(run("even:0.5"), tmp_path / str(compile_it), machine=Machine(compile=compile_it))
     told = [rows(tmp_path / str(k) / "metrics.csv")[-1]["even"] for k in (False, True)]
     assert float(told[0]) == pytest.approx(float(told[1]), rel=1e-4)
+
+
+def test_weights_in_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.machines, "sharded", lambda fabric: True)
+    for word in ("shrunk", "even+shrunk", "nudged"):
+        with pytest.raises(ValueError, match=rf"^strategy: got fsdp with the objective {word}.*, expected ddp"):
+            train(run(word), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    net = network(run("even+shrunk"), tiny.blobs())
+    assert [training._of_responses_alone(one) for one in net.objectives] == [True, False]
+
+
+#: A network that two processes train.
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_parallel, test_trained_by
+from locality_prior.objectives import words
+from locality_prior.runs import Machine, train
+
+words.WORDS.update({{kind.WORD: kind for kind in test_trained_by.MADE}})
+train(test_trained_by.shared(), sys.argv[1], machine=Machine(devices="2", save_every=0.0))
+"""
+
+
+def shared() -> Run:
+    task, model = (f"{test_parallel.HERE}:{name}" for name in ("big", "still"))
+    recipe = Recipe(epochs=2, batch_size=30, lr=0.05)
+    return Run(task, model, objective="shrunk:0.01,ramp=0.5+even:0+nudged:0.001", recipe=recipe)
+
+
+@pytest.mark.slow
+def test_two_processes_train_by_an_objective_of_weights_as_one_does(tmp_path: Path) -> None:
+    """And each measures responses on its own half of a batch."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = test_parallel.start(str(tmp_path / "script.py"), str(tmp_path / "two"), stderr=subprocess.PIPE)
+    wrong = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, wrong[-3000:]
+    train(shared(), tmp_path / "one")
+    one, two = (test_parallel.weights(tmp_path / name) for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(
+        rows(tmp_path / "one" / "metrics.csv"), rows(tmp_path / "two" / "metrics.csv"), strict=True
+    ):
+        for name in ("train_loss", "shrunk", "shrunk_weighted"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4)
+        assert float(theirs["even"]) > 0
+        assert float(ours["even"]) == pytest.approx(float(theirs["even"]), rel=0.3)
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ class Loop:
 
         Two objectives of one kind have the columns ``wiring`` and ``wiring_2``.
         """
-        named = objectives.names(self.run.objective)
-        return ["train_loss", *(column for name in named for column in (name, f"{name}_weighted"))]
+        named = zip(objectives.names(self.run.objective), self.net.objectives, strict=True)
+        return ["train_loss", *(c for name, one in named if one.LOSS for c in (name, f"{name}_weighted"))]
 
     def _train(self, epoch: int) -> tuple[list[float], int]:
         """Train for an epoch; the means over its steps, and how many files could not be read."""
@@ -104,6 +104,8 @@ class Loop:
             progress = (epoch - 1 + (step - 1) / steps) / recipe.epochs
             seen = [loss]
             for objective in self.net.objectives:
+                if not objective.LOSS:
+                    continue
                 value = objective.value()
                 seen += [value, objective.weight(progress) * value]
             self.optimizer.zero_grad()

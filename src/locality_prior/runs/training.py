@@ -84,7 +84,7 @@ def train(
     if machines.sharded(fabric) and recipe.l1:
         raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
     if machines.sharded(fabric) and not all(map(_of_responses_alone, net.objectives)):
-        raise wrong("strategy", f"fsdp with an objective that looks at weights ({run.objective})", "ddp")
+        raise wrong("strategy", f"fsdp with the objective {run.objective}", "ddp")
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(alone_in(directory))
