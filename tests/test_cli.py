@@ -483,8 +483,9 @@ def _random_value(rng: random.Random, depth: int = 0) -> Any:
 
 
 SETTINGS = [
-    "task", "model", "place", "local", "seeds", "cost", "shuffled", "scale", *cli.RECIPE, "also", "hypotheses", "title",
-    "about", "published", "recipe", "says", "measure", "expected", "condition", "control", "margin", "name", "measures",
+    "task", "model", "place", "local", "seeds", "cost", "shuffled", "scale", "objective", *cli.RECIPE, "also", "about",
+    "hypotheses", "title", "published", "recipe", "says", "measure", "expected", "condition", "control", "margin",
+    "name", "measures",
 ]  # fmt: skip
 
 

@@ -25,10 +25,12 @@ PROGRAM = "locality-prior"
 
 DATA_ROOT = "the folder with the data, for tasks that read one (default: the value of LOCALITY_PRIOR_DATA)"
 WORDS = """\
-how to write a task, a model, a cost and a geometry:
+how to write a task, a model, a cost, an objective and a geometry:
   task, model   [MODULE or FILE.py:]NAME[:key=value,...], such as nets.py:mlp:width=256
                 built in: tasks digits, mnist and photographs; models lenet, alexnet and sheets
   cost          NAME[:LENGTH][@RADIUS], such as flat, linear, exponential:2 or linear@3 (no wires beyond distance 3)
+  objective     NAME[:STRENGTH][,OPTION=VALUE...], such as topoloss:0.5 or spatial_correlation:0.25,ramp=0.1
+                several are joined by +; a study takes several strengths, such as topoloss:0.5,2
   geometry      32x32, 49 (a line), torus:32x32, hex:20x24 or sphere:500
                 a layer may have two, source and target: fc2=28x28,32x32"""
 
@@ -211,6 +213,9 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cost", nargs="+", metavar="COST", help="wiring costs; the control, flat, is always included")
     group.add_argument("--shuffled", nargs="*", metavar="COST", help="costs to train with shuffled wires as well")
     group.add_argument("--scale", nargs="+", metavar="X", help="factors for the lengths in the costs")
+    group.add_argument(
+        "--objective", nargs="+", metavar="OBJECTIVE", help="what is added to the loss, each a condition of its own"
+    )
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
     _define_sheets(parser)
@@ -305,6 +310,7 @@ def _define_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shuffled", action="store_true", default=None, help="shuffle the costs among each unit's wires"
     )
+    group.add_argument("--objective", metavar="OBJECTIVE", help="what is added to the loss (default: none)")
     group.add_argument("--seed", type=int, metavar="N", help="seed of all that is random (default: 1)")
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=said)
@@ -322,11 +328,11 @@ def _train(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from locality_prior._files import read_yaml
-    from locality_prior.runs.config import Recipe, Run
+    from locality_prior.runs.config import Recipe, Run, condition_of
     from locality_prior.runs.files import read_analysis
-    from locality_prior.runs.training import condition_of, train
+    from locality_prior.runs.training import train
 
-    names = ("task", "model", "cost", "shuffled", "place", "local", "seed")
+    names = ("task", "model", "cost", "shuffled", "place", "local", "objective", "seed")
     given = {} if options.config is None else read_yaml(Path(options.config))
     values = _settings(options.config, given, (*names, "recipe"))
     recipe = _settings(options.config, values.pop("recipe", {}), tuple(RECIPE))

@@ -133,6 +133,7 @@ def sheets(
     sizes: Sequence[Any] = ("32x32", "32x32", "32x32"),
     retina: bool = True,
     classes: int | None = None,
+    dropout: float = 0.0,
 ) -> Sheets:
     """A stack of sheets. From one to the next go a linear layer that may be local, BatchNorm and ReLU.
 
@@ -142,6 +143,7 @@ def sheets(
         retina: whether the input lies on a sheet too, with an image's pixels in their rows and columns, so that the
             first layer may be local as well. Otherwise that layer stays dense.
         classes: how many logits, where they are not as many as the task has classes.
+        dropout: the share of each sheet's responses that dropout leaves out on the way to the next layer, below 1.
     """
     if task is None:
         raise wrong("task", None, "the task that the network learns")
@@ -163,6 +165,8 @@ def sheets(
     at_each = [_sheet("sizes", size) for size in sizes]
     for inputs, outputs in pairwise([pixels, *map(len, at_each)]):
         _check_size(inputs, outputs)
+    if number("dropout", dropout, least=0.0) >= 1:
+        raise wrong("dropout", dropout, "a share of at least 0 and below 1")
     modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     place: dict[str, Geometry] = {}
     local: dict[str, tuple[Geometry, Geometry]] = {}
@@ -170,6 +174,8 @@ def sheets(
     for k, at in enumerate(at_each, 1):
         name = f"sheet{k}"
         modules |= {f"to_{name}": nn.Linear(width, len(at)), f"norm{k}": nn.BatchNorm1d(len(at)), name: nn.ReLU()}
+        if dropout:
+            modules[f"dropout{k}"] = nn.Dropout(dropout)
         place[name] = at
         if before is not None:
             local[f"to_{name}"] = (before, at)

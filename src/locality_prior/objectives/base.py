@@ -47,6 +47,8 @@ class Objective(ABC):
     OF: ClassVar[Of] = "weights"
     #: Whether the mean over the modules is taken, and not the sum.
     MEAN: ClassVar[bool] = False
+    #: Whether it adds something to the loss. What only changes the model or its weights has the value 0.
+    LOSS: ClassVar[bool] = True
 
     def __init__(self, placed: Placement, strength: float | Strength, **options: Any) -> None:
         self.placed = instance("placed", placed, Placement, "a placement, as place() returns it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from locality_prior.placement import Placement
 #: The word of a condition without an objective.
 NONE = "none"
 EXPECTED = "name[:strength][,option=value …], such as topoloss:0.5 or spatial_correlation:0.25,ramp=0.1"
+#: One word stands for at most this many conditions.
+MOST = 10_000
 #: The kinds of objectives by the word that names each: TopoLoss is topoloss, SpatialCorrelation spatial_correlation.
 WORDS: dict[str, type[Objective]] = {kind.WORD: kind for kind in KINDS.values()}
 
@@ -33,8 +36,9 @@ def several(name: str, text: Any) -> list[str]:
     text = instance(name, text, str, EXPECTED).strip()
     if text == NONE:
         return [NONE]
-    parts = re.split(r"\+(?=[A-Za-z])", text)
-    each = [_parsed(name, part) for part in parts]
+    each = [_parsed(name, part) for part in re.split(r"\+(?=[A-Za-z])", text)]
+    if math.prod(map(len, each)) > MOST:
+        raise wrong(name, repr(text), f"at most {MOST:,} combinations of strengths")
     return ["+".join(said) for said in itertools.product(*each)]
 
 
@@ -63,8 +67,14 @@ def bind(word: str, layers: Placement | None, sheets: Placement) -> list[Objecti
 
 
 def names(word: str) -> list[str]:
-    """The name of each objective of a canonical word, in its order, each once."""
-    return [part.partition(":")[0] for part in ([] if word == NONE else word.split("+"))]
+    """A name for each objective of a canonical word, in its order: the first two of a kind are wiring and wiring_2.
+
+    >>> names("none")
+    []
+    """
+    heads = [part.partition(":")[0] for part in ([] if word == NONE else word.split("+"))]
+    before = [heads[:k].count(head) for k, head in enumerate(heads)]
+    return [f"{head}_{n + 1}" if n else head for head, n in zip(heads, before, strict=True)]
 
 
 def family(word: str) -> tuple[str, float | None]:
@@ -112,23 +122,29 @@ def _parsed(name: str, part: str) -> list[str]:
     said = []
     for strength in strengths:
         tail = _schedule(strength) + [f"{k}={_said(v)}" for k, v in options.items()]
-        said.append(",".join([f"{kind.WORD}:{strength.strength:g}", *tail]))
+        said.append(",".join([f"{kind.WORD}:{_digits(strength.strength)}", *tail]))
     if len(set(said)) < len(said):
         raise wrong(name, repr(part), "each strength once")
     return said
 
 
 def _schedule(strength: Schedule) -> list[str]:
-    said = [f"ramp={strength.until:g}"] if strength.until else []
+    said = [f"ramp={_digits(strength.until)}"] if strength.until else []
     if strength.at:
-        said.append("steps=" + "/".join(f"{share:g}" for share in strength.at))
+        said.append("steps=" + "/".join(map(_digits, strength.at)))
         if strength.factor != 10:
-            said.append(f"times={strength.factor:g}")
+            said.append(f"times={_digits(strength.factor)}")
     return said
 
 
+def _digits(value: float) -> str:
+    """A number in few characters, exactly, and without the + that joins objectives."""
+    text = f"{value:g}"
+    return (text if float(text) == value else repr(value)).replace("e+", "e")
+
+
 def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    return _digits(value) if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _read(name: str, part: str) -> tuple[type[Objective], list[Schedule], dict[str, Any]]:

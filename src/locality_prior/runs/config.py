@@ -16,6 +16,7 @@ import yaml
 from locality_prior import cost as costs
 from locality_prior._check import boolean, choice, count, number, positive, short, wrong, wrong_type
 from locality_prior._files import write_text
+from locality_prior.objectives import words as objectives
 from locality_prior.runs import door, places
 from locality_prior.runs.files import CONFIG, read_config
 
@@ -89,6 +90,9 @@ class Run:
         place: the sheets to look at, {module: geometry}; empty: the model's own ``place``.
         local: the layers that the cost is put into, {layer: geometry, or (source, target)}; empty: the model's own
             ``local`` where the sheets are its own too, else every placed layer that can be made local.
+        objective: what is added to the loss, in one word, ``name[:strength][,option=value …]``, or several joined by +;
+            ``none`` for nothing. Objectives of weights act on the layers of ``local``, and objectives of responses on
+            the sheets of ``place``.
         recipe: how it is trained.
         seed: of its initial weights, the order of the data, and dropout.
     """
@@ -99,6 +103,7 @@ class Run:
     shuffled: bool = False
     place: Named = ()
     local: Named = ()
+    objective: str = objectives.NONE
     recipe: Recipe = Recipe()
     seed: int = 1
 
@@ -115,6 +120,7 @@ class Run:
             "cost": cost,
             "place": named("place", self.place),
             "local": named("local", self.local, pairs=True),
+            "objective": objectives.canonical("objective", self.objective),
             "seed": seed,
         }
         for name, value in canonical.items():
@@ -214,14 +220,21 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def condition_of(run: Run) -> str:
+    """The name of what makes a run's network local."""
+    cost = run.cost + (" shuffled" if run.shuffled else "")
+    parts = ([] if run.cost == "flat" else [cost]) + ([] if run.objective == objectives.NONE else [run.objective])
+    return " + ".join(parts) or "control"
+
+
 def run_name(run: Run) -> str:
     """The name of a run's directory. It is the same in every study, and different for any other settings."""
     from locality_prior._files import slug
 
-    told = {k: v for k, v in plain(run).items() if k not in ("recipe", "seed")}
+    left_out = ("recipe", "seed") + (("objective",) if run.objective == objectives.NONE else ())
+    told = {k: v for k, v in plain(run).items() if k not in left_out}
     usual = plain(Recipe())
     told["recipe"] = {k: v for k, v in plain(run.recipe).items() if v != usual[k]}
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    kind = ("control" if run.cost == "flat" else run.cost) + ("-shuffled" if run.shuffled else "")
-    words = (door.label(run.task), door.label(run.model), kind)
+    words = (door.label(run.task), door.label(run.model), condition_of(run).replace(" ", "-"))
     return f"{'-'.join(slug(word.partition(' ')[0])[:24] for word in words)}-seed{run.seed}-{key}"

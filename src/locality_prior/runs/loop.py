@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from torch import Tensor
 from locality_prior import analysis
 from locality_prior._check import Problem, short
 from locality_prior._files import replacing
+from locality_prior.objectives import words as objectives
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Run, plain
 from locality_prior.runs.files import STATE
@@ -50,7 +52,7 @@ class Loop:
     def epoch(self, epoch: int) -> None:
         """Train for one epoch, and evaluate on the validation items."""
         start = time.perf_counter()
-        train_loss, skipped = self._train(epoch)
+        means, skipped = self._train(epoch)
         batches = self.task.validation(machines.shard(self.fabric))
         found = evaluate(self.model, self.task, batches, self.fabric.device, lambda v: _summed(self.fabric, v))
         skipped += int(found.pop("skipped"))
@@ -59,7 +61,7 @@ class Loop:
         self.history.append(
             {
                 "epoch": epoch,
-                "train_loss": train_loss,
+                **dict(zip(self._columns(), means, strict=True)),
                 **{f"validation_{key}": value for key, value in found.items()},
                 "mean_wire_length": length,
                 "seconds": time.perf_counter() - start,
@@ -67,10 +69,19 @@ class Loop:
             }
         )
 
-    def _train(self, epoch: int) -> tuple[float, int]:
-        """Train for an epoch; the mean loss, and how many files could not be read."""
+    def _columns(self) -> list[str]:
+        """What is averaged over the steps of an epoch: the task's loss, and each objective without and with its weight.
+
+        Two objectives of one kind have the columns ``wiring`` and ``wiring_2``.
+        """
+        named = zip(objectives.names(self.run.objective), self.net.objectives, strict=True)
+        return ["train_loss", *(c for name, one in named if one.LOSS for c in (name, f"{name}_weighted"))]
+
+    def _train(self, epoch: int) -> tuple[list[float], int]:
+        """Train for an epoch; the means over its steps, and how many files could not be read."""
         fabric, recipe, task, shard = self.fabric, self.run.recipe, self.task, machines.shard(self.fabric)
-        part, self.part = self.part or {"step": 0, "total": 0.0, "recent": 0.0, "skipped": 0, "random": None}, None
+        zeros = [0.0] * len(self._columns())
+        part, self.part = self.part or {"step": 0, "total": zeros, "recent": zeros, "skipped": 0, "random": None}, None
         steps, total = task.steps(recipe.batch_size, shard.world), part["total"]
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * 0.1 ** ((epoch - 1) // recipe.drop_every if recipe.drop_every else 0)
@@ -90,16 +101,25 @@ class Loop:
             share = len(targets) * shard.world / batch.planned
             loss = task.loss(call(self.model, to_device(batch.inputs, fabric.device)), targets) * share
             penalty = recipe.l1 * self._weight_l1() if recipe.l1 else 0.0
+            progress = (epoch - 1 + (step - 1) / steps) / recipe.epochs
+            seen = [loss]
+            for objective in self.net.objectives:
+                if not objective.LOSS:
+                    continue
+                value = objective.value()
+                seen += [value, objective.weight(progress) * value]
             self.optimizer.zero_grad()
-            fabric.backward(loss + penalty)
+            fabric.backward(loss + penalty + sum(seen[2::2]))
             self.optimizer.step()
-            recent += loss.detach()
+            for objective in self.net.objectives:
+                objective.after_step(progress)
+            recent += torch.stack([one.detach().to(recent) for one in seen])
             skipped += len(batch.broken)
             if step % LOOK == 0 or step == steps:
-                total += self._look(recent, epoch, step)
+                total = [a + b for a, b in zip(total, self._look(recent, epoch, step), strict=True)]
                 recent.zero_()
             if step < steps and (shard.world == 1 or step % LOOK == 0) and self._time_to_save():
-                kept = {"step": step, "total": total, "recent": float(recent), "skipped": self._count(skipped)}
+                kept = {"step": step, "total": total, "recent": recent.tolist(), "skipped": self._count(skipped)}
                 self.save(kept | {"random": _random(fabric)})
             if self.tick is not None:
                 self.tick(epoch, step / steps)
@@ -107,7 +127,7 @@ class Loop:
             raise Problem(
                 f"{task.name} has {steps} batches in an epoch, as its steps() says, but its epoch() gave {step}."
             )
-        return total / steps, self._count(skipped)
+        return [one / steps for one in total], self._count(skipped)
 
     def _weight_l1(self) -> Tensor:
         """‖W‖₁ of the layers that a condition makes local, in the control too."""
@@ -117,14 +137,16 @@ class Loop:
         """A number over all processes."""
         return int(_summed(self.fabric, torch.tensor(number)))
 
-    def _look(self, recent: Tensor, epoch: int, step: int) -> float:
-        """The sum of the losses since the last look. Where they diverge, the state is saved and an error raised."""
-        total: float = float(_summed(self.fabric, recent)) / int(self.fabric.world_size)
-        loss = total / ((step - 1) % LOOK + 1)
-        if not loss < self.task.ceiling():
-            self.save({"step": step, "diverged": loss})
-            raise diverged(self.run, loss, epoch, step, self.directory)
-        return total
+    def _look(self, recent: Tensor, epoch: int, step: int) -> list[float]:
+        """The sums since the last look. Where the loss diverges, the state is saved and an error raised."""
+        totals: list[float] = (_summed(self.fabric, recent) / int(self.fabric.world_size)).tolist()
+        loss = totals[0] / ((step - 1) % LOOK + 1)
+        whole = loss + sum(totals[2::2])
+        if not loss < self.task.ceiling() or not math.isfinite(whole):
+            worst = loss if math.isfinite(whole) else whole
+            self.save({"step": step, "diverged": worst})
+            raise diverged(self.run, worst, epoch, step, self.directory)
+        return totals
 
     def _time_to_save(self) -> bool:
         """Whether it is time to save a state. The first process decides for all."""
@@ -239,9 +261,9 @@ def _set_random(fabric: Fabric, states: dict[str, Tensor] | None, seed: int) -> 
 
 def diverged(run: Run, loss: float, epoch: int, step: int, directory: Path) -> Problem:
     """The error of a run whose loss has grown out of bounds."""
-    r = run.recipe
+    r, weaker = run.recipe, "" if run.objective == objectives.NONE else f", or {run.objective} with a lower strength,"
     return Problem(
         f"Training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, "
         f"lr {r.lr:g} and weight decay {r.weight_decay:g}. The state is kept in {directory / STATE}. "
-        "Try a lower learning rate in a new directory."
+        f"Try a lower learning rate{weaker} in a new directory."
     )

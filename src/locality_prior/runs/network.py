@@ -17,6 +17,8 @@ from locality_prior import cost as costs
 from locality_prior._check import ArgumentError, ArgumentTypeError, Problem, wrong
 from locality_prior.geometry import Channels, Geometry, Shuffled
 from locality_prior.layers import Locality
+from locality_prior.objectives import Objective
+from locality_prior.objectives import words as objectives
 from locality_prior.placement import Placement, place
 from locality_prior.retrofit.plan import localize, plan
 from locality_prior.retrofit.targets import plain_kind
@@ -63,18 +65,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """A model, its sheets, and the layers that a condition makes local. In the control these are plain torch."""
+    """A model, its sheets, and the layers that a condition makes local. In the control these are plain torch.
+
+    The objectives are those that it is trained by, bound to the layers or to the sheets.
+    """
 
     model: nn.Module
     placed: Placement
     layers: tuple[Layer, ...]
+    objectives: tuple[Objective, ...] = ()
 
 
 def network(run: Run, task: Task) -> Network:
     """The network of ``run`` before training. Whatever the condition, its raw weights W are the control's.
 
     Raises:
-        ValueError: modules that the model does not have, or geometries that do not fit.
+        ValueError: modules that the model does not have, or geometries or objectives that do not fit.
     """
     torch.manual_seed(run.seed)
     model: nn.Module = door.call("model", run.model, nn.Module, task=task)
@@ -92,16 +98,29 @@ def network(run: Run, task: Task) -> Network:
         if parameter.dim() == 4:  # of images, which are computed faster so
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     with naming("place"):
-        return Network(model, place(model, dict(placed)), layers)
+        sheets = place(model, dict(placed))
+    return Network(model, sheets, layers, _bound(run, model, sheets, layers))
+
+
+def _bound(run: Run, model: nn.Module, sheets: Placement, layers: tuple[Layer, ...]) -> tuple[Objective, ...]:
+    """The objectives of a run, bound to its layers or to its sheets. Nothing random is drawn."""
+    if run.objective == objectives.NONE:
+        return ()
+    with naming("objective"):
+        ends = {layer.name: (layer.source, layer.target) for layer in layers}
+        return tuple(objectives.bind(run.objective, place(model, ends) if ends else None, sheets))
 
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """A block whose errors speak of a run's setting ``name`` where the functions in it say ``targets``."""
+    """A block whose errors speak of a run's setting ``name``, in place of ``targets`` or before another argument."""
     try:
         yield
     except (ArgumentError, ArgumentTypeError) as error:
-        raise type(error)(str(error).replace("targets:", f"{name}:", 1)) from None
+        text = str(error).replace("targets:", f"{name}:", 1)
+        if name == "objective" and not text.startswith(name):
+            text = f"{name}: {text}"
+        raise type(error)(text) from None
 
 
 def _ends(model: nn.Module, layer: Layer, run: Run) -> Ends:

@@ -17,12 +17,14 @@ from torch import nn
 from locality_prior._check import Problem, Told, instance, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import write_progress
+from locality_prior.objectives import Objective
+from locality_prior.objectives.base import OfResponses
 from locality_prior.runs import door, files, finish
 from locality_prior.runs import machine as machines
-from locality_prior.runs.config import Recipe, Run, difference, read_run, run_from, write_run
+from locality_prior.runs.config import Recipe, Run, condition_of, difference, read_run, run_from, write_run
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import Network, naming, network, responses
+from locality_prior.runs.network import Network, call, naming, network, responses
 from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def train(
         raise wrong("batch_size", given, "at least one batch with two items for each device")
     if machines.sharded(fabric) and recipe.l1:
         raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
+    if machines.sharded(fabric) and not all(map(_of_responses_alone, net.objectives)):
+        raise wrong("strategy", f"fsdp with the objective {run.objective}", "ddp")
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(alone_in(directory))
@@ -97,9 +101,9 @@ def train(
     return bool(fabric.is_global_zero)
 
 
-def condition_of(run: Run) -> str:
-    """The name of what makes a run's network local."""
-    return ("control" if run.cost == "flat" else run.cost) + (" shuffled" if run.shuffled else "")
+def _of_responses_alone(objective: Objective) -> bool:
+    """Whether an objective reads responses and neither reads nor changes weights, of which a device may hold a part."""
+    return isinstance(objective, OfResponses) and type(objective).after_step is Objective.after_step
 
 
 def task_of(run: Run, data_root: str | None, machine: Machine) -> Task:
@@ -196,6 +200,9 @@ def _go_on(
         if machines.sharded(fabric):
             net = network(run, task)  # the first one is in parts
         net.model.load_state_dict(ended["model"])
+        for objective in net.objectives:
+            if isinstance(objective, OfResponses):
+                objective.remove()  # its hooks, which would see the measuring too
         finish.finish(
             net,
             task,
@@ -256,6 +263,8 @@ def check_fit(net: Network, task: Task) -> None:
         evaluate(net.model, task, iter([batch]), torch.device("cpu"))
         with torch.no_grad(), naming("place"):
             responses(net, batch.inputs, len(batch.targets))
+        if net.objectives and len(batch.targets) > 1:
+            _try_objectives(net, batch.inputs)
     except Told:
         raise
     except Exception as error:
@@ -269,6 +278,25 @@ def check_fit(net: Network, task: Task) -> None:
     unused = [layer.name for layer in net.layers if layer.name not in called]
     if unused:
         raise wrong("local", f"{unused[0]}, which the model never calls", "layers that it computes with")
+
+
+def _try_objectives(net: Network, inputs: Any) -> None:
+    """Measure each objective once, as a step of training does. The network and the random numbers stay as they were."""
+    modules = list(net.model.modules())
+    modes = [module.training for module in modules]
+    buffers = [(m, name, b, b.clone()) for m in modules for name, b in m._buffers.items() if b is not None]
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), naming("objective"):
+            net.model.train()
+            call(net.model, inputs)
+            for objective in net.objectives:
+                objective.value()
+    finally:
+        for module, was in zip(modules, modes, strict=True):
+            module.training = was
+        with torch.no_grad():
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer.copy_(before)
 
 
 def _read_state(path: Path, run: Run) -> dict[str, Any] | None:

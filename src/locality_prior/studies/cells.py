@@ -97,8 +97,8 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
         if _drawn(run) not in measured:
             made = network(run, tasks[run.task])
             measured[_drawn(run)] = _measures(tasks[run.task], made)
-            if _drawn(run)[:4] not in shown:
-                shown.add(_drawn(run)[:4])
+            if _drawn(run)[:5] not in shown:
+                shown.add(_drawn(run)[:5])
                 check_fit(made, tasks[run.task])
     for hypothesis in study.hypotheses:
         for name in study.compared(hypothesis):
@@ -111,7 +111,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
 
 def _drawn(run: Run) -> Any:
     """The settings on which a run's network, before it is trained, depends."""
-    return run.task, run.model, run.place, run.local, run.cost, run.shuffled
+    return run.task, run.model, run.place, run.local, run.objective, run.cost, run.shuffled
 
 
 def _measures(task: Task, made: Network) -> dict[str, list[str]]:

@@ -109,6 +109,7 @@ def _read_plan(directory: Path) -> dict[str, Any]:
         fits = isinstance(plan["title"], str) and all(isinstance(text, str) for text in plan["about"])
         for one in conditions.values():
             fits &= {"group", "label", "control", "null", "of"} <= one.keys()
+            fits &= isinstance(one["method"], str) and (one["strength"] is None or one["strength"] >= 0)
             fits &= {one["control"], one["null"], one["of"]} <= {None, *names}
         for group in plan["groups"]:
             fits &= isinstance(group["name"], str) and {group["control"], *group["conditions"]} <= names
@@ -189,6 +190,9 @@ def recorded_plan(directory: Path) -> dict[str, Any]:
             "of": None,
             "cost": "",
             "shuffled": False,
+            "objective": "",
+            "method": label,
+            "strength": None,
             "settings": {},
         }
         names = groups.setdefault(task, group)["conditions"]

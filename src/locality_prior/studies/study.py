@@ -16,23 +16,27 @@ import yaml
 from locality_prior import cost as costs
 from locality_prior._check import Problem, boolean, choice, count, instance, number, positive, short, wrong, wrong_type
 from locality_prior._files import read_yaml, write_json, write_text
+from locality_prior.objectives import words as objectives
 from locality_prior.runs import door
-from locality_prior.runs.config import Named, Recipe, Run, as_number, named, plain, run_name
-from locality_prior.runs.training import condition_of
+from locality_prior.runs.config import Named, Recipe, Run, as_number, condition_of, named, plain, run_name
 from locality_prior.studies.files import PLAN, STUDY
 
 Expected = Literal["lower", "higher", "alike"]
 #: The settings of a recipe. A study may vary each of them.
 RECIPE = tuple(f.name for f in dataclasses.fields(Recipe))
 #: The settings that tell one condition from another.
-SETTINGS = ("task", "model", "cost", "shuffled", "place", "local", *RECIPE)
+SETTINGS = ("task", "model", "cost", "shuffled", "objective", "place", "local", *RECIPE)
+#: The settings of a control that its conditions do not share.
+_CONTROL: dict[str, Any] = {"cost": "flat", "shuffled": False, "objective": objectives.NONE}
 #: A study has at most this many networks.
 MOST = 10_000
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Settings to combine. Each takes one value or several; the control, whose cost is flat, is always trained too.
+    """Settings to combine. Each takes one value or several; the control is always trained too.
+
+    The control's cost is flat, and its objective none. Costs and objectives are conditions beside one another.
 
     Args:
         task: what is learned: a word (see :mod:`locality_prior.runs.door`) or a Python object.
@@ -44,6 +48,8 @@ class Axes:
         cost: wiring costs, each in one word: ``name[:length[,p]][@radius]``.
         shuffled: the costs whose shuffled null, in which each row of P is shuffled, is trained too.
         scale: factors by which the lengths in the costs are multiplied.
+        objective: what is added to the loss of networks whose cost is flat, each in one word,
+            ``name[:strength,…][,option=value …]``. Each of its strengths is a condition.
         optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
             trained: see :class:`locality_prior.runs.Recipe`.
 
@@ -59,6 +65,7 @@ class Axes:
     cost: Any = ("flat", "linear")
     shuffled: Any = ()
     scale: Any = (1.0,)
+    objective: Any = ()
     optimizer: Any = (Recipe.optimizer,)
     lr: Any = (Recipe.lr,)
     momentum: Any = (Recipe.momentum,)
@@ -81,6 +88,8 @@ class Axes:
         for name in ("cost", "shuffled"):
             given = _several(name, getattr(self, name), none=name == "shuffled")
             canonical[name] = [costs.word(costs.as_cost(name, v)) for v in given]
+        given = _several("objective", self.objective, none=True)
+        canonical["objective"] = [word for v in given for word in objectives.several("objective", v)]
         if "flat" in canonical["shuffled"]:
             raise wrong("shuffled", "flat", "costs that depend on distance")
         for name in RECIPE:
@@ -95,23 +104,25 @@ class Axes:
     def _most(self) -> int:
         """How many networks there are, or a few more where costs coincide."""
         recipes = math.prod(len(getattr(self, name)) for name in RECIPE)
-        wirings = 1 + (len(self.cost) + len(self.shuffled)) * len(self.scale)
-        return len(self.task) * len(self.model) * recipes * wirings * len(self.seeds)
+        local = 1 + (len(self.cost) + len(self.shuffled)) * len(self.scale) + len(self.objective)
+        return len(self.task) * len(self.model) * recipes * local * len(self.seeds)
 
     @cached_property
     def _conditions(self) -> tuple[Run, ...]:
-        wirings = [("flat", False)]
-        wirings += [(word, False) for word in self._scaled(self.cost) if word != "flat"]
-        wirings += [(word, True) for word in self._scaled(self.shuffled)]
+        local: list[dict[str, Any]] = [{}]
+        local += [{"cost": word} for word in self._scaled(self.cost) if word != "flat"]
+        local += [{"cost": word, "shuffled": True} for word in self._scaled(self.shuffled)]
+        local += [{"objective": word} for word in self.objective if word != objectives.NONE]
         found = []
         for task, model in itertools.product(self.task, self.model):
             for values in itertools.product(*(getattr(self, name) for name in RECIPE)):
                 recipe = Recipe(**dict(zip(RECIPE, values, strict=True)))
-                found += [Run(task, model, *wiring, self.place, self.local, recipe, seed=0) for wiring in wirings]
+                usual = {"place": self.place, "local": self.local, "recipe": recipe, "seed": 0}
+                found += [Run(task, model, **usual, **one) for one in local]
         return tuple(dict.fromkeys(found))
 
     def conditions(self) -> list[Run]:
-        """Every condition, as the run of seed 0: for each recipe the control, then the costs, then their nulls."""
+        """Every condition, as the run of seed 0: for each recipe the control, costs, their nulls, and objectives."""
         return list(self._conditions)
 
     def _scaled(self, words: tuple[str, ...]) -> list[str]:
@@ -218,7 +229,8 @@ class Study:
         """Every condition by name, as the run of seed 0.
 
         A name says what made the network local, and each setting in which the condition differs from the study's first
-        values: "linear@3", "linear@3 shuffled", "control, lr 0.1". So names stay as they are when a study grows.
+        values: "linear@3", "linear@3 shuffled", "topoloss:0.5", "control, lr 0.1". So names stay as they are when a
+        study grows.
         """
         return dict(self._conditions)
 
@@ -283,7 +295,7 @@ class Study:
 
     def control(self, name: str) -> str | None:
         """The control of a condition; None for a control."""
-        control = self._names[dataclasses.replace(self._conditions[name], cost="flat", shuffled=False)]
+        control = self._names[dataclasses.replace(self._conditions[name], **_CONTROL)]
         return None if control == name else control
 
     def null(self, name: str) -> str | None:
@@ -307,7 +319,7 @@ class Study:
             raise wrong("hypotheses", told, f"the settings of one of these: {'; '.join(self._conditions)}")
 
         condition, control = dict(hypothesis.condition), hypothesis.control
-        own = {**condition, "cost": "flat", "shuffled": False}
+        own = {**condition, **_CONTROL}
         pair = name(condition), name(own if control is None else dict(control))
         if pair[0] == pair[1]:
             raise wrong("hypotheses", f"{pair[0]} compared with itself", "a condition and another")
@@ -364,6 +376,8 @@ def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
         given["shuffled"] = boolean("shuffled", given["shuffled"])
     if "cost" in given:
         given["cost"] = costs.word(costs.as_cost("cost", given["cost"]))
+    if "objective" in given:
+        given["objective"] = objectives.canonical("objective", given["objective"])
     for key in given.keys() & {"task", "model"}:
         given[key] = door.canonical(key, given[key])
     for key in given.keys() & {"place", "local"}:
@@ -473,14 +487,19 @@ def plan(study: Study) -> dict[str, Any]:
             },
         )
         group["conditions"].append(name)
+        label = name.removesuffix(f", {labels[run.model]}").removesuffix(f", {labels[run.task]}")
+        method, strength = _method(run)
         described[name] = {
             "group": "",
-            "label": name.removesuffix(f", {labels[run.model]}").removesuffix(f", {labels[run.task]}"),
+            "label": label,
             "control": study.control(name),
             "null": study.null(name),
             "of": None,
             "cost": run.cost,
             "shuffled": run.shuffled,
+            "objective": run.objective,
+            "method": method + label.removeprefix(condition_of(run)),
+            "strength": strength,
             "settings": {k: v for k, v in plain(run).items() if k != "seed"},
         }
     taken: dict[str, int] = {}
@@ -510,6 +529,14 @@ def plan(study: Study) -> dict[str, Any]:
         ],
         "hypotheses": asked,
     }
+
+
+def _method(run: Run) -> tuple[str, float | None]:
+    """What the conditions that differ only in an objective's strength share, and the strength of this one."""
+    cost = f"prior: {run.cost}" + (" shuffled" if run.shuffled else "")
+    family, strength = objectives.family(run.objective)
+    parts = ([] if run.cost == "flat" else [cost]) + ([] if run.objective == objectives.NONE else [family])
+    return " + ".join(parts) or "control", strength
 
 
 def check_study(directory: Path, study: Study) -> None:
