@@ -121,8 +121,7 @@ def _prices(target: Geometry, source: Geometry, dtype: torch.dtype, device: torc
     """2d + ½ of every pair, (out, in)."""
     (ends, closed), (starts, other) = _in_unit_square("target", target), _in_unit_square("source", source)
     if closed != other:
-        expected = f"{len(closed)} axes that close as those of {target!r} do"
-        raise wrong("source", repr(source), expected)
+        raise wrong("source", repr(source), f"as many axes as {target!r} has, which close as its axes do")
     d = torch.zeros(len(ends), len(starts), dtype=torch.float64)
     for axis, around in enumerate(closed):
         apart = (ends[:, None, axis] - starts[None, :, axis]).abs()

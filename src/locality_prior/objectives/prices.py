@@ -95,13 +95,13 @@ def _charges(target: Geometry, source: Geometry, price: Price, dtype: torch.dtyp
     if not isinstance(values, Tensor) or values.shape != d.shape:
         given = f"{_name(price)}, which gives {shown(values)}"
         raise wrong("price", given, f"a tensor of prices {tuple(d.shape)}")
-    values = values.detach().to(device, dtype)
+    values = values.detach().to(dtype)
     fits = (values >= 0) & values.isfinite()
     if not fits.all():
         i, j = (~fits).nonzero()[0].tolist()
         given = f"{_name(price)}, {float(values[i, j]):g} at d = {float(d[i, j]):g}"
         raise wrong("price", given, "a finite price of at least 0 for every pair")
-    return values
+    return values.to(device)
 
 
 def _function(price: Any) -> Callable[[Tensor], Tensor]:
