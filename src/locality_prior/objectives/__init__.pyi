@@ -2,8 +2,16 @@ from locality_prior.objectives.base import Objective as Objective
 from locality_prior.objectives.lengths import mean_wire_length as mean_wire_length
 from locality_prior.objectives.lengths import weight_l1 as weight_l1
 from locality_prior.objectives.lengths import wiring_cost as wiring_cost
+from locality_prior.objectives.modular_training import BIMT as BIMT
+from locality_prior.objectives.modular_training import bimt as bimt
+from locality_prior.objectives.prices import Wiring as Wiring
+from locality_prior.objectives.prices import wiring as wiring
+from locality_prior.objectives.saturation import Saturating as Saturating
+from locality_prior.objectives.saturation import saturating as saturating
 from locality_prior.objectives.schedules import Schedule as Schedule
 from locality_prior.objectives.schedules import constant as constant
 from locality_prior.objectives.schedules import ramp as ramp
 from locality_prior.objectives.schedules import steps as steps
+from locality_prior.objectives.spatial_embedding import Communicability as Communicability
+from locality_prior.objectives.spatial_embedding import communicability as communicability
 from locality_prior.objectives.words import from_config as from_config

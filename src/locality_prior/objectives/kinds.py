@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from locality_prior.objectives.base import Objective
+from locality_prior.objectives.modular_training import BIMT
+from locality_prior.objectives.prices import Wiring
+from locality_prior.objectives.saturation import Saturating
+from locality_prior.objectives.spatial_embedding import Communicability
 
 #: The built-in objectives.
-KINDS: dict[str, type[Objective]] = {}
+KINDS: dict[str, type[Objective]] = {
+    kind.__name__: kind
+    for kind in (
+        Wiring,
+        Saturating,
+        BIMT,
+        Communicability,
+    )
+}

@@ -1,0 +1,118 @@
+"""A cost of wires that saturates: a strong wire pays for its length alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from locality_prior._check import boolean, choice, wrong
+from locality_prior.geometry import Channels, Geometry, Grid, Measured
+from locality_prior.objectives import _given
+from locality_prior.objectives._wires import between_sheets, connected, kept, over_kernel, wide
+from locality_prior.objectives.base import OfWeights
+from locality_prior.objectives.schedules import Strength
+from locality_prior.placement import Placement
+
+#: Which sum is taken.
+VARIANTS = ("jacobs", "linear", "wiring")
+
+
+def saturating(
+    weight: Tensor,
+    target: Geometry,
+    source: Geometry | None = None,
+    *,
+    variant: str = "jacobs",
+    relative: bool = True,
+) -> Tensor:
+    """Σ_ij d_ij² w_ij² / (1 + w_ij²) over all pairs of a target and a source unit, or a variant of it.
+
+    ===========  ========================
+    variant      summed over pairs
+    ===========  ========================
+    ``jacobs``   d² w² / (1 + w²)
+    ``linear``   d w² / (1 + w²)
+    ``wiring``   d |w|
+    ===========  ========================
+
+    Source: Jacobs & Jordan, *Computational consequences of a bias toward short connections* (1992), for the first, with
+    d as it is (``relative=False``); Blauch, Behrmann & Plaut, *A connectivity-constrained computational account of
+    topographic organization in primate high-level visual cortex* (PNAS 2022; viscog-cmu/ITN ·
+    topographic/utils/training.py) for all three, with d as a share of the sheet's side. Difference: the authors add up
+    a kernel's entries before they square; here each entry pays, so that entries of opposite sign do not cancel. Their
+    networks have excitatory and inhibitory units, and their optimiser no weight decay where λ > 0; neither is in here.
+
+    >>> import torch
+    >>> from locality_prior import Line, objectives
+    >>> weight = torch.tensor([[5.0, 1.0], [3.0, 5.0]])
+    >>> objectives.saturating(weight, Line(2)), objectives.saturating(weight, Line(2), relative=False)
+    (tensor(0.3500), tensor(1.4000))
+
+    Args:
+        weight: w, (out, in), or (out, in, …) with a kernel.
+        target: the places of the rows.
+        source: the places of the columns; None: the target.
+        variant: "jacobs", "linear" or "wiring".
+        relative: whether d is a share of the longest side of the source's sheet. That is the number of cells along the
+            longest axis of a grid, times its spacing; for other geometries the longest extent of the positions along
+            an axis, and one distance between neighbours more.
+
+    Raises:
+        ValueError, TypeError: a geometry without positions where ``relative``, units that are not connected, or a
+            weight that does not fit the geometries.
+    """
+    found, at, start = _given.with_source(weight, target, source)
+    kind, shares = choice("variant", variant, VARIANTS), boolean("relative", relative)
+    w = wide(found)
+    if kind == "wiring":
+        size = w.abs()
+    else:
+        squared = w.square()
+        size = squared / (1 + squared)
+    charges = _charges(at, start, 2 if kind == "jacobs" else 1, shares, w.dtype, w.device)
+    return (over_kernel(size) * charges).sum()
+
+
+class Saturating(OfWeights):
+    """:func:`saturating` of the weights into each placed module, all gates of a recurrent one; λ 0.5 as in ITN."""
+
+    WORD = "saturating"
+
+    def __init__(
+        self, placed: Placement, strength: float | Strength = 0.5, *, variant: str = "jacobs", relative: bool = True
+    ) -> None:
+        kind, shares = choice("variant", variant, VARIANTS), boolean("relative", relative)
+        super().__init__(placed, strength, variant=kind, relative=shares)
+        self.variant: str
+        self.relative: bool
+        with torch.no_grad():
+            self.parts()  # what does not fit is told now
+
+    def of(self, name: str) -> Tensor:
+        each = [
+            saturating(one.weight, one.target, source, variant=self.variant, relative=self.relative)
+            for one, source in between_sheets(self.placed, name)
+        ]
+        return torch.stack(each).sum()
+
+
+@kept
+def _charges(
+    target: Geometry, source: Geometry, power: int, relative: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """d^power of every pair, (out, in)."""
+    d = connected(target, source) / (_side(source) if relative else 1.0)
+    return d.pow(power).to(device, dtype)
+
+
+def _side(sheet: Geometry) -> float:
+    """The longest side of a sheet, in the units of its distances."""
+    if isinstance(sheet, Channels):
+        return _side(sheet.base)
+    if isinstance(sheet, Grid):
+        spacing = sheet.spacing or (1.0,) * len(sheet.shape)
+        return max(n * apart for n, apart in zip(sheet.shape, spacing, strict=True))
+    if isinstance(sheet, Measured):
+        raise wrong("relative", f"True for {sheet!r}, which has no sides", "False")
+    places = sheet.positions
+    return float((places.amax(0) - places.amin(0)).max()) + sheet.neighbour_distance
