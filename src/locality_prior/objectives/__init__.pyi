@@ -15,3 +15,10 @@ from locality_prior.objectives.schedules import steps as steps
 from locality_prior.objectives.spatial_embedding import Communicability as Communicability
 from locality_prior.objectives.spatial_embedding import communicability as communicability
 from locality_prior.objectives.words import from_config as from_config
+from locality_prior.objectives.similar import ResponseSimilarity as ResponseSimilarity
+from locality_prior.objectives.similar import WeightSimilarity as WeightSimilarity
+from locality_prior.objectives.similar import similarity as similarity
+from locality_prior.objectives.smooth import Smoothness as Smoothness
+from locality_prior.objectives.smooth import smoothness as smoothness
+from locality_prior.objectives.pyramid import TopoLoss as TopoLoss
+from locality_prior.objectives.pyramid import topoloss as topoloss

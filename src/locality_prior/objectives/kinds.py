@@ -5,7 +5,10 @@ from __future__ import annotations
 from locality_prior.objectives.base import Objective
 from locality_prior.objectives.modular_training import BIMT
 from locality_prior.objectives.prices import Wiring
+from locality_prior.objectives.pyramid import TopoLoss
 from locality_prior.objectives.saturation import Saturating
+from locality_prior.objectives.similar import ResponseSimilarity, WeightSimilarity
+from locality_prior.objectives.smooth import Smoothness
 from locality_prior.objectives.spatial_embedding import Communicability
 
 #: The built-in objectives.
@@ -16,5 +19,9 @@ KINDS: dict[str, type[Objective]] = {
         Saturating,
         BIMT,
         Communicability,
+        TopoLoss,
+        Smoothness,
+        WeightSimilarity,
+        ResponseSimilarity,
     )
 }

@@ -1,0 +1,264 @@
+"""Neighbouring units of a geometry, and what the vectors of each pair of them have in common.
+
+No matrix over all pairs of units is made: the neighbours on a whole grid are shifts of it, and those of any other
+geometry are listed once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from locality_prior._check import wrong
+from locality_prior._memory import aside
+from locality_prior.geometry import Distances, Geometry, Grid, near
+
+#: Entries of the vectors that are worked on at once: few enough for a CPU's cache, or many for another device.
+BLOCK = {"cpu": 1 << 18, "other": 1 << 26}
+
+#: Two sides of as many units: side k of the first neighbours side k of the second. Slices of each axis of a grid, or
+#: numbers of units.
+Sides = tuple[Any, Any]
+
+
+class Neighbours:
+    """Pairs of neighbouring units, each once, in groups.
+
+    Args:
+        shape: the grid on which the sides of ``groups`` are slices, or the number of units alone.
+        groups: for each group (an axis of the grid, say) its parts, each with two sides.
+    """
+
+    def __init__(self, shape: tuple[int, ...], groups: list[list[Sides]]) -> None:
+        self.shape, self.groups = shape, groups
+
+    def to(self, device: torch.device) -> Neighbours:
+        """The same, on the device of the vectors."""
+        if self.listed:
+            return Neighbours(self.shape, [[(a.to(device), b.to(device)) for a, b in g] for g in self.groups])
+        return self
+
+    @property
+    def listed(self) -> bool:
+        """Whether the sides are numbers of units."""
+        return any(isinstance(a, Tensor) for group in self.groups for a, _ in group)
+
+    def parts(self) -> list[Sides]:
+        """The parts of all groups."""
+        return list(itertools.chain(*self.groups))
+
+    def sums(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared norm of each unit's vector, (units,), and the product of each pair's, (pairs,)."""
+        found: tuple[Tensor, Tensor] = _Products.apply(vectors, self)
+        return found
+
+    def apart(self, vectors: Tensor) -> Tensor:
+        """The squared distance between the vectors of each pair, (pairs,)."""
+        found: Tensor = _Apart.apply(vectors, self)
+        return found
+
+    def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The values (units,) at both ends of each pair, each (pairs,)."""
+        laid = values.reshape(self.shape)
+        parts = self.parts()
+        return tuple(  # type: ignore[return-value]
+            torch.cat([laid[part[side]].flatten() for part in parts]) if parts else values[:0] for side in (0, 1)
+        )
+
+    def split(self, pairs: Tensor) -> list[Tensor]:
+        """Values of the pairs, group by group."""
+        sizes = [sum(self._size(part) for part in group) for group in self.groups]
+        return list(pairs.split(sizes)) if sizes else []
+
+    def _size(self, part: Sides) -> int:
+        first = part[0]
+        if isinstance(first, Tensor):
+            return len(first)
+        size = 1
+        for one, n in zip(first, self.shape, strict=True):
+            size *= len(range(*one.indices(n)))
+        return size
+
+    def pieces(self, pairs: Tensor) -> list[Tensor]:
+        """Values of the pairs, part by part, each in the shape of its sides."""
+        sizes = [self._size(part) for part in self.parts()]
+        found = []
+        for (first, _), one in zip(self.parts(), pairs.split(sizes), strict=True):
+            listed = isinstance(first, Tensor)
+            shape = [] if listed else [len(range(*s.indices(n))) for s, n in zip(first, self.shape, strict=True)]
+            found.append(one if listed else one.reshape(shape))
+        return found
+
+
+def of_grid(grid: Grid, shifts: list[tuple[int, ...]], closed: tuple[bool, ...]) -> Neighbours:
+    """The pairs of a whole grid's units that are one of ``shifts`` apart, a group for each shift.
+
+    Args:
+        grid: whole.
+        shifts: steps of -1, 0 or 1 along each axis.
+        closed: which axes go on at their beginning after their end.
+    """
+    groups = []
+    for shift in shifts:
+        ways = [_along(n, step, close) for n, step, close in zip(grid.shape, shift, closed, strict=True)]
+        parts = [tuple(zip(*chosen, strict=True)) for chosen in itertools.product(*ways)]
+        groups.append([(first, second) for first, second in parts])
+    return Neighbours(grid.shape, [group for group in groups if group])
+
+
+def _along(n: int, step: int, closed: bool) -> list[tuple[slice, slice]]:
+    """Slices of one axis in which cell k of the first is a step before cell k of the second."""
+    if step == 0:
+        return [(slice(0, n), slice(0, n))]
+    if n == 1:
+        return []
+    found = [(slice(0, n - 1), slice(1, n))] + ([(slice(n - 1, n), slice(0, 1))] if closed else [])
+    return found if step > 0 else [(second, first) for first, second in found]
+
+
+def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
+    """The pairs of units at different places that are at most ``reach`` neighbour distances apart, as one group."""
+    if isinstance(geometry, Distances) and geometry.shape[0] != geometry.shape[1]:
+        raise wrong(name, geometry, "distances among its own units")
+    found = _pairs(geometry, reach)
+    return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
+
+
+@lru_cache(maxsize=16)
+def _pairs(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
+    """Each pair once; where distances differ by direction, the shorter counts."""
+    n = len(geometry)
+    with aside():
+        keys = []
+        for i, j, d in near(geometry, geometry, reach * geometry.neighbour_distance):
+            there = d > 0
+            low, high = torch.minimum(i, j)[there], torch.maximum(i, j)[there]
+            keys.append(low * n + high)
+        key = torch.cat(keys).unique() if keys else torch.zeros(0, dtype=torch.int64)
+        return key // n, key % n
+
+
+def moore(name: str, geometry: Geometry) -> Neighbours:
+    """The eight neighbours around each unit of a grid; elsewhere, units at most 1.5 neighbour distances apart."""
+    if not isinstance(geometry, Grid) or not geometry.whole:
+        return listed(name, geometry, 1.5)
+    around = itertools.product((-1, 0, 1), repeat=len(geometry.shape))
+    half = [shift for shift in around if shift > (0,) * len(geometry.shape)]
+    # around a ring of two, the same unit is on either side: it is one neighbour
+    closed = tuple(periodic and n > 2 for n, periodic in zip(geometry.shape, geometry.periodic, strict=True))
+    return of_grid(geometry, half, closed)
+
+
+def _columns(vectors: Tensor, pairs: int) -> Iterator[slice]:
+    """Blocks of the vectors' entries, small enough to be worked on at once."""
+    limit = BLOCK["cpu" if vectors.device.type == "cpu" else "other"]
+    width = max(16, limit // max(len(vectors), pairs, 1))
+    for start in range(0, vectors.shape[1], width):
+        yield slice(start, min(start + width, vectors.shape[1]))
+
+
+def _add(to: Tensor, side: Any, value: Tensor) -> None:
+    if isinstance(side, Tensor):
+        to.index_add_(0, side, value)
+    else:
+        to[side] += value
+
+
+class _Products(torch.autograd.Function):
+    """⟨x_u, x_u⟩ of each unit and ⟨x_u, x_v⟩ of each pair."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x)
+        ctx.pairs = pairs
+        parts, laid = pairs.parts(), x.reshape(*pairs.shape, x.shape[1])
+        norms = x.new_zeros(len(x))
+        found: list[Tensor | None] = [None] * len(parts)
+        for columns in _columns(x, len(x)):
+            block = laid[..., columns].contiguous()
+            norms += block.square().sum(-1).flatten()
+            for k, (a, b) in enumerate(parts):
+                product = (block[a] * block[b]).sum(-1)
+                before = found[k]
+                found[k] = product if before is None else before + product
+        return norms, torch.cat([one.flatten() for one in found if one is not None] or [norms[:0]])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        pairs: Neighbours = ctx.pairs
+        units, each = grads
+        pieces = [one[..., None] for one in pairs.pieces(each)]
+        laid = x.reshape(*pairs.shape, x.shape[1])
+        grad = torch.empty_like(laid)
+        own = 2 * units.reshape(*pairs.shape, 1)
+        for columns in _columns(x, len(x)):
+            block = laid[..., columns].contiguous()
+            to = own * block
+            for (a, b), g in zip(pairs.parts(), pieces, strict=True):
+                _add(to, a, g * block[b])
+                _add(to, b, g * block[a])
+            grad[..., columns] = to
+        return grad.reshape(x.shape), None
+
+
+class _Apart(torch.autograd.Function):
+    """‖x_u − x_v‖² of each pair."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.pairs = pairs
+        parts, laid = pairs.parts(), x.reshape(*pairs.shape, x.shape[1])
+        found: list[Tensor | None] = [None] * len(parts)
+        for columns in _columns(x, len(x)):
+            block = laid[..., columns].contiguous()
+            for k, (a, b) in enumerate(parts):
+                squared = (block[a] - block[b]).square().sum(-1)
+                before = found[k]
+                found[k] = squared if before is None else before + squared
+        return torch.cat([one.flatten() for one in found if one is not None] or [x.new_zeros(0)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        pairs: Neighbours = ctx.pairs
+        pieces = [2 * one[..., None] for one in pairs.pieces(grads[0])]
+        laid = x.reshape(*pairs.shape, x.shape[1])
+        grad = torch.empty_like(laid)
+        for columns in _columns(x, len(x)):
+            block = laid[..., columns].contiguous()
+            to = torch.zeros_like(block)
+            for (a, b), g in zip(pairs.parts(), pieces, strict=True):
+                pull = g * (block[a] - block[b])
+                _add(to, a, pull)
+                _add(to, b, -pull)
+            grad[..., columns] = to
+        return grad.reshape(x.shape), None
+
+
+def cosines(products: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The cosine of each pair from its product and the two squared norms, and which pairs have one.
+
+    It is 0, without a gradient, where a norm is 0.
+    """
+    there = (first > 0) & (second > 0)
+    one = first.new_ones(())
+    # two roots: the product of two squared norms could leave float32's range
+    scale = torch.where(there, first, one).rsqrt() * torch.where(there, second, one).rsqrt()
+    return torch.where(there, products * scale, 0.0), there
+
+
+def mean(values: Tensor, there: Tensor) -> Tensor:
+    """The mean of the values that are there; 0 where none is."""
+    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)
+
+
+def precise(vectors: Tensor) -> Tensor:
+    """Vectors in float32, or in float64 where they are."""
+    return vectors if vectors.dtype == torch.float64 else vectors.float()
