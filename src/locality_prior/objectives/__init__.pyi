@@ -1,7 +1,13 @@
 from locality_prior.objectives.base import Objective as Objective
+from locality_prior.objectives.blur import Blur as Blur
+from locality_prior.objectives.blur import blur as blur
+from locality_prior.objectives.cbsom import CBSOM as CBSOM
+from locality_prior.objectives.cbsom import cbsom as cbsom
 from locality_prior.objectives.lengths import mean_wire_length as mean_wire_length
 from locality_prior.objectives.lengths import weight_l1 as weight_l1
 from locality_prior.objectives.lengths import wiring_cost as wiring_cost
+from locality_prior.objectives.mask import Mask as Mask
+from locality_prior.objectives.mask import topoformer_mask as topoformer_mask
 from locality_prior.objectives.schedules import Schedule as Schedule
 from locality_prior.objectives.schedules import constant as constant
 from locality_prior.objectives.schedules import ramp as ramp

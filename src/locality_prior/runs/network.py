@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Layer:
         with torch.no_grad():
             if isinstance(module, Locality):
                 module = module.fold()
-            values = [module.get_parameter(name).detach().abs() for name in self.parameters]
+            values = [_weight(module, name).detach().abs() for name in self.parameters]
             flat = [v.flatten(2).sum(2) if v.dim() > 2 else v for v in values]
             return torch.stack([v.reshape(-1, *shape).sum(0) for v in flat]).sum(0)
 
@@ -58,7 +59,13 @@ class Layer:
         module = model.get_submodule(self.name)
         if isinstance(module, Locality):
             return torch.stack([wiring.raw.sum() for wiring in module.wirings()]).sum()
-        return torch.stack([module.get_parameter(name).abs().sum() for name in self.parameters]).sum()
+        return torch.stack([_weight(module, name).abs().sum() for name in self.parameters]).sum()
+
+
+def _weight(module: nn.Module, name: str) -> Tensor:
+    """A weight that a module computes with: its parameter, or what a parametrization makes of it."""
+    weight: Tensor = attrgetter(name)(module)
+    return weight
 
 
 @dataclass(frozen=True)
