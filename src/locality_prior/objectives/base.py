@@ -172,7 +172,7 @@ class WithoutLoss(Objective):
     def parts(self) -> dict[str, Tensor]:
         first = next(self.placed.model.parameters(), None)
         zero = torch.zeros((), device=None if first is None else first.device)
-        return {name: zero for name in self.placed}
+        return dict.fromkeys(self.placed, zero)
 
     def fixed(self, word: str, most: float = math.inf) -> float:
         """The strength, where it is above 0, at most ``most``, and the same throughout training."""

@@ -36,9 +36,9 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     >>> spot = torch.zeros(9)
     >>> spot[4] = 1
     >>> blur(spot, Grid(3, 3), share=0.4).reshape(3, 3).round(decimals=3)
-    tensor([[0.0700, 0.1650, 0.0700],
-            [0.1650, 0.3910, 0.1650],
-            [0.0700, 0.1650, 0.0700]])
+    tensor([[0.0860, 0.1210, 0.0860],
+            [0.1210, 0.1720, 0.1210],
+            [0.0860, 0.1210, 0.0860]])
 
     Args:
         responses: (…, units).
@@ -59,8 +59,8 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     wide = torch.float64 if responses.dtype == torch.float64 else torch.float32
     down, across = _along(sheet, positive("share", share), wide, responses.device)
     with torch.autocast(responses.device.type, enabled=False):
-        maps = responses.to(wide).unflatten(-1, sheet.shape)
-        return (down @ maps @ across.mT).flatten(-2).to(responses.dtype)
+        maps = responses.to(wide).reshape(*responses.shape[:-1], *sheet.shape)
+        return (down @ maps @ across.mT).reshape(responses.shape).to(responses.dtype)
 
 
 class Blur(WithoutLoss):

@@ -112,7 +112,7 @@ class Mask(WithoutLoss):
         absolute, normalise = boolean("absolute", absolute), boolean("normalise", normalise)
         super().__init__(placed, strength, absolute=absolute, normalise=normalise)
         share = self.fixed(self.WORD, most=1.0)
-        masks = [(*where, mask) for name in placed for *where, mask in _masks(placed, placed[name], share)]
+        masks = [found for name in placed for found in _masks(placed, placed[name], share)]
         self._masked: list[tuple[nn.Module, str]] = []
         for module, name, mask in masks:
             masking = _Masking(mask.to(getattr(module, name).device), absolute, normalise)
