@@ -1,8 +1,6 @@
 from locality_prior.objectives.base import Objective as Objective
-from locality_prior.objectives.blur import Blur as Blur
-from locality_prior.objectives.blur import blur as blur
-from locality_prior.objectives.cbsom import CBSOM as CBSOM
-from locality_prior.objectives.cbsom import cbsom as cbsom
+from locality_prior.objectives.blurring import Blur as Blur
+from locality_prior.objectives.blurring import blur as blur
 from locality_prior.objectives.lengths import mean_wire_length as mean_wire_length
 from locality_prior.objectives.lengths import weight_l1 as weight_l1
 from locality_prior.objectives.lengths import wiring_cost as wiring_cost
@@ -12,4 +10,6 @@ from locality_prior.objectives.schedules import Schedule as Schedule
 from locality_prior.objectives.schedules import constant as constant
 from locality_prior.objectives.schedules import ramp as ramp
 from locality_prior.objectives.schedules import steps as steps
+from locality_prior.objectives.som import CBSOM as CBSOM
+from locality_prior.objectives.som import cbsom as cbsom
 from locality_prior.objectives.words import from_config as from_config

@@ -179,7 +179,7 @@ def _bare(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
             names = parts.pop("parametrizations")._modules  # type: ignore[union-attr]
             parameters |= {name: nn.Parameter(_weight(module, name).detach()) for name in names}
         made[module] = twin = kind.__new__(kind)
-        hooks = {name: OrderedDict() for name in module.__dict__ if name.endswith("_hooks")}
+        hooks: dict[str, Any] = {name: OrderedDict() for name in module.__dict__ if name.endswith("_hooks")}
         twin.__dict__ = {**module.__dict__, **hooks, "_parameters": parameters}
         twin.__dict__["_modules"] = {n: part if part is None else _bare(part, made) for n, part in parts.items()}
     return made[module]
