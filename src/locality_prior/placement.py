@@ -355,7 +355,7 @@ def rows(placed: Placed, output: Any, items: bool) -> Tensor:
         )
     if isinstance(placed.module, nn.modules.conv._ConvNd) and found.dim() == len(placed.module.kernel_size) + 1:
         found = found.unsqueeze(0)  # one image, without a batch
-    axis = _along(placed, found)
+    axis = along_axis(placed, found)
     if axis is None:
         return found.flatten(1).clone()
     if not items:
@@ -369,7 +369,7 @@ def rows(placed: Placed, output: Any, items: bool) -> Tensor:
     return found.mean(others) if others else found.clone()
 
 
-def _along(placed: Placed, output: Tensor) -> int | None:
+def along_axis(placed: Placed, output: Tensor) -> int | None:
     """The axis of ``output`` along which the units go; None: all axes but the first, flattened."""
     n, shape, axis = len(placed.geometry), tuple(output.shape), placed.axis
     if axis is not None and -len(shape) <= axis < len(shape) and shape[axis] == n:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -162,6 +163,27 @@ class OfResponses(Objective):
             hook.remove()
         self._hooks = []
         self._forget()
+
+
+class WithoutLoss(Objective):
+    """An objective that adds nothing to the loss: it changes what the model computes, or its weights after a step.
+
+    Its value is 0. Its strength says how much it changes.
+    """
+
+    def parts(self) -> dict[str, Tensor]:
+        first = next(self.placed.model.parameters(), None)
+        zero = torch.zeros((), device=None if first is None else first.device)
+        return dict.fromkeys(self.placed, zero)
+
+    def fixed(self, word: str, most: float = math.inf) -> float:
+        """The strength, where it is above 0, at most ``most``, and the same throughout training."""
+        schedule = self.strength
+        if not isinstance(schedule, Schedule) or schedule.moves or not 0 < schedule.strength <= most:
+            given = f"{_plain(schedule)} for {word}" if isinstance(schedule, Schedule) else "a function"
+            below = "" if most == math.inf else f" and at most {most:g}"
+            raise wrong("strength", given, f"one number above 0{below}, which does not change in training")
+        return schedule.strength
 
 
 def options_of(kind: type[Objective]) -> dict[str, Any]:

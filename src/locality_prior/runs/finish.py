@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from locality_prior import cost as costs
 from locality_prior import layers as locality
@@ -100,11 +101,13 @@ def _cuts(net: Network, task: Task, device: torch.device, ways: tuple[By, ...]) 
     """The main score with fewer and fewer wires of the local layers, for each way to choose what is cut first.
 
     A cut is chosen by the score over the validation items, and reported with the score over the test items. The wires
-    of a shuffled network have other lengths than the sheet's, so of those only cutting by weight can be compared.
+    of a shuffled network have other lengths than the sheet's, so of those only cutting by weight can be compared. What
+    hooks or parametrizations have changed in a plain layer would be lost in one that can be cut: it is left out.
     """
-    model, names = net.model, [layer.name for layer in net.layers]
-    plain = {layer.name: layer.ends for layer in net.layers if type(model.get_submodule(layer.name)) is nn.Linear}
-    names = [n for n in names if n in plain or isinstance(model.get_submodule(n), LocalityLinear)]
+    model = net.model
+    own = [layer for layer in net.layers if not parametrize.is_parametrized(model.get_submodule(layer.name))]
+    plain = {layer.name: layer.ends for layer in own if _bare(model.get_submodule(layer.name))}
+    names = [n.name for n in own if n.name in plain or isinstance(model.get_submodule(n.name), LocalityLinear)]
     if not names:
         return []
     before = {name: model.get_submodule(name) for name in plain}
@@ -123,6 +126,12 @@ def _cuts(net: Network, task: Task, device: torch.device, ways: tuple[By, ...]) 
         for name, module in before.items():
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, module)
+
+
+def _bare(module: nn.Module) -> bool:
+    """Whether a module is a linear layer of torch and nothing hangs on it."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return type(module) is nn.Linear and not hooks
 
 
 def _scorer(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from locality_prior import cost as costs
 from locality_prior._check import ArgumentError, ArgumentTypeError, Problem, wrong
@@ -51,7 +54,7 @@ class Layer:
         with torch.no_grad():
             if isinstance(module, Locality):
                 module = module.fold()
-            values = [module.get_parameter(name).detach().abs() for name in self.parameters]
+            values = [_weight(module, name).detach().abs() for name in self.parameters]
             flat = [v.flatten(2).sum(2) if v.dim() > 2 else v for v in values]
             return torch.stack([v.reshape(-1, *shape).sum(0) for v in flat]).sum(0)
 
@@ -60,7 +63,13 @@ class Layer:
         module = model.get_submodule(self.name)
         if isinstance(module, Locality):
             return torch.stack([wiring.raw.sum() for wiring in module.wirings()]).sum()
-        return torch.stack([module.get_parameter(name).abs().sum() for name in self.parameters]).sum()
+        return torch.stack([_weight(module, name).abs().sum() for name in self.parameters]).sum()
+
+
+def _weight(module: nn.Module, name: str) -> Tensor:
+    """A weight that a module computes with: its parameter, or what a parametrization makes of it."""
+    weight: Tensor = attrgetter(name)(module)
+    return weight
 
 
 @dataclass(frozen=True)
@@ -170,13 +179,29 @@ def local_layers(model: nn.Module, local: Mapping[str, Ends]) -> tuple[Layer, ..
         return ()
     layers = []
     with naming("local"):
-        changes = plan(model, dict(local), cost=costs.Flat()).changes
+        changes = plan(_bare(model, {}), dict(local), cost=costs.Flat()).changes
     for change in changes:
         wirings = change.layer.wirings()
         first = wirings[0].rule
         alike = [w for w in wirings if w.rule.source == first.source and w.rule.target == first.target]
         layers.append(Layer(change.names[0], tuple(w.name for w in alike), first.source, first.target))
     return tuple(layers)
+
+
+def _bare(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """A module with the same weights, without the hooks and parametrizations that cannot pass to a replacing layer."""
+    if module not in made:
+        kind: type[nn.Module] = type(module)
+        parameters, parts = dict(module._parameters), dict(module._modules)
+        if parametrize.is_parametrized(module):
+            kind = kind.__bases__[0]  # torch makes a class for each module that it puts a parametrization on
+            names = parts.pop("parametrizations")._modules  # type: ignore[union-attr]
+            parameters |= {name: nn.Parameter(_weight(module, name).detach()) for name in names}
+        made[module] = twin = kind.__new__(kind)
+        hooks: dict[str, Any] = {name: OrderedDict() for name in module.__dict__ if name.endswith("_hooks")}
+        twin.__dict__ = {**module.__dict__, **hooks, "_parameters": parameters}
+        twin.__dict__["_modules"] = {n: part if part is None else _bare(part, made) for n, part in parts.items()}
+    return made[module]
 
 
 @torch.no_grad()
