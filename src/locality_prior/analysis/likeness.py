@@ -23,6 +23,8 @@ Axis = tuple[int, bool, float]
 MOST_AXES = 4
 #: The most permutations of units.
 MOST_PERMUTATIONS = 10_000
+#: Numbers that differ by less than this share of their size count as equal.
+ROUNDING = 1e-12
 
 
 def representational_similarity(a: Any, b: Any) -> float | None:
@@ -171,11 +173,13 @@ def _turned(maps: Floats, axes: Sequence[Axis]) -> Iterator[Floats]:
 
 
 def _standardised(rows: Floats) -> Floats:
-    """Each row about its mean and of length 1; NaN for a row that is constant or not finite."""
+    """Each row about its mean and of length 1; NaN for a row that is not finite, or constant to rounding."""
     z = np.full(rows.shape, np.nan)
     if not rows.shape[1]:
         return z
-    varied = np.isfinite(rows).all(axis=1) & (rows != rows[:, :1]).any(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞
+        varied = np.isfinite(rows).all(axis=1)
+        varied &= np.ptp(rows, axis=1) > ROUNDING * np.abs(rows).max(axis=1)
     v = rows[varied] / np.abs(rows[varied]).max(axis=1, keepdims=True)  # large values would overflow
     v -= v.min(axis=1, keepdims=True)
     v /= v.max(axis=1, keepdims=True)
