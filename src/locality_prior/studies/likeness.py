@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,43 +45,49 @@ def likenesses(
         there = list(homes.get(condition, ()))[:NETWORKS]
         if len(there) < 2:
             continue
-        networks = [_Network(home) for home in there]
         told = [runs[home]["sheets"] for home in there]
-        for sheet in told[0]:
-            if not all(sheet in one for one in told):
-                continue
-            alike = all(one[sheet]["units"] == told[0][sheet]["units"] for one in told)
-            axes = _axes(told[0][sheet]) if alike else None
-            pairs = list(itertools.combinations(range(len(there)), 2))
-            similar = [network.similarities(sheet) for network in networks]
-            maps = [network.maps(sheet) if alike else None for network in networks]
-            found = [_pair(similar[i], similar[j], maps[i], maps[j], axes) for i, j in pairs]
+        sheets = [name for name in told[0] if all(name in one for one in told)]
+        networks = [_read(home, sheets) for home in there]
+        pairs = list(itertools.combinations(range(len(there)), 2))
+        for sheet in sheets:
+            axes = _axes(told[0][sheet])
+            found = [_pair(networks[i][sheet], networks[j][sheet], axes) for i, j in pairs]
             means = {name: _mean([one[name] for one in found]) for name in ("representation", "map", "chance")}
             rows.append({"condition": condition, "sheet": sheet, "seeds": len(there), "pairs": len(pairs), **means})
     return rows
 
 
-class _Network:
-    """What is on disk of one network: arrays that may be damaged, missing or of another shape."""
+class _Sheet(NamedTuple):
+    """What is compared of one network's sheet.
 
-    def __init__(self, home: Path) -> None:
-        self._kept = _arrays(home / files.ACTIVATIONS)
-        self._measured = _arrays(home / files.MEASURES)
+    Args:
+        similarities: how alike its responses to each two of at most :data:`ITEMS` items are; None where there are none.
+        maps: the mean map of each class; empty where there are no classes.
+    """
 
-    def similarities(self, sheet: str) -> Floats | None:
-        """How alike the sheet's responses to each two of at most :data:`ITEMS` items are; None where there are none."""
-        responses = _numbers(self._kept, f"sheet/{sheet}")
-        if responses is None:
-            return None
-        chosen = np.linspace(0, len(responses) - 1, min(len(responses), ITEMS)).round().astype(np.int64)
-        return likeness.similarities(responses[chosen].astype(np.float64))
+    similarities: Floats | None
+    maps: dict[int, Floats]
 
-    def maps(self, sheet: str) -> dict[int, Floats] | None:
-        """The mean map of each class; None where there are no classes."""
-        classes, means = self._measured.get("classes"), _numbers(self._measured, f"sheet/{sheet}/class_means")
-        if classes is None or means is None or classes.shape != (len(means),) or classes.dtype.kind not in "iu":
-            return None
-        return {int(k): row.astype(np.float64) for k, row in zip(classes, means, strict=True)}
+
+def _read(home: Path, sheets: Sequence[str]) -> dict[str, _Sheet]:
+    """The sheets of the run in ``home``, from arrays that may be damaged, missing or of another shape."""
+    kept, measured = _arrays(home / files.ACTIVATIONS), _arrays(home / files.MEASURES)
+    classes, found = measured.get("classes"), {}
+    for sheet in sheets:
+        similar, maps = None, {}
+        responses, means = _numbers(kept, f"sheet/{sheet}"), _numbers(measured, f"sheet/{sheet}/class_means")
+        if responses is not None:
+            chosen = np.linspace(0, len(responses) - 1, min(len(responses), ITEMS)).round().astype(np.int64)
+            similar = likeness.similarities(responses[chosen].astype(np.float64))
+        if (
+            means is not None
+            and classes is not None
+            and classes.shape == means.shape[:1]
+            and classes.dtype.kind in "iu"
+        ):
+            maps = {int(k): row.astype(np.float64) for k, row in zip(classes, means, strict=True)}
+        found[sheet] = _Sheet(similar, maps)
+    return found
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -97,21 +104,19 @@ def _numbers(arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]
     return found if found is not None and found.ndim == 2 and found.size and found.dtype.kind in "fiu" else None
 
 
-def _pair(
-    one: Floats | None,
-    other: Floats | None,
-    maps: dict[int, Floats] | None,
-    others: dict[int, Floats] | None,
-    axes: tuple[Axis, ...] | None,
-) -> dict[str, float | None]:
+def _pair(one: _Sheet, other: _Sheet, axes: tuple[Axis, ...] | None) -> dict[str, float | None]:
+    """How alike two networks are on a sheet."""
     found: dict[str, float | None] = {"representation": None, "map": None, "chance": None}
-    if one is not None and other is not None and one.shape == other.shape:
-        found["representation"] = likeness.agreement(one, other)
-    shared = sorted((maps or {}).keys() & (others or {}).keys())
-    if maps and others and shared:
-        a, b = (np.stack([each[k] for k in shared]) for each in (maps, others))
-        fits = axes is None or a.shape[1] == np.prod([axis[0] for axis in axes])
-        if a.shape == b.shape and fits:
+    if (
+        one.similarities is not None
+        and other.similarities is not None
+        and len(one.similarities) == len(other.similarities)
+    ):
+        found["representation"] = likeness.agreement(one.similarities, other.similarities)
+    shared = sorted(one.maps.keys() & other.maps.keys())
+    if shared:
+        a, b = (np.stack([sheet.maps[k] for k in shared]) for sheet in (one, other))
+        if a.shape == b.shape and (axes is None or a.shape[1] == math.prod(n for n, _, _ in axes)):
             best = likeness.best_of_symmetries(a, b, axes)
             found["map"], found["chance"] = best.score, best.chance
     return found
@@ -131,5 +136,6 @@ def _axes(sheet: dict[str, Any]) -> tuple[Axis, ...] | None:
 
 
 def _mean(values: list[float | None]) -> float | None:
+    """The mean of the numbers, to six decimals: the last digits of a product depend on how many cores make it."""
     defined = [v for v in values if v is not None]
-    return float(np.mean(defined)) if defined else None
+    return round(float(np.mean(defined)), 6) if defined else None
