@@ -527,3 +527,118 @@ def test_two_that_agree_exactly_and_two_that_say_nothing() -> None:
 def test_less_may_be_better_and_a_score_undefined() -> None:
     assert "which is better" in told([95.0, 94.9, 95.3], [96.0, 96.1, 96.2], better="down")
     assert told([math.nan], [96.0], [0.5]).startswith("linear@3 against its control: accuracy is undefined; Moran's I")
+
+
+# How alike the networks of a condition are
+
+
+def give_maps(directory: Path, of: Any, axes: Any = ((4, False, 1.0), (4, False, 1.0))) -> None:
+    """Give each run of the study responses and maps: ``of(condition, seed)`` → (responses, class means)."""
+    for cell in json.loads((directory / "plan.json").read_text())["cells"]:
+        home = directory / cell["run"]
+        responses, means = of(cell["condition"], cell["seed"])
+        np.savez(home / "activations.npz", **{"sheet/out": responses})
+        np.savez(home / "measures.npz", **{"sheet/out/class_means": means, "classes": np.arange(len(means))})
+        told = json.loads((home / "analysis.json").read_text())
+        told["sheets"]["out"] |= {"units": means.shape[1], "axes": axes}
+        told["files"] = {name: digest(home / name) for name in ("activations.npz", "measures.npz")}
+        (home / "analysis.json").write_text(json.dumps(told))
+
+
+def drawn(condition: str, seed: int) -> tuple[Any, Any]:
+    """The same items and maps under every seed, turned, where there is a cost; else others under every seed."""
+    rng = np.random.default_rng(0 if condition == "linear@3" else [len(condition), seed])
+    responses, maps = rng.normal(size=(250, 16)), rng.normal(size=(3, 4, 4))
+    turned = np.rot90(maps, seed, axes=(1, 2)) if condition == "linear@3" else maps
+    return responses[:, np.random.default_rng(seed).permutation(16)], turned.reshape(3, 16)
+
+
+def test_likeness_is_the_mean_over_pairs_of_seeds(tmp_path: Path) -> None:
+    from locality_prior import Grid, analysis
+
+    make(tmp_path, seeds=(1, 2, 3))
+    give_maps(tmp_path, drawn)
+    found = find(tmp_path)["likeness"]
+    assert [(one["condition"], one["sheet"], one["seeds"], one["pairs"]) for one in found] == [
+        (name, "out", 3, 3) for name in ("control", "linear@3", "linear@3 shuffled")
+    ]
+    control, linear, _ = found
+    assert (linear["representation"], linear["map"]) == (1, 1)
+    assert abs(control["representation"]) < 0.05
+    assert 0.1 < control["map"] < 0.7
+    pairs = [(drawn("control", a), drawn("control", b)) for a, b in ((1, 2), (1, 3), (2, 3))]
+    items = np.linspace(0, 249, 200).round().astype(int)
+    likeness = [analysis.representational_similarity(a[0][items], b[0][items]) for a, b in pairs]
+    maps = [analysis.map_similarity(a[1], b[1], Grid(4, 4)) for a, b in pairs]
+    assert control["representation"] == pytest.approx(np.mean(likeness), abs=1e-6)
+    assert control["map"] == pytest.approx(np.mean([one.score for one in maps]), abs=1e-6)
+    assert control["chance"] == pytest.approx(np.mean([one.chance for one in maps]), abs=1e-6)
+    assert find(tmp_path)["likeness"] == found
+
+
+def test_one_network_is_like_no_other(tmp_path: Path) -> None:
+    make(tmp_path, seeds=(1,))
+    give_maps(tmp_path, drawn)
+    assert find(tmp_path)["likeness"] == []
+
+
+UNDEFINED = {"representation": None, "map": None, "chance": None}
+
+
+def test_runs_without_the_arrays_have_no_likeness(tmp_path: Path) -> None:
+    make(tmp_path, seeds=(1, 2))
+    rows = find(tmp_path)["likeness"]
+    assert len(rows) == 3
+    assert all(one | UNDEFINED == one for one in rows)
+
+
+@pytest.mark.parametrize(
+    ("axes", "map_is"),
+    [
+        (None, True),
+        ("grid", True),
+        ([], True),
+        ([[4, False, 1.0]] * 2, True),
+        ([[4, False, 1.0]] * 9, True),
+        ([[4, 0, 1.0], [4, False, 1.0]], True),
+        ([[-4, False, 1.0], [-4, False, 1.0]], True),
+        ([[10**40, True, 1.0], [4, False, 1.0]], False),
+        ([[4, False, 1.0], [5, False, 1.0]], False),
+    ],
+)
+def test_axes_that_are_none_leave_maps_as_they_lie(axes: Any, map_is: bool, tmp_path: Path) -> None:
+    make(tmp_path, seeds=(1, 2))
+    give_maps(tmp_path, drawn, axes)
+    (control, *_) = find(tmp_path)["likeness"]
+    assert control["representation"] is not None
+    assert (control["map"] is not None) == map_is
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"sheet/out": np.ones(3)},
+        {"sheet/out": np.array([["a", "b"]])},
+        {"sheet/out": np.full((5, 16), np.nan)},
+        {"sheet/out": np.zeros((0, 16))},
+        {"sheet/out/class_means": np.ones((3, 16)), "classes": np.arange(2)},
+        {"sheet/out/class_means": np.ones((3, 16)), "classes": np.ones(3)},
+        {"sheet/out/class_means": np.full((3, 16), np.inf), "classes": np.arange(3)},
+        {"classes": np.arange(3)},
+    ],
+)
+def test_arrays_of_another_shape_have_no_likeness(arrays: dict[str, Any], tmp_path: Path) -> None:
+    make(tmp_path, seeds=(1, 2))
+    for cell in json.loads((tmp_path / "plan.json").read_text())["cells"]:
+        home = tmp_path / cell["run"]
+        for name in ("activations.npz", "measures.npz"):
+            np.savez(home / name, **arrays)
+        told = json.loads((home / "analysis.json").read_text()) | {"files": {}}
+        (home / "analysis.json").write_text(json.dumps(told))
+    assert all(one | UNDEFINED == one for one in find(tmp_path)["likeness"])
+
+
+def test_scores_under_damage_have_the_units_of_the_main_score() -> None:
+    run = {"task": TASK, "measures": {"accuracy": 98.0, "noise_score": 97.0, "patch_lesion_score.out": 90.0}}
+    found = described([run], [])
+    assert [(found[name]["unit"], found[name]["better"]) for name in found] == [("%", "up")] * 3

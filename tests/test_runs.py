@@ -634,10 +634,17 @@ def test_the_numbers_are_those_of_the_library(which: str, request: pytest.Fixtur
         "spatial_variance.output": np.nanmean(variance),
         "response_correlation.output": curve.score,
         "morans_i.output": np.nanmean(analysis.morans_i(means, sheet, permutations=1).i),
+        "morans_i_normed.output": np.nanmean(
+            analysis.morans_i(
+                analysis.class_means(responses / np.sqrt(np.square(responses).mean(axis=0)), labels), sheet, 1
+            ).i
+        ),
         "patches.output": np.mean([len(sizes) for sizes in patches]),
         "patch_size.output": np.mean([sizes.mean() for sizes in patches if len(sizes)]),
         "nestedness.output": analysis.nested_patches(tuning, sheet, (0.5, 1.0, 1.5, 2.0)).score,
         "effective_dimension.output": analysis.effective_dimension(responses),
+        "weight_norm.middle": float(weights.norm(dim=1).mean()),
+        "weight_similarity.middle": analysis.weight_similarity(weights, sheet),
         "mean_wire_length.middle": lengths.mean,
         "total_wire_length.middle": lengths.total,
         "modularity.middle": analysis.modularity(weights.abs().double().numpy()).excess,

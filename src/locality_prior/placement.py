@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -369,6 +370,50 @@ def rows(placed: Placed, output: Any, items: bool) -> Tensor:
     return found.mean(others) if others else found.clone()
 
 
+def silenced(placed: Placed, output: Any, lost: Tensor) -> Any:
+    """A module's output, with the units that are ``lost`` (units,) set to 0 in what :func:`rows` would give.
+
+    Of a tuple or a mapping only the first tensor is changed. A recurrent network's states at the end are changed too,
+    in its last layer, as the units that they belong to are the same.
+    """
+    module = placed.module
+    if isinstance(output, PackedSequence):
+        return output._replace(data=output.data.masked_fill(lost, 0))
+    if isinstance(output, Tensor):
+        if isinstance(module, nn.modules.conv._ConvNd) and output.dim() == len(module.kernel_size) + 1:
+            return silenced(placed, output.unsqueeze(0), lost).squeeze(0)
+        axis = along_axis(placed, output)
+        if axis is None:
+            return output.masked_fill(lost.reshape(output.shape[1:]), 0)
+        return output.movedim(axis, -1).masked_fill(lost, 0).movedim(-1, axis)
+    if isinstance(module, nn.RNNBase):
+        steps, states = output
+        each = tuple(_last_layer(module, s, lost) for s in (states if isinstance(states, tuple) else (states,)))
+        return silenced(placed, steps, lost), each if isinstance(states, tuple) else each[0]
+    if isinstance(output, Mapping):
+        changed: Any = copy.copy(output)
+        for key, part in output.items():
+            if _holds(part):
+                changed[key] = silenced(placed, part, lost)
+                break
+        return changed
+    parts = list(output)
+    at = next(k for k, part in enumerate(parts) if _holds(part))
+    parts[at] = silenced(placed, parts[at], lost)
+    return type(output)._make(parts) if hasattr(output, "_make") else type(output)(parts)
+
+
+def _last_layer(module: nn.RNNBase, state: Tensor, lost: Tensor) -> Tensor:
+    """A recurrent network's state at the end, (layers · directions, …, units), without the units that are lost."""
+    directions = 1 + module.bidirectional
+    if state.shape[-1] * directions != len(lost):  # cells of another number than the units
+        return state
+    changed = state.clone()
+    for k, mine in enumerate(lost.reshape(directions, -1)):
+        changed[k - directions] = state[k - directions].masked_fill(mine, 0)
+    return changed
+
+
 def along_axis(placed: Placed, output: Tensor) -> int | None:
     """The axis of ``output`` along which the units go; None: all axes but the first, flattened."""
     n, shape, axis = len(placed.geometry), tuple(output.shape), placed.axis
@@ -396,6 +441,11 @@ def _first(output: Any, kind: type[T]) -> T | None:
         return None
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
     return next((found for part in parts if (found := _first(part, kind)) is not None), None)
+
+
+def _holds(output: Any) -> bool:
+    """Whether there is a tensor, or a packed sequence, in a module's output."""
+    return _first(output, PackedSequence) is not None or _first(output, Tensor) is not None
 
 
 def _effective(module: nn.Module, parameter: str) -> Tensor:

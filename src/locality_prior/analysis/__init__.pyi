@@ -1,8 +1,12 @@
+from locality_prior.analysis.likeness import MapSimilarity as MapSimilarity
+from locality_prior.analysis.likeness import map_similarity as map_similarity
+from locality_prior.analysis.likeness import representational_similarity as representational_similarity
 from locality_prior.analysis.maps import Moran as Moran
 from locality_prior.analysis.maps import ResponseCorrelation as ResponseCorrelation
 from locality_prior.analysis.maps import SignedMaps as SignedMaps
 from locality_prior.analysis.maps import class_means as class_means
 from locality_prior.analysis.maps import morans_i as morans_i
+from locality_prior.analysis.maps import normed as normed
 from locality_prior.analysis.maps import response_correlation as response_correlation
 from locality_prior.analysis.maps import spatial_variance as spatial_variance
 from locality_prior.analysis.statistics import PairedComparison as PairedComparison
@@ -26,4 +30,5 @@ from locality_prior.analysis.wiring import SmallWorldness as SmallWorldness
 from locality_prior.analysis.wiring import WireLengths as WireLengths
 from locality_prior.analysis.wiring import modularity as modularity
 from locality_prior.analysis.wiring import small_worldness as small_worldness
+from locality_prior.analysis.wiring import weight_similarity as weight_similarity
 from locality_prior.analysis.wiring import wire_lengths as wire_lengths

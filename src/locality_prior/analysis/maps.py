@@ -381,3 +381,27 @@ def class_means(activations: Any, labels: Any, classes: int | None = None) -> Fl
         for k in np.unique(label):
             means[k] = a[label == k].mean(axis=0)
     return means
+
+
+def normed(activations: Any) -> Floats:
+    """Each unit's responses divided by their root mean square over images, so that every unit responds as strongly.
+
+    A loss that makes units alike can be lowered by making them weak (Sander & Hasson 2026). A measure of the maps of
+    ``normed`` responses does not see how strong units are.
+
+    Args:
+        activations: (images, units).
+
+    Returns:
+        (images, units) float64; NaN for a unit that never responds or has a value that is not finite.
+
+    Raises:
+        ValueError: activations that are not (images, units).
+    """
+    a = floats("activations", activations, "images", "units")
+    largest = np.abs(a).max(axis=0, initial=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 and ∞ / ∞, which are NaN
+        a = a / largest  # squares of large values would overflow
+        found: Floats = a / np.sqrt(np.square(a).mean(axis=0))
+    found[:, ~np.isfinite(found).all(axis=0)] = np.nan
+    return found

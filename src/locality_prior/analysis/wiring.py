@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from locality_prior._check import count, needs, number, wrong
-from locality_prior.analysis._given import Floats, Integers, floats, place_of
+from locality_prior.analysis._given import Floats, Integers, floats, neighbours, place_of, units
 
 if TYPE_CHECKING:
     from locality_prior.geometry import Geometry
 
 #: The most random graphs.
 MOST_NULLS = 10_000
+#: The most numbers that are multiplied at once.
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,47 @@ def wire_lengths(weights: Any, target: Geometry, source: Geometry | None = None)
     )
 
 
+def weight_similarity(weights: Any, target: Geometry, radius: float | None = None) -> float | None:
+    """How much more alike the incoming weights of neighbouring units are than those of any two units.
+
+    With ŵ_u the incoming weights of unit u, brought to length 1::
+
+        mean over neighbours u, v of ŵ_u · ŵ_v  −  mean over all pairs u ≠ v of ŵ_u · ŵ_v
+
+    The second mean is (‖Σ ŵ_u‖² − N) / (N (N − 1)). The measure does not depend on the scale of any unit's weights. It
+    is about 0 where units are placed at random.
+
+    Args:
+        weights: (units, incoming), the effective weights with their signs.
+        target: where the units sit.
+        radius: how far apart neighbours are at most; None: 1.5 neighbour distances (the eight around a grid's unit).
+            Units at one place are not neighbours.
+
+    Returns:
+        From −2 to 2. Units without weight, or with one that is not finite, are left out. None where no two neighbours
+        are left.
+
+    Raises:
+        ValueError: weights that are not (units, incoming), or not of the geometry's number of units.
+    """
+    w = floats("weights", weights, "units", "incoming")
+    units("weights", len(w), target)
+    largest = np.abs(w).max(axis=1, initial=0.0)
+    there = np.isfinite(largest) & (largest > 0)
+    row, column, d = neighbours(target, radius)
+    near = (d > 0) & there[row] & there[column]
+    row, column = row[near], column[near]
+    if not len(row):
+        return None
+    w = np.where(there[:, None], w, 0) / np.where(there, largest, 1)[:, None]  # squares of large values would overflow
+    w /= np.where(there, np.sqrt(np.square(w).sum(axis=1)), 1)[:, None]
+    n, block = int(there.sum()), max(1, BLOCK // max(w.shape[1], 1))
+    alike = sum(
+        float(np.einsum("ij,ij->", w[row[k : k + block]], w[column[k : k + block]])) for k in range(0, len(row), block)
+    )
+    return alike / len(row) - float(np.square(w.sum(axis=0)).sum() - n) / (n * (n - 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Modularity:
     """Modularity of the graph of the strong weights; ``q`` and ``excess`` are None for a graph without an edge.
@@ -134,11 +178,11 @@ def modularity(weights: Any, density: float = 0.1, nulls: int = 20, seed: int = 
     Raises:
         ValueError: weights that are not (n, n), or a number out of range.
     """
-    n, graph, null = _graphs(weights, density, nulls, seed)
+    n, graph = _graph(weights, density, nulls, seed)
     if not len(graph):
         return Modularity(None, np.full(nulls, np.nan), None, np.arange(n))
     q, communities = _louvain(n, graph, seed)
-    random = np.array([_louvain(n, edges, seed)[0] for edges in null])
+    random = np.array(_random_q(n, len(graph), nulls, seed))
     numbers = np.empty(n, dtype=np.int64)
     for k, members in enumerate(sorted(communities, key=lambda members: (-len(members), min(members)))):
         numbers[list(members)] = k
@@ -191,11 +235,11 @@ def small_worldness(weights: Any, density: float = 0.1, nulls: int = 20, seed: i
     Raises:
         ValueError: weights that are not (n, n), or a number out of range.
     """
-    n, graph, null = _graphs(weights, density, nulls, seed)
+    n, graph = _graph(weights, density, nulls, seed)
     if not len(graph):
         return SmallWorldness(None, None, None, None, None)
     c, length = _clustering_and_path(n, graph)
-    random_c, random_length = np.mean([_clustering_and_path(n, edges) for edges in null], axis=0).tolist()
+    random_c, random_length = _random_clustering_and_path(n, len(graph), nulls, seed)
     sigma = (c / random_c) / (length / random_length) if random_c > 0 else None
     return SmallWorldness(sigma, c, length, random_c, random_length)
 
@@ -214,18 +258,45 @@ def _clustering_and_path(n: int, edges: Integers) -> tuple[float, float]:
     return float((closed / np.maximum(degree * (degree - 1), 1)).mean()), float(1 / closeness.mean())
 
 
-def _graphs(weights: Any, density: float, nulls: int, seed: int) -> tuple[int, Integers, Iterator[Integers]]:
-    """How many units; the edges (m, 2) of the strongest pairs, in order; and the edges of each random graph."""
+def _graph(weights: Any, density: float, nulls: int, seed: int) -> tuple[int, Integers]:
+    """How many units, and the edges (m, 2) of the strongest pairs, in order; the other arguments are checked."""
     v = np.abs(floats("weights", weights, "n", "n"))
     n = len(v)
     if v.shape != (n, n):
         raise wrong("weights", f"shape {v.shape}", "as many units before as after, (n, n)")
     if number("density", density, 0, 1) == 0:
         raise wrong("density", density, "a number above 0 and up to 1")
-    nulls, rng = count("nulls", nulls, 1, MOST_NULLS), np.random.default_rng(count("seed", seed, 0))
-    pairs = np.column_stack(np.triu_indices(n, 1))
+    count("nulls", nulls, 1, MOST_NULLS)
+    count("seed", seed, 0)
+    pairs = _pairs(n)
     strength = ((v + v.T) / 2)[tuple(pairs.T)]
     strongest = np.argsort(-strength, kind="stable")[: round(density * len(pairs))]
     wanted = np.sort(strongest[strength[strongest] > 0]) if np.isfinite(v).all() else strongest[:0]
-    null = (pairs[np.sort(rng.choice(len(pairs), len(wanted), replace=False))] for _ in range(nulls))
-    return n, pairs[wanted], null
+    return n, pairs[wanted]
+
+
+def _pairs(n: int) -> Integers:
+    return np.column_stack(np.triu_indices(n, 1))
+
+
+# What random graphs have depends on their size alone, so it is found once for all layers of that size.
+
+
+@lru_cache(maxsize=64)
+def _random_q(n: int, edges: int, nulls: int, seed: int) -> tuple[float, ...]:
+    """Q of each random graph."""
+    return tuple(_louvain(n, graph, seed)[0] for graph in _random_graphs(n, edges, nulls, seed))
+
+
+@lru_cache(maxsize=64)
+def _random_clustering_and_path(n: int, edges: int, nulls: int, seed: int) -> tuple[float, float]:
+    """C and L, the means over random graphs."""
+    each = [_clustering_and_path(n, graph) for graph in _random_graphs(n, edges, nulls, seed)]
+    clustering, path = np.mean(each, axis=0).tolist()
+    return clustering, path
+
+
+def _random_graphs(n: int, edges: int, nulls: int, seed: int) -> Iterator[Integers]:
+    """The edges of graphs drawn evenly from all that have so many."""
+    pairs, rng = _pairs(n), np.random.default_rng(seed)
+    return (pairs[np.sort(rng.choice(len(pairs), edges, replace=False))] for _ in range(nulls))

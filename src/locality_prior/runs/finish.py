@@ -1,12 +1,11 @@
-"""From a trained network to the files of its run: weights, activations, scores with wires cut, and measures."""
+"""From a trained network to the files of its run: weights, activations, scores under damage, and measures."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-import itertools
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,12 +22,11 @@ from locality_prior.pruning import SHARES, By, curve
 from locality_prior.retrofit.plan import localize
 from locality_prior.runs import files
 from locality_prior.runs.loop import evaluate
-from locality_prior.runs.measure import measure
-from locality_prior.runs.network import Network, activations, call, sheet_of, to_device
-from locality_prior.runs.task import Batch, Shard, Task, first
-
-#: The most bytes of items that are held in memory while wires are cut.
-MEMORY = 2 << 30
+from locality_prior.runs.measure import Floats, measure
+from locality_prior.runs.network import Layer, Network, activations, sheet_of
+from locality_prior.runs.robustness import robustness
+from locality_prior.runs.stages import Reader, held, staged
+from locality_prior.runs.task import Shard, Task
 
 
 def finish(
@@ -82,9 +80,15 @@ def finish(
         sheets={name: sheet_of(net.placed[name].geometry) for name in net.placed},
         activations=responses,
         labels=labels,
-        layers={layer.name: (layer, layer.strength(model).double().cpu().numpy()) for layer in net.layers},
+        layers={layer.name: (layer, *_weights(layer, model)) for layer in net.layers},
         cuts=cuts,
+        robust=robustness(net, task, device, seed),
     )
+
+
+def _weights(layer: Layer, model: nn.Module) -> tuple[Floats, Floats]:
+    """Σ|V| from each unit to each other, and each unit's incoming weights V."""
+    return tuple(values.double().cpu().numpy() for values in (layer.strength(model), layer.incoming(model)))  # type: ignore[return-value]
 
 
 def _save_model(model: nn.Module, path: Path) -> None:
@@ -142,60 +146,30 @@ def _scorer(
     Where the model runs its layers one after another, what comes before the first layer to cut is computed only once.
     """
 
-    def read(key: str) -> Iterator[Batch]:
-        for batch in getattr(task, key)(Shard()):
-            if len(batch.targets):
-                yield batch
+    def reader(key: str) -> Reader:
+        return lambda: (batch for batch in getattr(task, key)(Shard()) if len(batch.targets))
 
-    stages = _stages(net.model, names)
-    if stages is not None:
-        some = [first(batch, 2).inputs for batch in itertools.islice(read("validation"), 1)]
-        with torch.no_grad():
-            if not all(isinstance(call(stages[0].eval(), to_device(x, device)), torch.Tensor) for x in some):
-                stages = None  # a tuple, say, which the rest would be given as several arguments
-
-    def headed(batches: Iterator[Batch]) -> Iterator[Batch]:
-        assert stages is not None
-        for batch in batches:
-            with torch.no_grad():
-                yield batch._replace(inputs=call(stages[0], to_device(batch.inputs, device)).cpu())
-
-    kept: dict[str, list[Batch] | None] = {}
-    for key in ("validation", "test"):
-        kept[key] = _in_memory(read(key) if stages is None else headed(read(key)))
+    readers = [reader(key) for key in ("validation", "test")]
+    before, rest = staged(net.model, names, readers[0], device)
+    items = [held(read, before, device) for read in readers]
+    known: dict[bytes, tuple[float, float]] = {}  # where all wires cost alike, two ways to choose cut the same ones
 
     def score_of(model: nn.Module) -> tuple[float, float]:
-        rest = model if stages is None else stages[1]
-        found = []
-        for key, batches in kept.items():
-            again = iter(batches) if batches is not None else read(key) if stages is None else headed(read(key))
-            found.append(evaluate(rest, task, again, device)[score])
-        return found[0], found[1]
+        stage = model if before is None else rest
+        wires = _digest(model.get_submodule(name).get_parameter("weight") for name in names)
+        if wires not in known:
+            found = [evaluate(stage, task, read(), device)[score] for read in items]
+            known[wires] = found[0], found[1]
+        return known[wires]
 
     return score_of
 
 
-def _in_memory(batches: Iterator[Batch]) -> list[Batch] | None:
-    """The batches as a list; None where they take more than :data:`MEMORY`, and must be read again each time."""
-    kept, held = [], 0
-    for batch in batches:
-        inputs = batch.inputs
-        parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
-        held += sum(x.numel() * x.element_size() for x in parts if isinstance(x, torch.Tensor))
-        if held > MEMORY:
-            return None
-        kept.append(batch)
-    return kept
-
-
-def _stages(model: nn.Module, names: list[str]) -> tuple[nn.Module, nn.Module] | None:
-    """What comes before the first of the layers ``names``, and the rest; None where the model is no plain sequence."""
-    plain = isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
-    if not plain or model._forward_hooks or model._forward_pre_hooks:
-        return None
-    parts = list(model._modules.items())  # named_children() would leave out a module that is used twice
-    at = min([key for key, _ in parts].index(name.partition(".")[0]) for name in names)
-    return nn.Sequential(OrderedDict(parts[:at])), nn.Sequential(OrderedDict(parts[at:]))  # type: ignore[arg-type]
+def _digest(weights: Iterable[torch.Tensor]) -> bytes:
+    found = hashlib.blake2b()
+    for weight in weights:
+        found.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return found.digest()
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from locality_prior import analysis
 from locality_prior._check import ROUNDING
 from locality_prior._files import replacing
+from locality_prior.analysis.likeness import axes_of
 from locality_prior.geometry import Geometry
 from locality_prior.pruning import By
-from locality_prior.runs import files
+from locality_prior.runs import files, robustness
 from locality_prior.runs.network import Layer
 from locality_prior.runs.task import Score, Task, spread
 
@@ -29,18 +30,28 @@ PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
 #: The most units of which a graph is made, and with how many random graphs it is compared: few where it is large, as
 #: searching one of 512 units for its communities takes a fifth of a second.
 GRAPH, SMALL, NULLS = 512, 256, (20, 5)
-#: What is measured of each sheet and of each layer that can be made local.
+#: What is measured of each network, of each sheet and of each layer that can be made local.
+OF_NETWORKS = robustness.OF_NETWORKS
 OF_SHEETS = (
     "spatial_variance",
     "response_correlation",
     "morans_i",
+    "morans_i_normed",
     "smoothness",
     "patches",
     "patch_size",
     "nestedness",
     "effective_dimension",
+    *robustness.OF_SHEETS,
 )
-OF_LAYERS = ("mean_wire_length", "total_wire_length", "modularity", "small_worldness")
+OF_LAYERS = (
+    "weight_norm",
+    "weight_similarity",
+    "mean_wire_length",
+    "total_wire_length",
+    "modularity",
+    "small_worldness",
+)
 
 
 def measure(
@@ -54,8 +65,9 @@ def measure(
     sheets: Mapping[str, Geometry],
     activations: Mapping[str, npt.NDArray[np.float32]],
     labels: Any,
-    layers: Mapping[str, tuple[Layer, Floats]],
+    layers: Mapping[str, tuple[Layer, Floats, Floats]],
     cuts: list[dict[str, Any]],
+    robust: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """Measure a network, and write the numbers to ``analysis.json`` and the arrays to ``measures.npz``.
 
@@ -69,10 +81,12 @@ def measure(
         sheets: the geometry of each sheet.
         activations: the responses of each sheet's units, (items, units).
         labels: the items' classes, (items,), or None.
-        layers: each layer that a condition makes local, with its weights Σ|V|, (out, in).
+        layers: each layer that a condition makes local, with its weights Σ|V|, (out, in), and each unit's incoming V,
+            (out, …).
         cuts: the scores with wires cut, as rows of pruning.csv.
+        robust: the scores under perturbations and lesions, see :func:`~locality_prior.runs.robustness.robustness`.
     """
-    measures: dict[str, float | None] = dict(scores)
+    measures: dict[str, float | None] = {**scores, **robust}
     arrays: dict[str, npt.NDArray[Any]] = {}
     described: dict[str, Any] = {}
     shown = None
@@ -85,8 +99,8 @@ def measure(
         measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
         arrays |= {f"sheet/{name}/{key}": values for key, values in made.items()}
     of_layers = {}
-    for name, (layer, weights) in layers.items():
-        numbers, made = _layer(layer, weights)
+    for name, (layer, weights, incoming) in layers.items():
+        numbers, made = _layer(layer, weights, incoming)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_LAYERS}
         arrays |= {f"wires/{name}/{key}": values for key, values in made.items()}
         of_layers[name] = {"target": repr(layer.target), "source": repr(layer.source), "pairs": int(weights.size)}
@@ -136,12 +150,14 @@ def _sheet(
     }
     if shown is not None:
         means = analysis.class_means(responses, labels)[shown]
+        normed = analysis.class_means(analysis.normed(responses), labels)[shown]
         tuning = analysis.selectivity(responses, labels).d_prime[shown]
         # a unit that always responds alike is selective for nothing
         tuning = np.where(np.ptp(responses, axis=0) == 0, 0.0, tuning)
         sizes = [np.bincount(patch[patch >= 0]) for patch in analysis.patches(tuning, geometry, PATCH)]
         numbers |= {
             "morans_i": mean_defined(analysis.morans_i(means, geometry, permutations=1).i),
+            "morans_i_normed": mean_defined(analysis.morans_i(normed, geometry, permutations=1).i),
             "smoothness": mean_defined(analysis.smoothness(tuning, geometry).score),
             "patches": mean_defined([len(s) for s in sizes]),
             "patch_size": mean_defined([float(np.mean(s)) for s in sizes if len(s)]),
@@ -154,22 +170,28 @@ def _sheet(
         drawn = places.config()
     except (ValueError, TypeError):  # a graph, say, whose units have no places to be drawn at
         drawn = None
+    axes = axes_of(geometry)
     described = {
         "units": len(geometry),
         "geometry": repr(geometry),
         "places": drawn,
+        "axes": None if axes is None else [list(axis) for axis in axes],
         "silent": int(curve.silent),
         "undefined": int(np.isnan(variance).sum()),
     }
     return numbers, arrays, described
 
 
-def _layer(layer: Layer, weights: Floats) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]]]:
+def _layer(
+    layer: Layer, weights: Floats, incoming: Floats
+) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]]]:
     """A layer's numbers and arrays. Wires are as long as the units are apart on the sheets, in a null model too."""
     lengths = analysis.wire_lengths(weights, layer.target, layer.source)
     square = weights.shape[0] == weights.shape[1] <= GRAPH
     nulls = NULLS[len(weights) > SMALL]
     numbers = {
+        "weight_norm": float(np.linalg.norm(incoming, axis=1).mean()),
+        "weight_similarity": analysis.weight_similarity(incoming, layer.target),
         "mean_wire_length": lengths.mean,
         "total_wire_length": lengths.total,
         # of the graph of the strongest tenth of the pairs, compared with random graphs of as many edges

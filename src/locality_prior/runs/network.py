@@ -49,14 +49,24 @@ class Layer:
 
     def strength(self, model: nn.Module) -> Tensor:
         """Σ|V| from each source unit to each target unit, (out, in), summed over gates and over a kernel's places."""
+        flat = [v.flatten(2).sum(2) if v.dim() > 2 else v for v in (v.abs() for v in self._effective(model))]
+        return torch.stack([v.reshape(-1, len(self.target), len(self.source)).sum(0) for v in flat]).sum(0)
+
+    def incoming(self, model: nn.Module) -> Tensor:
+        """V of all wires into each unit, (out, …): those of all gates and of all places of a kernel side by side."""
+        parts = []
+        for v in self._effective(model):
+            gates = v.reshape(-1, len(self.target), *v.shape[1:])
+            parts.append(gates.transpose(0, 1).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _effective(self, model: nn.Module) -> list[Tensor]:
+        """V of each of the layer's parameters."""
         module = model.get_submodule(self.name)
-        shape = len(self.target), len(self.source)
         with torch.no_grad():
             if isinstance(module, Locality):
                 module = module.fold()
-            values = [_weight(module, name).detach().abs() for name in self.parameters]
-            flat = [v.flatten(2).sum(2) if v.dim() > 2 else v for v in values]
-            return torch.stack([v.reshape(-1, *shape).sum(0) for v in flat]).sum(0)
+            return [_weight(module, name).detach() for name in self.parameters]
 
     def penalty(self, model: nn.Module) -> Tensor:
         """‖W‖₁ of the layer's raw weights, a differentiable scalar."""

@@ -23,7 +23,7 @@ from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Run
 from locality_prior.runs.files import PROGRESS
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.measure import OF_LAYERS, OF_SHEETS, scores_of
+from locality_prior.runs.measure import OF_LAYERS, OF_NETWORKS, OF_SHEETS, scores_of
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.task import Task
 from locality_prior.runs.training import check_fit, finished, job, task_of, train
@@ -118,7 +118,7 @@ def _measures(task: Task, made: Network) -> dict[str, list[str]]:
     """The names of the measures that a run of this task and network will have, by what comes before the dot."""
     parts = dict.fromkeys(OF_SHEETS, tuple(made.placed)) | dict.fromkeys(OF_LAYERS, tuple(n.name for n in made.layers))
     parts |= dict.fromkeys(("pruned_wires", "pruned_length", "pruned_score"), get_args(By))
-    found = {score.name: [score.name] for score in scores_of(task)}
+    found = {name: [name] for name in (*(score.name for score in scores_of(task)), *OF_NETWORKS)}
     return found | {base: [f"{base}.{part}" for part in of] for base, of in parts.items()}
 
 

@@ -18,6 +18,7 @@ from locality_prior.runs import files
 from locality_prior.runs.files import read_analysis, read_config
 from locality_prior.studies import answers, measures
 from locality_prior.studies.files import FINDINGS, PLAN, RUNS, STUDY
+from locality_prior.studies.likeness import likenesses
 
 Key = tuple[str, int]  # condition, seed
 Values = dict[Key, dict[str, float | None]]  # the measures of each run
@@ -79,6 +80,12 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
     values = {key: run["measures"] for key, run in runs.items()}
     names = measures.described(list(runs.values()), [asked["measure"] for asked in plan["hypotheses"]])
     variances = _variances({(cell["condition"], cell["seed"]): directory / cell["run"] for cell in plan["cells"]})
+    homes: dict[str, list[Path]] = {}
+    told: dict[Path, dict[str, Any]] = {}
+    for cell in plan["cells"]:
+        if (cell["condition"], cell["seed"]) in runs:
+            homes.setdefault(cell["condition"], []).append(directory / cell["run"])
+            told[directory / cell["run"]] = runs[cell["condition"], cell["seed"]]
     groups = [_group(group, runs) for group in plan["groups"]]
     called = _called(groups)
     found = {
@@ -92,6 +99,7 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
         "cells": cells,
         "comparisons": [row for pair in _pairs(plan) for row in _compared(pair, values, names, variances)],
         "hypotheses": [_judged(asked, values) for asked in plan["hypotheses"]],
+        "likeness": likenesses(list(plan["conditions"]), homes, told),
     }
     found["answers"] = answers.answers(found)
     write_json(directory / FINDINGS, found)
