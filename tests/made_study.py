@@ -22,7 +22,40 @@ BASES = {
     "mean_wire_length": ("mean wire length", "spacings", None, True),
     "pruned_wires": ("wires needed", "share", "down", False),
 }
+#: Measures that only a comparison of methods has.
+OF_METHODS = {
+    "morans_i_normed": ("Moran's I at equal norms", "", None, False),
+    "weight_norm": ("weight norm", "", None, False),
+    "weight_similarity": ("similarity of nearby units' weights", "", None, False),
+    "noise_score": ("test accuracy with noise", "%", "up", False),
+    "adversarial_score": ("test accuracy under attack", "%", "up", False),
+    "patch_lesion_score": ("test accuracy without a patch of units", "%", "up", False),
+    "random_lesion_score": ("test accuracy without random units", "%", "up", False),
+}
 CUTS = ("weight", "length", "cost")
+OF_LAYERS = ("mean_wire_length", "weight_norm", "weight_similarity")
+OF_NETWORKS = ("accuracy", "loss", "noise_score", "adversarial_score")
+
+
+@dataclass(frozen=True)
+class Strength:
+    """What makes a condition one of a method's strengths.
+
+    Args:
+        method: a label that the conditions of one method share.
+        strength: None for a method that has no strengths.
+        objective: a word, or "none".
+        maps: how much a map this condition makes, from 0 to 1.
+        costs: points of accuracy that it loses.
+        slower: seconds an epoch, relative to the control's.
+    """
+
+    method: str
+    strength: float | None = None
+    objective: str = "none"
+    maps: float = 0.0
+    costs: float = 0.0
+    slower: float = 1.0
 
 
 @dataclass
@@ -42,6 +75,58 @@ class Group:
     sheets: dict[str, tuple[int, int] | None] = field(default_factory=lambda: {"input": (6, 6), "output": (8, 8)})
     classes: list[str] | None = field(default_factory=lambda: [f"class {k}" for k in range(6)])
     labels: dict[str, str] = field(default_factory=dict)
+    methods: dict[str, Strength] = field(default_factory=dict)
+
+
+#: Names of methods such as a comparison of many has.
+METHODS = (
+    "topoloss",
+    "spatial_correlation",
+    "absolute_correlation",
+    "smoothness, cosine distance",
+    "saturating, jacobs",
+    "communicability",
+    "bimt",
+    "similarity of weights",
+    "similarity of responses",
+    "tica",
+    "wiring, linear price",
+    "wiring, quadratic price",
+    "blur",
+    "mask",
+    "update",
+    "topoloss, dropout 0.5",
+    "spatial_correlation, dropout 0.5",
+)
+
+
+def group_of_methods(
+    count: int = 5, strengths: Sequence[float] = (0.5, 1, 2), side: int = 8, classes: int = 6, layers: int = 2
+) -> Group:
+    """A control, three priors without strengths, and ``count`` objectives of several strengths."""
+    plain = {
+        "control": Strength("control"),
+        "linear@3": Strength("prior: linear@3", maps=0.5, costs=0.1, slower=1.1),
+        "linear@3 shuffled": Strength("prior: linear@3 shuffled", maps=0.02, costs=0.15, slower=1.1),
+        "within@3": Strength("prior: within@3", maps=0.7, costs=0.5, slower=0.7),
+    }
+    conditions: dict[str, tuple[str, str | None]] = {"control": ("flat", None)}
+    conditions |= {"linear@3": ("linear@3", None), "linear@3 shuffled": ("linear@3", "linear@3")}
+    conditions |= {"within@3": ("within@3", None)}
+    methods = dict(plain)
+    for k in range(count):
+        name = METHODS[k] if k < len(METHODS) else f"objective {k}"
+        for strength in strengths:
+            word, _, options = name.partition(",")
+            condition = f"{word}:{strength:g}{',' * bool(options)}{options}"
+            top, price = (0.35 + 0.6 * ((7 * k) % count) / count), 0.05 + 0.5 * ((3 * k) % count) / count
+            maps = top * (1 - math.exp(-1.5 * strength))
+            methods[condition] = Strength(name, strength, word, maps, price * strength**2, 1 + 0.3 * k)
+            conditions[condition] = ("flat", None)
+    sheets: dict[str, tuple[int, int] | None] = {f"sheet {k + 1}": (side, side) for k in range(layers)}
+    return Group(
+        "sheets on shapes", "shapes", "sheets", conditions, sheets, [f"{k}" for k in range(classes)], {}, methods
+    )
 
 
 def write_study(
@@ -95,7 +180,7 @@ def write_study(
                 "layers": {name: {"geometry": "Grid", "source": "Grid", "wires": 100} for name in layers},
             }
         )
-        names = _measures(study, list(sheets), layers)
+        names = _measures(study, list(sheets), layers, BASES | (OF_METHODS if group.methods else {}))
         for k, (condition, (cost, of)) in enumerate(group.conditions.items()):
             null = next((c for c, (_, other) in group.conditions.items() if other == condition), None)
             study["conditions"][condition] = {
@@ -108,7 +193,13 @@ def write_study(
                 "label": group.labels.get(condition, condition),
                 "settings": {"cost": cost},
             }
-            local = condition != control and of is None
+            local: float = condition != control and of is None
+            one = group.methods.get(condition)
+            if one is not None:
+                told = {"method": one.method, "strength": one.strength, "objective": one.objective}
+                study["conditions"][condition] |= told
+                local = one.maps
+                study.setdefault("likeness", []).extend(_likeness(condition, list(sheets), len(seeds), one))
             for seed in seeds:
                 run = f"runs/{g}-{k}-seed{seed}"
                 cell: dict[str, Any] = {"condition": condition, "seed": seed, "run": run, "config": {"cost": cost}}
@@ -117,8 +208,10 @@ def write_study(
                     cell["error"] = "The loss became NaN in epoch 2; try a smaller learning rate."
                 else:
                     measures = {n: _value(n, local, rng) for n in names}
+                    if one is not None:
+                        measures["accuracy"] -= one.costs
                     cell["measures"] = {n: None if n in undefined else v for n, v in measures.items()}
-                    _write_run(directory / run, group, layers, local, rng, recorded=(condition, seed) in recorded)
+                    _write_run(directory / run, group, layers, local, rng, one, recorded=(condition, seed) in recorded)
                 study["cells"].append(cell)
         _compare(study, group, names)
     _claim(study, groups[0], says)
@@ -137,10 +230,16 @@ def _sheet(shape: tuple[int, int] | None) -> dict[str, Any]:
     }
 
 
-def _measures(study: dict[str, Any], sheets: list[str], layers: list[str]) -> list[str]:
-    parts = {"mean_wire_length": layers, "pruned_wires": list(CUTS), "accuracy": [""], "loss": [""]}
+def _likeness(condition: str, sheets: list[str], seeds: int, one: Strength) -> list[dict[str, Any]]:
+    pairs = seeds * (seeds - 1) // 2
+    values = {"representation": 0.9 - 0.2 * one.maps, "map": 0.1 + 0.3 * one.maps, "chance": 0.11}
+    return [{"condition": condition, "sheet": sheet, "pairs": pairs, **values} for sheet in sheets]
+
+
+def _measures(study: dict[str, Any], sheets: list[str], layers: list[str], bases: dict[str, Any]) -> list[str]:
+    parts = dict.fromkeys(OF_LAYERS, layers) | {"pruned_wires": list(CUTS)} | {key: [""] for key in OF_NETWORKS}
     names = []
-    for base, (label, unit, better, forced) in BASES.items():
+    for base, (label, unit, better, forced) in bases.items():
         for part in parts.get(base, sheets):
             names.append(f"{base}.{part}" if part else base)
             study["measures"][names[-1]] = {
@@ -154,7 +253,7 @@ def _measures(study: dict[str, Any], sheets: list[str], layers: list[str]) -> li
     return names
 
 
-def _value(name: str, local: bool, rng: np.random.Generator) -> float:
+def _value(name: str, local: float, rng: np.random.Generator) -> float:
     base = name.partition(".")[0]
     mean, effect, spread = {
         "accuracy": (97.9, 0.1, 0.15),
@@ -164,12 +263,26 @@ def _value(name: str, local: bool, rng: np.random.Generator) -> float:
         "morans_i": (0.0, 0.4, 0.03),
         "mean_wire_length": (3.6, -1.5, 0.05),
         "pruned_wires": (0.3, -0.1, 0.05),
+        "morans_i_normed": (0.0, 0.3, 0.03),
+        "weight_norm": (21.0, -9.0, 0.5),
+        "weight_similarity": (0.0, 0.5, 0.02),
+        "noise_score": (91.0, 1.0, 0.4),
+        "adversarial_score": (43.0, 5.0, 2.0),
+        "patch_lesion_score": (93.0, -8.0, 1.0),
+        "random_lesion_score": (95.0, -1.0, 0.5),
     }[base]
     return mean + effect * local + float(rng.normal(0, spread))
 
 
 def _write_run(
-    path: Path, group: Group, layers: list[str], local: bool, rng: np.random.Generator, *, recorded: bool
+    path: Path,
+    group: Group,
+    layers: list[str],
+    local: float,
+    rng: np.random.Generator,
+    one: Strength | None,
+    *,
+    recorded: bool,
 ) -> None:
     path.mkdir(parents=True)
     k = len(group.classes or [])
@@ -187,14 +300,21 @@ def _write_run(
         arrays[f"sheet/{name}/curve"] = curve.astype(np.float32)
     for name in layers:
         share = np.full(len(bins), 1 / len(bins))
-        strength = np.exp(-bins / 2) if local else share
+        strength = np.exp(-bins / 2) if local else share.copy()
         values = {"length": bins + 0.5, "strength": strength / strength.sum(), "count": share}
         arrays |= {f"wires/{name}/{key}": value.astype(np.float32) for key, value in values.items()}
     np.savez_compressed(path / "measures.npz", **arrays)
     if recorded:
         return
     head = "epoch,train_loss,validation_loss,validation_accuracy,mean_wire_length,seconds,skipped"
-    rows = [f"{e},{1 / e},{1.1 / e},{98 - 5 / e + rng.normal(0, 0.2)},{4 - local * e / 4},1.5,0" for e in range(1, 5)]
+    seconds = 1.5 * (one.slower if one is not None else 1)
+    rows = [
+        f"{e},{1 / e},{1.1 / e},{98 - 5 / e + rng.normal(0, 0.2)},{4 - local * e / 4},{seconds},0" for e in range(1, 5)
+    ]
+    if one is not None and one.objective != "none":
+        head += f",{one.objective},{one.objective}_weighted"
+        values = [(1 - one.maps) * math.exp(-e / 2) + rng.normal(0, 0.01) for e in range(1, 5)]
+        rows = [f"{row},{v},{(one.strength or 1) * v}" for row, v in zip(rows, values, strict=True)]
     (path / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
     rows = ["by,wires,share,wire_length,validation,test"]
     for by in CUTS:
@@ -203,13 +323,17 @@ def _write_run(
     (path / "pruning.csv").write_text("\n".join(rows) + "\n")
 
 
-def _maps(k: int, shape: tuple[int, int], local: bool, rng: np.random.Generator) -> Any:
-    """(k, units): a bump at a place of its own for each class; in a network that is not local the units are mixed."""
+def _maps(k: int, shape: tuple[int, int], local: float, rng: np.random.Generator) -> Any:
+    """(k, units): a bump at a place of its own for each class; the less local the network, the more units are mixed."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     centre = rng.uniform(0, 1, (k, 2)) * shape
     maps = np.stack([np.exp(-((y - a) ** 2 + (x - b) ** 2) / 6) for a, b in centre]).reshape(k, -1)
     maps += 0.1 * rng.random(maps.shape)
-    return (maps if local else rng.permuted(maps, axis=1)).astype(np.float32)
+    if local in (0, 1):
+        return (maps if local else rng.permuted(maps, axis=1)).astype(np.float32)
+    mixed = rng.random(maps.shape[1]) > local
+    maps[:, mixed] = rng.permuted(maps[:, mixed], axis=1)
+    return maps.astype(np.float32)
 
 
 def _compare(study: dict[str, Any], group: Group, names: list[str]) -> None:

@@ -1,6 +1,7 @@
 from locality_prior.plots.comparisons import differences_by_condition as differences_by_condition
 from locality_prior.plots.comparisons import scatter as scatter
 from locality_prior.plots.comparisons import seeds_by_condition as seeds_by_condition
+from locality_prior.plots.frontiers import frontier as frontier
 from locality_prior.plots.measurements import banded as banded
 from locality_prior.plots.measurements import correlation_by_distance as correlation_by_distance
 from locality_prior.plots.measurements import paired_seeds as paired_seeds

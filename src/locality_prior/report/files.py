@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 STUDY = "study.json"
 #: Bytes beyond which a file is not what a run writes.
 LARGEST = 1 << 30
+#: A strength must be below this, so that it can be a float.
+LARGEST_STRENGTH = 1e300
 
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
@@ -90,6 +92,9 @@ _SHAPE: dict[str, Any] = {
     ],
     "answers": [{"condition": str, "text": str, "n": int}],
 }
+#: What study.json may hold besides: of a condition, of a comparison, and of a study.
+_OF_CONDITION = {"method": _TEXT, "objective": _TEXT, "strength": _NUMBER}
+_LIKENESS = [{"condition": str, "sheet": str, "representation": _NUMBER, "map": _NUMBER, "chance": _NUMBER}]
 _PER_ITEM = [{"mean_difference": _NUMBER, "p": _NUMBER}]
 
 
@@ -125,6 +130,11 @@ class Study:
         for cell in self.found["cells"]:
             table[cell["condition"]][cell["seed"]] = cell["measures"]
         return table
+
+    @cached_property
+    def done(self) -> list[tuple[str, int]]:
+        """(condition, seed) of the networks that have results."""
+        return [(cell["condition"], cell["seed"]) for cell in self.found["cells"] if cell["measures"] is not None]
 
     def seeds(self, group: dict[str, Any]) -> list[int]:
         """Every seed of a group, whether or not its networks have results."""
@@ -222,6 +232,13 @@ def _names(found: dict[str, Any]) -> None:
         if one["ci"] is not None and not (len(one["ci"]) == 2 and all(isinstance(v, (int, float)) for v in one["ci"])):
             raise ValueError("an interval is not two numbers")
         _check(one.get("per_item", []), _PER_ITEM, "per_item")
+    for one in conditions.values():
+        _check({key: one.get(key) for key in _OF_CONDITION}, _OF_CONDITION, "a condition")
+        if not abs(one.get("strength") or 0) < LARGEST_STRENGTH:
+            raise ValueError("a strength is beyond all numbers")
+    likeness = found.get("likeness") or []
+    _check(likeness, _LIKENESS, "likeness")
+    used += [("condition", one["condition"]) for one in likeness]
     for kind, name in used:
         if name not in (conditions if kind == "condition" else measures):
             raise ValueError(f"it names the {kind} {plain(name, LONGEST)!r}, which it does not describe")

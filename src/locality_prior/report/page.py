@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import importlib.resources
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from locality_prior._check import Problem, instance
 from locality_prior._files import replacing, replacing_folder
-from locality_prior.report import pictures, tables
+from locality_prior.report import frontiers, pictures, tables
 from locality_prior.report.files import Study, read
+from locality_prior.report.methods import Method, methods
 from locality_prior.report.pictures import Picture
 from locality_prior.report.words import listed, plain, several, slug
 
 PAGE, FIGURES = "report.html", "figures"
 #: Answers, and comparisons of a group, that are shown before the rest is folded.
 ANSWERS, COMPARISONS = 6, 10
+#: Rows of a folded table of a comparison of methods: of hundreds of networks there are thousands of comparisons.
+FOLDED = 200
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
@@ -78,17 +83,12 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
     prefix = f"{number}-" if number else ""
     compared = tables.comparisons(study, group)
     most = max((c["n"] for c in study.of(group, "comparisons")), default=0)
-    maps = [
-        pictures.class_maps(study, group, sheet, group["conditions"], f"{prefix}maps-{k}-{slug(sheet)}".rstrip("-"))
-        for k, (sheet, one) in enumerate(group["sheets"].items(), start=1)
-        if one["places"] is not None
-    ]
 
     def show(picture: Picture | None) -> dict[str, Any] | None:
         return None if picture is None else _shown(picture, figures)
 
     recipe = [f"{plain(k.replace('_', ' '))} {plain(v)}" for k, v in group["recipe"].items()]
-    return {
+    shown = {
         "number": number,
         "name": plain(group["name"]),
         "lead": _group_lead(study, group) if number else "",
@@ -100,16 +100,87 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
         "forced": tables.comparisons(study, group, forced=True),
         "most": most,
         "over_items": tables.over_items(study, group),
+        "cells": tables.cells(study, group),
+        "recipe": ", ".join(recipe),
+        "methods": None,
+        "trade": None,
+        "maps": [],
+        "measures_apart": [],
+        "unshown": {"rest": 0, "forced": 0, "over_items": 0},
+    }
+    compared_methods = methods(study, group)
+    if compared_methods:
+        return shown | _methods(study, group, compared_methods, shown, figures, prefix)
+    maps = [
+        pictures.class_maps(study, group, sheet, group["conditions"], _maps_name(prefix, k, sheet))
+        for k, (sheet, one) in enumerate(group["sheets"].items(), start=1)
+        if one["places"] is not None
+    ]
+    return shown | {
         "trade": show(pictures.trade(study, group, prefix)),
         "maps": [show(p) for p in maps if p and p.subject != above],
         "correlation": show(pictures.correlation(study, group, prefix)),
         "wires": show(pictures.wires(study, group, prefix)),
         "pruning": show(pictures.pruning(study, group, prefix)),
         "measures": [show(p) for p in pictures.measures(study, group, prefix)],
-        "training": show(pictures.training(study, group, prefix)),
-        "cells": tables.cells(study, group),
-        "recipe": ", ".join(recipe),
+        "training": [show(pictures.training(study, group, prefix))],
     }
+
+
+def _methods(
+    study: Study, group: dict[str, Any], compared: list[Method], shown: dict[str, Any], figures: Path, prefix: str
+) -> dict[str, Any]:
+    """What a group's section shows otherwise where it compares methods at several strengths.
+
+    There may be hundreds of networks. The page has what compares all methods; figures of curves, whose colours must be
+    told apart, show a few methods, and the others are in figures alone.
+    """
+    conditions = sum(len(m.conditions) for m in compared)
+    sheets = [(k, name) for k, (name, one) in enumerate(group["sheets"].items(), start=1) if one["places"] is not None]
+    maps = [frontiers.maps(study, group, compared, name, _maps_name(prefix, k, name)) for k, name in sheets[-1:]]
+    parts = frontiers.curve_groups(group, compared)
+    middle = frontiers.middle_group(group, compared)
+    at_middle = " Each method at its middle strength." if conditions > len(compared) else ""
+
+    def curves(draw: Callable[[Study, dict[str, Any], str], Picture | None]) -> dict[str, Any] | None:
+        pages = [draw(study, part, prefix) for part in parts]
+        first, *others = [
+            replace(p, name=f"{p.name}{f'-{k}' * (k > 1)}") for k, p in enumerate(pages, start=1) if p
+        ] or [None]
+        if first is None:
+            return None
+        for picture in others:
+            _saved(picture, figures, small=True)
+        said = f" Other methods: {listed(f'{FIGURES}/{p.name}.png' for p in others)}." if others else ""
+        return _shown(replace(first, caption=first.caption + at_middle + said), figures, small=True)
+
+    def training(study: Study, part: dict[str, Any], prefix: str) -> Picture | None:
+        return pictures.training(study, part, prefix, objectives=False)
+
+    objectives = frontiers.objectives(study, group, compared, prefix)
+    folded = {key: shown[key].first(FOLDED) for key in ("rest", "forced", "over_items")}
+    return {
+        **folded,
+        "unshown": {key: len(shown[key].rows) - len(table.rows) for key, table in folded.items()},
+        "methods": {
+            "lead": f"{several(len(compared), 'method')}, {several(conditions, 'condition')}.",
+            "frontiers": [_shown(p, figures, small=True) for p in frontiers.frontiers(study, group, compared, prefix)],
+            "middle": tables.of_methods(study, group, compared, middle=True),
+            "all": tables.of_methods(study, group, compared, middle=False) if conditions > len(compared) else [],
+            "conditions": conditions,
+        },
+        "maps": [_shown(p, figures, small=True) for p in maps if p],
+        "correlation": curves(pictures.correlation),
+        "wires": curves(pictures.wires),
+        "pruning": curves(pictures.pruning),
+        "measures": [],
+        "measures_apart": [_saved(p, figures, small=True).name for p in pictures.measures(study, middle, prefix)],
+        "training": [curves(training), objectives and _shown(objectives, figures, small=True)],
+    }
+
+
+def _maps_name(prefix: str, k: int, sheet: str) -> str:
+    return f"{prefix}maps-{k}-{slug(sheet)}".rstrip("-")
 
 
 def _lead(study: Study) -> str:
@@ -133,14 +204,30 @@ def _error(cell: dict[str, Any]) -> str:
     return plain(cell.get("error") or "no reason was recorded", 300)
 
 
-def _shown(picture: Picture, figures: Path) -> dict[str, Any]:
-    """A figure as the template shows it, after it is written as PNG and PDF."""
+def _saved(picture: Picture, figures: Path, small: bool = False) -> Path:
+    """Write a figure as PNG and PDF; the path of the PNG. A ``small`` PNG has 256 colours and a third of the bytes."""
     path = figures / f"{picture.name}.png"
     with pictures.unseen_glyphs():
         picture.figure.draw_without_rendering()
         picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
-        picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": True})
+        picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": not small})
         picture.figure.savefig(path.with_suffix(".pdf"))
+    if small:
+        _fewer_colours(path)
+    return path
+
+
+def _fewer_colours(path: Path) -> None:
+    from PIL import Image  # comes with matplotlib
+
+    with Image.open(path) as full:
+        reduced = full.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
+
+
+def _shown(picture: Picture, figures: Path, small: bool = False) -> dict[str, Any]:
+    """A figure as the template shows it, after it is written."""
+    path = _saved(picture, figures, small)
     return {
         "name": picture.name,
         "data": base64.b64encode(path.read_bytes()).decode(),

@@ -18,6 +18,7 @@ from matplotlib.ticker import AutoLocator, MaxNLocator
 from locality_prior import plots
 from locality_prior.analysis.statistics import mean_interval
 from locality_prior.report.files import Floats, Run, Study
+from locality_prior.report.methods import objectives_of
 from locality_prior.report.tables import CUT_FIRST, measure_name, part_name
 from locality_prior.report.words import decimals, drawn, fixed, listed, plain, told_apart
 
@@ -71,7 +72,7 @@ def most_telling(study: Study) -> Picture | None:
                 rows = [other for other in group["conditions"] if other in related]
                 if told["control"] is None or name in nulls or _same_seed(study, rows, sheet) is None:
                     continue
-                means = [_mean(study.values(c, f"morans_i.{sheet}").values()) for c in (name, told["control"])]
+                means = [mean_of(study.values(c, f"morans_i.{sheet}").values()) for c in (name, told["control"])]
                 apart = abs(means[0] - means[1])
                 sure = evidence.get((name, told["control"], f"morans_i.{sheet}"), 0.0)
                 weight = (sure, apart if math.isfinite(apart) else -1.0)
@@ -83,9 +84,18 @@ def most_telling(study: Study) -> Picture | None:
     return class_maps(study, found["groups"][k], sheet, rows, "most-telling")
 
 
-def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list[str], name: str) -> Picture | None:
-    """A row of maps for each condition, of the networks of the first seed that all of them have."""
-    conditions, left_out = conditions[:MAPS], len(conditions) - MAPS
+def class_maps(
+    study: Study,
+    group: dict[str, Any],
+    sheet: str,
+    conditions: list[str],
+    name: str,
+    *,
+    most: int = MAPS,
+    most_classes: int | None = None,
+) -> Picture | None:
+    """A row of maps for each of at most ``most`` conditions, of networks of the first seed that all of them have."""
+    conditions, left_out = conditions[:most], len(conditions) - most
     seed = _same_seed(study, conditions, sheet)
     if seed is None:
         return None
@@ -100,10 +110,11 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         # a few units far above the rest would leave these in the dark
         top = float(np.quantile(sizes, BRIGHT)) if sizes.size else 0.0
         top = top or float(sizes.max(initial=0.0)) or 1.0
-        rows[labels[condition] + said] = np.clip(means / top, -1, 1)
+        rows[labels[condition] + said] = np.clip(means / top, -1, 1)[:most_classes]
         largest.append(f"{_digits(top)} ({study.label(condition)})")
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
     classes = _class_names(group, runs[0])
+    classes, more_classes = classes[:most_classes], len(classes[most_classes or len(classes) :])
     with unseen_glyphs():
         figure: Any = plots.class_maps(rows, places, classes=classes, label="relative response")[0, 0].figure
     figure.set_figheight(max(figure.get_figheight(), 2.3))  # flat maps: else the colour bar's label would be cut off
@@ -117,7 +128,9 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
         f"Mean response of each unit to the items of each class, on the sheet “{part_name(sheet)}”. From top to "
         f"bottom: {_told(study, labels)}; networks of seed {seed}. Responses may be weaker in one condition than in "
         f"another, so each row is divided by the value that one in a hundred of its responses exceeds, and these are "
-        f"drawn as 1: {listed(largest)}.{explained}" + _left_out(left_out, "condition"),
+        f"drawn as 1: {listed(largest)}.{explained}"
+        + told_left_out(left_out, "condition")
+        + told_left_out(more_classes, "class", "classes"),
         f"Maps of {len(classes)} classes on the sheet {part_name(sheet)}, a row for each of {_told(study, labels)}",
         1.15,
         (sheet, tuple(conditions), seed),
@@ -126,6 +139,16 @@ def class_maps(study: Study, group: dict[str, Any], sheet: str, conditions: list
 
 def _drawable(group: dict[str, Any]) -> list[str]:
     return [name for name, sheet in group["sheets"].items() if sheet["places"] is not None]
+
+
+def seeds_with_maps(study: Study, condition: str, sheet: str) -> list[int]:
+    """The seeds of which a condition has a network with class maps of a sheet."""
+    wanted = (f"sheet/{sheet}/class_means", f"sheet/{sheet}/xy", "classes")
+    return [
+        seed
+        for (c, seed), r in study.runs.items()
+        if c == condition and all(w in r.arrays and r.arrays[w].size for w in wanted)
+    ]
 
 
 def _same_seed(study: Study, conditions: Iterable[str], sheet: str) -> int | None:
@@ -161,7 +184,7 @@ def trade(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         return None
     names, left_out = _curves(group)
     labels = _labels(study, names)
-    figure, axes = _panels(len(lengths), 3.0)
+    figure, axes = panelled(len(lengths), 3.0)
     for ax, measure in zip(axes, lengths, strict=False):
         points = {}
         for name in names:
@@ -171,12 +194,12 @@ def trade(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         plots.scatter(points, ax, x=measure_name(study, measure, part=False), y=measure_name(study, score))
         _title(ax, study, measure, len(lengths))
     _one_legend(figure, axes)
-    _first_label_only(axes)
+    first_label_only(axes)
     return Picture(
         f"{prefix}score-against-wire-length",
         figure,
-        f"{_capital(measure_name(study, score))} against the mean wire length Σ d|V| / Σ|V|: a point for each network."
-        + _left_out(left_out, "condition"),
+        f"{capital(measure_name(study, score))} against the mean wire length Σ d|V| / Σ|V|: a point for each network."
+        + told_left_out(left_out, "condition"),
         f"Scatter of {measure_name(study, score)} against mean wire length for {_told(study, labels)}",
     )
 
@@ -190,7 +213,7 @@ def measures(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Pictu
         all_parts = _parts(study, group, base)
         parts = all_parts[:PANELS]
         lines = sum(label.count("\n") + 1 for label in labels.values())
-        figure, axes = _panels(len(parts), 0.75 + 0.18 * lines + 0.1 * len(names), sharey=True)
+        figure, axes = panelled(len(parts), 0.75 + 0.18 * lines + 0.1 * len(names), sharey=True)
         for ax, measure in zip(axes, parts, strict=False):
             table, intervals = {}, {}
             for name in names:
@@ -204,10 +227,10 @@ def measures(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Pictu
         yield Picture(
             f"{prefix}{base}",
             figure,
-            f"{_capital(said)}: every network, joined by seed, with each condition's mean and its 95 % interval."
-            + _left_out(len(group["conditions"]) - ROWS, "condition")
-            + _left_out(len(all_parts) - PANELS, "panel"),
-            f"{_capital(said)} of every network of {_told(study, labels)}",
+            f"{capital(said)}: every network, joined by seed, with each condition's mean and its 95 % interval."
+            + told_left_out(len(group["conditions"]) - ROWS, "condition")
+            + told_left_out(len(all_parts) - PANELS, "panel"),
+            f"{capital(said)} of every network of {_told(study, labels)}",
         )
 
 
@@ -273,20 +296,20 @@ def _banded(
         return None
     x, y, level = axes_are
     shown = list(panels.items())[:PANELS]
-    figure, axes = _panels(len(shown), 2.6)
+    figure, axes = panelled(len(shown), 2.6)
     limits = []
     for ax, (part, bands) in zip(axes, shown, strict=False):
         plots.banded(bands, ax, x=x, y=y, level=level)
         limits.append((ax, _view([y for _, y, _ in bands.values()], level)))
         if len(panels) > 1:
-            ax.set_title(_fitted(part_name(part)), fontsize="medium")
+            ax.set_title(fitted(part_name(part)), fontsize="medium")
     _one_legend(figure, axes)
     for ax, (low, high) in limits:  # the bands of few networks may be far wider than their lines are apart
         bottom, top = ax.get_ylim()
         ax.set_ylim(max(low, bottom), min(high, top))
-    _first_label_only(axes)
-    more = _left_out(left_out, "condition") + _left_out(len(panels) - PANELS, "panel")
-    return Picture(name, figure, caption + more, f"{_capital(y)} against {x} for {_told(study, labels)}")
+    first_label_only(axes)
+    more = told_left_out(left_out, "condition") + told_left_out(len(panels) - PANELS, "panel")
+    return Picture(name, figure, caption + more, f"{capital(y)} against {x} for {_told(study, labels)}")
 
 
 def _band(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
@@ -314,8 +337,8 @@ def _view(lines: list[Floats], level: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def training(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
-    """Loss, score and wire length over the epochs: the mean over networks."""
+def training(study: Study, group: dict[str, Any], prefix: str, objectives: bool = True) -> Picture | None:
+    """Loss, score, wire length and ``objectives`` over the epochs: the mean over networks."""
     score = group["scores"][0] if group["scores"] else {"name": "", "unit": ""}
     unit = f" ({plain(score['unit'], 20)})" if score["unit"] else ""
     wanted = {
@@ -326,20 +349,23 @@ def training(study: Study, group: dict[str, Any], prefix: str) -> Picture | None
     }
     names, left_out = _curves(group)
     labels = _labels(study, names)
+    runs = {name: [run.metrics for (c, _), run in study.runs.items() if c == name] for name in names}
+    if objectives:
+        wanted |= {
+            o: f"{drawn(o)}, unweighted" for o in objectives_of(m for one in runs.values() for m in one)[:PANELS]
+        }
     panels: dict[str, Any] = {}
     for column, said in wanted.items():
         curves = {}
         for name in names:
-            runs = [run.metrics for (c, _), run in study.runs.items() if c == name]
-            lines = [(m["epoch"], m[column]) for m in runs if {"epoch", column} <= m.keys() and len(m["epoch"])]
-            lines = [(x, y) for x, y in lines if np.isfinite(y).any()]
-            if lines:
-                curves[labels[name]] = _mean_line(lines)
+            line = mean_epochs(runs[name], column)
+            if line is not None:
+                curves[labels[name]] = line
         if any(len(x) > 1 for x, _ in curves.values()):  # one epoch makes no curve
             panels[said] = curves
     if not panels:
         return None
-    figure, axes = _panels(len(panels), 2.4, across=2)
+    figure, axes = panelled(len(panels), 2.4, across=2)
     for ax, (said, curves) in zip(axes, panels.items(), strict=False):
         plots.training(curves, ax, label=said)
     _one_legend(figure, axes)
@@ -348,7 +374,7 @@ def training(study: Study, group: dict[str, Any], prefix: str) -> Picture | None
     return Picture(
         f"{prefix}training",
         figure,
-        "Each epoch of training, mean over networks." + _left_out(left_out, "condition"),
+        "Each epoch of training, mean over networks." + told_left_out(left_out, "condition"),
         f"Training curves of {_told(study, labels)}",
     )
 
@@ -364,8 +390,8 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         for name in names:
             runs = [r.pruning[by] for (c, _), r in study.runs.items() if c == name and by in r.pruning]
             if runs:
-                tests = _mean_line([(r["share"], r["test"]) for r in runs])
-                lengths = _mean_line(
+                tests = mean_line([(r["share"], r["test"]) for r in runs])
+                lengths = mean_line(
                     [(r["share"], 100 * r["wire_length"] / (np.nanmax(r["wire_length"]) or 1)) for r in runs]
                 )
                 panels.setdefault(by, {})[labels[name]] = tests, lengths
@@ -383,12 +409,20 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         f"{prefix}pruning",
         figure,
         "Wires cut after training, without training again: the main score on test items, and the total length of the "
-        "wires that are left. Shares of a network's own wires; mean over networks." + _left_out(left_out, "condition"),
+        "wires that are left. Shares of a network's own wires; mean over networks."
+        + told_left_out(left_out, "condition"),
         f"Score and wire length against the share of wires kept, for {_told(study, labels)}",
     )
 
 
-def _mean_line(lines: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+def mean_epochs(metrics: list[dict[str, Floats]], column: str) -> tuple[Floats, Floats] | None:
+    """Epochs and the mean of a column of metrics.csv over networks; None where no network has it."""
+    lines = [(m["epoch"], m[column]) for m in metrics if {"epoch", column} <= m.keys() and len(m["epoch"])]
+    lines = [(x, y) for x, y in lines if np.isfinite(y).any()]
+    return mean_line(lines) if lines else None
+
+
+def mean_line(lines: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """The mean of several networks' lines, point by point, with the x of the longest."""
     longest = max((x for x, _ in lines), key=len)
     table = np.full((len(lines), len(longest)), np.nan)
@@ -420,7 +454,7 @@ def _told(study: Study, conditions: Iterable[str]) -> str:
     return listed(study.label(c) for c in conditions)
 
 
-def _panels(n: int, height: float, across: int = ACROSS, sharey: bool = False) -> tuple[Figure, Any]:
+def panelled(n: int, height: float, across: int = ACROSS, sharey: bool = False) -> tuple[Figure, Any]:
     """A figure of ``n`` panels in rows, and their axes."""
     columns = min(n, across)
     rows = -(-n // columns)
@@ -465,7 +499,7 @@ def _apart(ax: Any) -> None:
         line.set_linestyle(("-", "--", ":", "-.")[k % 4])
 
 
-def _first_label_only(axes: Any) -> None:
+def first_label_only(axes: Any) -> None:
     """Leave the label of the vertical axis to the first panel of each row."""
     for ax in axes:
         if not ax.get_subplotspec().is_first_col():
@@ -475,7 +509,7 @@ def _first_label_only(axes: Any) -> None:
 def _title(ax: Any, study: Study, measure: str, panels: int) -> None:
     part = study.found["measures"][measure]["part"]
     if part and panels > 1:
-        ax.set_title(_fitted(part_name(part)), fontsize="medium")
+        ax.set_title(fitted(part_name(part)), fontsize="medium")
 
 
 def _inches(text: str, size: float) -> float:
@@ -492,13 +526,15 @@ def unseen_glyphs() -> Iterator[None]:
         yield
 
 
-def _fitted(text: str, inches: float = 2.1) -> str:
+def fitted(text: str, inches: float = 2.1) -> str:
     """``text`` as a title that is no wider than a narrow panel."""
     return next(t for n in range(32, 3, -2) if _inches(t := drawn(text, n), 10) <= inches or n == 4)
 
 
-def _left_out(n: int, what: str) -> str:
-    return f" {n} more {what}{'s are' if n > 1 else ' is'} left out of this figure." if n > 0 else ""
+def told_left_out(n: int, what: str, many: str | None = None) -> str:
+    """A sentence about what a figure does not show; "" where it shows all."""
+    said = f"{many or f'{what}s'} are" if n > 1 else f"{what} is"
+    return f" {n} more {said} left out of this figure." if n > 0 else ""
 
 
 def _digits(value: float) -> str:
@@ -506,10 +542,10 @@ def _digits(value: float) -> str:
     return fixed(value, max(decimals([value]) - 1, 0))
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of(values: Iterable[float]) -> float:
     numbers = list(values)
     return math.fsum(numbers) / len(numbers) if numbers else math.nan

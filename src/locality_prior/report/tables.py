@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from locality_prior.analysis.statistics import mean_interval
 from locality_prior.report.files import Study
+from locality_prior.report.methods import (
+    Method,
+    averaged,
+    epoch_times,
+    likeness,
+    name_of,
+    parts_of,
+    strength_of,
+)
 from locality_prior.report.words import NONE, decimals, fixed, p_value, plain
 
 Rows = list[list[str]]
+Key = TypeVar("Key", bound=Hashable)
 
 #: Networks of each condition below which an effect size and the number of seeds it needs are left out.
 FEW = 5
 #: Measures of a sheet that the results show; the figures show all.
 ON_SHEETS = ("morans_i", "spatial_variance", "response_correlation")
+#: Measures that a table of methods shows, after the first score: what a network is like, and what it withstands.
+OF_MAPS = (
+    "morans_i",
+    "morans_i_normed",
+    "response_correlation",
+    "weight_similarity",
+    "mean_wire_length",
+    "weight_norm",
+)
+OF_DAMAGE = ("noise_score", "adversarial_score", "patch_lesion_score", "random_lesion_score")
+#: How alike networks of different seeds are, by the keys of study.json.
+LIKENESS = {
+    "representation": "likeness of seeds: responses",
+    "map": "likeness of seeds: maps",
+    "chance": "likeness of maps by chance",
+}
 #: What is cut first, by the parts of the measures of pruning.
 CUT_FIRST = {"weight": "smallest |V| first", "length": "longest first", "cost": "smallest c|V| first"}
 
@@ -117,6 +144,44 @@ def sheets(study: Study, group: dict[str, Any]) -> Table:
     return Table(rows, 2, frozenset(published))
 
 
+def of_methods(study: Study, group: dict[str, Any], methods: list[Method], middle: bool) -> list[Table]:
+    """Two tables with a row for each condition, method by method: its maps and wires, and what it withstands.
+
+    ``middle``: only the condition of each method's middle strength.
+    """
+    score = [s["name"] for s in group["scores"]][:1]
+    times = epoch_times(study, group)
+    made = []
+    for bases in ([*score, *OF_MAPS], [*score, *OF_DAMAGE]):
+        heads, columns = [], []
+        for base in dict.fromkeys(bases):
+            parts = parts_of(study, group, base)
+            if not parts:
+                continue
+            values = {c: list(averaged(study, c, parts).values()) for c in group["conditions"]}
+            heads.append(measure_name(study, parts[0], part=False))
+            columns.append(_spread(values))
+        if bases[-1] == OF_MAPS[-1]:
+            if times:
+                heads.append("time of an epoch / control's")
+                columns.append(_spread({c: list(t.values()) for c, t in times.items()}))
+        else:
+            for key, head in LIKENESS.items():
+                numbers = {c: likeness(study, c, key) for c in group["conditions"]}
+                if any(v is not None for v in numbers.values()):
+                    heads.append(head)
+                    columns.append({c: fixed(v, min(decimals(numbers.values()), 3)) for c, v in numbers.items()})
+        rows = [["method", "strength", "networks", *heads]]
+        for method in methods:
+            for condition in (method.middle,) if middle else method.conditions:
+                done = sum(c == condition for c, _ in study.done)
+                numbers_of = [column[condition] for column in columns]
+                rows.append([name_of(study, method), strength_of(study, condition), str(done), *numbers_of])
+        if len(columns) > len(score):
+            made.append(Table(rows))
+    return made
+
+
 def without_variance(study: Study, group: dict[str, Any]) -> list[str]:
     """The sheets of a group whose spatial variance was measured and is undefined in every network."""
     defined = study.measures(group)
@@ -125,29 +190,32 @@ def without_variance(study: Study, group: dict[str, Any]) -> list[str]:
 
 
 def _columns(study: Study, group: dict[str, Any], measures: list[str]) -> dict[str, dict[str, str]]:
-    """Measure → condition → mean over networks, and half its 95 % interval where there is one.
+    """Measure → condition → mean over networks, and half its 95 % interval where there is one; as :func:`_spread`."""
+    keys = [(m, name) for m in measures for name in group["conditions"]]
+    shown = _spread({key: list(study.values(key[1], key[0]).values()) for key in keys})
+    return {m: {name: shown[m, name] for name in group["conditions"]} for m in measures}
+
+
+def _spread(values: dict[Key, list[float]]) -> dict[Key, str]:
+    """Key → the mean of its values, and half the 95 % interval of the mean where there is one.
 
     All have the same number of decimals: three significant digits of the largest mean, or fewer if even the narrowest
     interval has no use for them.
     """
-    means: dict[tuple[str, str], float | None] = {}
-    halves: dict[tuple[str, str], float] = {}
-    for measure in measures:
-        for name in group["conditions"]:
-            values = list(study.values(name, measure).values())
-            means[measure, name] = math.fsum(values) / len(values) if values else None
-            interval = mean_interval(values)
-            if interval is not None:
-                halves[measure, name] = (interval[1] - interval[0]) / 2
+    means: dict[Key, float | None] = {}
+    halves: dict[Key, float] = {}
+    for key, numbers in values.items():
+        means[key] = math.fsum(numbers) / len(numbers) if numbers else None
+        interval = mean_interval(numbers)
+        if interval is not None:
+            halves[key] = (interval[1] - interval[0]) / 2
     places = decimals(means.values())
     if halves:
         places = min(places, max(decimals([min(halves.values())]) - 1, 0))
-    columns: dict[str, dict[str, str]] = {m: {} for m in measures}
-    for (measure, name), mean in means.items():
-        columns[measure][name] = fixed(mean, places)
-        if (measure, name) in halves:
-            columns[measure][name] += f" ± {fixed(halves[measure, name], places)}"
-    return columns
+    shown = {}
+    for key, mean in means.items():
+        shown[key] = fixed(mean, places) + (f" ± {fixed(halves[key], places)}" if key in halves else "")
+    return shown
 
 
 def _published(study: Study, group: dict[str, Any]) -> list[dict[str, Any]]:
