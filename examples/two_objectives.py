@@ -3,9 +3,9 @@
     python examples/two_objectives.py
 
 After each epoch it prints the task's loss, and each objective as it is measured and as it counts in the loss. The two
-last lines say what became of the map: Moran's I of the mean response to each digit, and how well the correlation r of two
-units' responses follows their distance d. The digits are scikit-learn's, which the extra ``experiments`` installs. An
-objective that changes weights after a step, such as CBSOM, needs ``objective.after_step(progress)`` too.
+last lines say what became of the map: Moran's I of the mean response to each digit, and how well the correlation r of
+two units' responses follows their distance d. The digits are scikit-learn's, which the extra ``experiments`` installs.
+An objective that changes weights after a step, such as CBSOM, needs ``objective.after_step(progress)`` too.
 """
 
 import torch
@@ -38,7 +38,7 @@ def main(epochs: int = 10) -> None:
         lp.objectives.TopoLoss(layers, strength=lp.objectives.ramp(0.5, until=0.1)),
         lp.objectives.SpatialCorrelation(sheets, strength=0.25),
     ]
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     before = described(net, sheets)
     for epoch in range(epochs):
         net.train()
