@@ -309,6 +309,13 @@ def test_cbsom_by_hand() -> None:
     assert_close(low.float(), found, rtol=0.01, atol=0.0)
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+def test_cbsom_compiles_as_a_whole(periodic: bool) -> None:
+    weight, gradient, sheet = drawn(20, 3), drawn(20, 3, seed=1), Grid(4, 5, periodic=periodic)
+    whole = torch.compile(cbsom, backend="eager", fullgraph=True)
+    assert_close(whole(weight, gradient, sheet), cbsom(weight, gradient, sheet))
+
+
 def test_alpha_and_sigma_fall_to_their_floor() -> None:
     """α = 0.008 e^(−3t), at least 0.003; σ = 8 e^(−3t) on 8×8 units."""
     for progress, alpha in ((0.0, 0.008), (0.2, 0.008 * math.exp(-0.6)), (0.5, 0.003), (1.0, 0.003)):
