@@ -34,6 +34,23 @@ def test_own_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path / "report.html") in capsys.readouterr().out
 
 
+def test_two_objectives(capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(EXAMPLES / "two_objectives.py"))["main"]
+    main(epochs=4)
+    *epochs, before, after = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in epochs] == [f"epoch {k}" for k in (1, 2, 3, 4)]
+    loss, *objectives = zip(*(line.partition(": ")[2].split("; ") for line in epochs), strict=True)
+    assert float(loss[-1].split()[1]) < float(loss[0].split()[1])
+    for word, strength, lines in zip(("topoloss", "spatial_correlation"), (0.5, 0.25), objectives, strict=True):
+        told = [(float(line.split()[1].rstrip(",")), float(line.split()[3])) for line in lines]
+        assert all(line.startswith(f"{word} ") for line in lines)
+        assert told[-1][0] < told[0][0]
+        assert told[-1][1] == pytest.approx(strength * told[-1][0], abs=1e-3)
+    for measure in ("Moran's I ", "1/(1 + d) "):
+        numbers = [float(line.split(measure)[1].split(",")[0]) for line in (before, after)]
+        assert numbers[1] > numbers[0] + 0.1
+
+
 def test_own_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command in the file's own docstring, with smaller sheets and for one epoch."""
     monkeypatch.chdir(EXAMPLES.parent)

@@ -57,8 +57,7 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     if responses.dim() < 1 or responses.shape[-1] != len(sheet):
         raise wrong("responses", responses, f"(…, {len(sheet)}) for {sheet!r}")
     wide = torch.float64 if responses.dtype == torch.float64 else torch.float32
-    # what is compiled cannot use a cache
-    along = _along.__wrapped__ if torch.compiler.is_compiling() else _along
+    along = _along.__wrapped__ if torch.compiler.is_compiling() else _along  # compiled code cannot use a cache
     down, across = along(sheet, positive("share", share), wide, responses.device)
     with torch.autocast(responses.device.type, enabled=False):
         maps = responses.to(wide).reshape(*responses.shape[:-1], *sheet.shape)

@@ -151,7 +151,8 @@ def _check_module(placement: Placement, placed: Placed) -> None:
 
 def _squares(sheet: Geometry, unit: Tensor, dtype: torch.dtype) -> Tensor:
     """Squared distances of all units from one, whose number is in a tensor of one entry; there is no wait for it."""
-    places, period, squares = _places(sheet, dtype, unit.device)
+    find = _places.__wrapped__ if torch.compiler.is_compiling() else _places  # compiled code cannot use a cache
+    places, period, squares = find(sheet, dtype, unit.device)
     if squares is not None:
         return squares.index_select(0, unit)[0]
     assert places is not None
