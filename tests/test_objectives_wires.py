@@ -704,6 +704,15 @@ def test_all_matrices_of_a_module_pay() -> None:
         assert_close(objective.of("conv"), f(conv.weight, sheet, inputs))
 
 
+def test_the_inputs_of_a_local_recurrent_layer_lie_on_no_sheet() -> None:
+    """Only its wires between its own units have a geometry of their own."""
+    lstm = lp.LocalityLSTM(4, 6)
+    placed = lp.place(nn.ModuleDict({"it": lstm}), {"it": lp.Grid(2, 3)})
+    assert placed["it"].source is None
+    expected = torch.stack([objectives.wiring(one.weight, lp.Grid(2, 3)) for one in placed.matrices("it")]).sum()
+    assert_close(objectives.Wiring(placed).value(), expected)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
