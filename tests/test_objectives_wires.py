@@ -165,9 +165,11 @@ def test_a_price_beyond_float32() -> None:
 
 def test_a_price_that_writes_into_its_lengths() -> None:
     sheet = lp.Grid(3, 3)
-    d = sheet.distances().clone()
+    held = sheet.distances()  # the same tensor as long as somebody holds it
+    before = held.clone()
     objectives.wiring(torch.ones(9, 9), sheet, price=writes)
-    assert torch.equal(sheet.distances(), d)
+    assert sheet.distances() is held
+    assert torch.equal(held, before)
 
 
 # --- saturating ------------------------------------------------------------------------------------------------------
@@ -618,7 +620,7 @@ BOUND: dict[str, dict[str, Any]] = {
     "BIMT": {"last": "2"},
     "Communicability": {"through": False},
 }
-USUAL = {"Wiring": 1e-5, "Saturating": 0.5, "BIMT": 0.01, "Communicability": 0.5}
+USUAL = {"Wiring": 1e-4, "Saturating": 0.5, "BIMT": 0.01, "Communicability": 0.5}
 bound = pytest.mark.parametrize("kind", BOUND)
 
 
@@ -678,7 +680,7 @@ def test_a_cost_as_a_price_becomes_its_word() -> None:
     objective = objectives.Wiring(placed, price=lp.cost.Power(2, 1.5))
     assert objective.config()["price"] == "power:2/1.5"
     assert objectives.Wiring(placed, price="Linear:1.0").config()["price"] == "linear"
-    assert objectives.Wiring(placed).config() == {"type": "Wiring", "strength": 1e-5, "price": "distance", "power": 1}
+    assert objectives.Wiring(placed).config() == {"type": "Wiring", "strength": 1e-4, "price": "distance", "power": 1}
 
 
 def test_a_function_as_a_price_cannot_be_saved() -> None:
@@ -702,6 +704,15 @@ def test_all_matrices_of_a_module_pay() -> None:
         parts = [*attention.in_proj_weight.chunk(3), attention.out_proj.weight]
         assert_close(objective.of("attention"), torch.stack([f(w, sheet) for w in parts]).sum())
         assert_close(objective.of("conv"), f(conv.weight, sheet, inputs))
+
+
+def test_the_inputs_of_a_local_recurrent_layer_lie_on_no_sheet() -> None:
+    """Only its wires between its own units have a geometry of their own."""
+    lstm = lp.LocalityLSTM(4, 6)
+    placed = lp.place(nn.ModuleDict({"it": lstm}), {"it": lp.Grid(2, 3)})
+    assert placed["it"].source is None
+    expected = torch.stack([objectives.wiring(one.weight, lp.Grid(2, 3)) for one in placed.matrices("it")]).sum()
+    assert_close(objectives.Wiring(placed).value(), expected)
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
 
 def _source(name: str, module: nn.Module, geometry: Geometry, given: Geometry | None) -> Geometry | None:
     """Where the units lie that a module's wires come from; an error where a given geometry does not have as many."""
-    if isinstance(module, Locality) and given is None:
+    if isinstance(module, Locality) and not isinstance(module, nn.RNNBase) and given is None:
         rules = [wiring.rule for wiring in module.wirings()]
         return next((rule.source for rule in rules if rule.target == geometry), None)
     units = _inputs(module)

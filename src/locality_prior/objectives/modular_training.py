@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, instance, wrong, wrong_type
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
 from locality_prior.objectives import _given
-from locality_prior.objectives._wires import between_sheets, kept, wide
+from locality_prior.objectives._wires import between_sheets, kept, over_kernel, wide
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -58,12 +58,12 @@ def bimt(
     if boolean("distance", distance):
         found, at, start = _given.with_source(weight, target, source)
         w = wide(found)
-        price = _prices(at, start, w.dtype, w.device)
-        cost = (w.abs() * price.reshape(*price.shape, *[1] * (w.dim() - 2))).mean()
+        # not mean(), whose gradient would be one more matrix
+        cost = (over_kernel(w.abs()) * _prices(at, start, w.dtype, w.device)).sum() / w.numel()
     else:
         found, at, _ = _given.weight(weight, target, source)
         w = wide(found)
-        cost = BETWEEN * w.abs().mean()
+        cost = BETWEEN * w.abs().sum() / w.numel()
     if bias is None:
         return cost
     if not isinstance(bias, Tensor) or not bias.is_floating_point():

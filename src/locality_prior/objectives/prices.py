@@ -66,7 +66,7 @@ class Wiring(OfWeights):
     WORD = "wiring"
 
     def __init__(
-        self, placed: Placement, strength: float | Strength = 1e-5, *, price: Price = DISTANCE, power: int = 1
+        self, placed: Placement, strength: float | Strength = 1e-4, *, price: Price = DISTANCE, power: int = 1
     ) -> None:
         super().__init__(placed, strength, price=_said(price), power=choice("power", power, (1, 2)))
         self.price: Price
