@@ -129,14 +129,19 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
 
 
-@lru_cache(maxsize=16)
+@torch.compiler.assume_constant_result
 def _pairs(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
-    """Each pair once; where distances differ by direction, the shorter counts."""
+    return _kept(geometry, reach)
+
+
+@lru_cache(maxsize=16)
+def _kept(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
+    """Each pair once; where distances differ by direction, one of them is enough."""
     n = len(geometry)
     with aside():
         keys = []
         for i, j, d in near(geometry, geometry, reach * geometry.neighbour_distance):
-            there = d > 0
+            there = (d > 0) & (i != j)
             low, high = torch.minimum(i, j)[there], torch.maximum(i, j)[there]
             keys.append(low * n + high)
         key = torch.cat(keys).unique() if keys else torch.zeros(0, dtype=torch.int64)

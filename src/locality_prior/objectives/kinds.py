@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from locality_prior.objectives.base import Objective
+from locality_prior.objectives.pyramid import TopoLoss
 from locality_prior.objectives.similar import ResponseSimilarity, WeightSimilarity
 from locality_prior.objectives.smooth import Smoothness
-from locality_prior.objectives.pyramid import TopoLoss
 
 #: The built-in objectives.
 KINDS: dict[str, type[Objective]] = {
