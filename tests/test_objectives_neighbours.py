@@ -386,7 +386,7 @@ def test_compiled(name: str) -> None:
     assert_close(other.grad, one.grad)
 
 
-# --- bound to a placement ----------------------------------------------------------------------------------------------
+# --- bound to a placement --------------------------------------------------------------------------------------------
 
 
 def network() -> nn.Sequential:
