@@ -7,18 +7,20 @@ geometry are listed once.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from locality_prior._check import wrong
-from locality_prior._memory import aside
+from locality_prior._memory import aside, empty
 from locality_prior.geometry import Distances, Geometry, Grid, near
 
-#: Entries of the vectors that are worked on at once: few enough for a CPU's cache, or many for another device.
+#: How many entries of vectors are worked on at once: few, for a CPU's cache, or many, for another device.
 BLOCK = {"cpu": 1 << 18, "other": 1 << 26}
 
 #: Two sides of as many units: side k of the first neighbours side k of the second. Slices of each axis of a grid, or
@@ -72,27 +74,19 @@ class Neighbours:
 
     def split(self, pairs: Tensor) -> list[Tensor]:
         """Values of the pairs, group by group."""
-        sizes = [sum(self._size(part) for part in group) for group in self.groups]
-        return list(pairs.split(sizes)) if sizes else []
-
-    def _size(self, part: Sides) -> int:
-        first = part[0]
-        if isinstance(first, Tensor):
-            return len(first)
-        size = 1
-        for one, n in zip(first, self.shape, strict=True):
-            size *= len(range(*one.indices(n)))
-        return size
+        sizes = [sum(math.prod(self.shape_of(part)) for part in group) for group in self.groups]
+        return list(torch.split(pairs, sizes))
 
     def pieces(self, pairs: Tensor) -> list[Tensor]:
         """Values of the pairs, part by part, each in the shape of its sides."""
-        sizes = [self._size(part) for part in self.parts()]
-        found = []
-        for (first, _), one in zip(self.parts(), pairs.split(sizes), strict=True):
-            listed = isinstance(first, Tensor)
-            shape = [] if listed else [len(range(*s.indices(n))) for s, n in zip(first, self.shape, strict=True)]
-            found.append(one if listed else one.reshape(shape))
-        return found
+        shapes = [self.shape_of(part) for part in self.parts()]
+        parts = torch.split(pairs, [math.prod(shape) for shape in shapes])
+        return [one.reshape(shape) for one, shape in zip(parts, shapes, strict=True)]
+
+    def shape_of(self, part: Sides) -> tuple[int, ...]:
+        """The shape of the sides of a part."""
+        first = part[0]
+        return (len(first),) if isinstance(first, Tensor) else tuple(one.stop - one.start for one in first)
 
 
 def of_grid(grid: Grid, shifts: list[tuple[int, ...]], closed: tuple[bool, ...]) -> Neighbours:
@@ -129,17 +123,22 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
 
 
-@lru_cache(maxsize=16)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _pairs(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
-    """Each pair once; where distances differ by direction, the shorter counts."""
+    return _kept(geometry, reach)
+
+
+@lru_cache(maxsize=16)
+def _kept(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
+    """Each pair once; where distances differ by direction, one of them is enough."""
     n = len(geometry)
     with aside():
         keys = []
         for i, j, d in near(geometry, geometry, reach * geometry.neighbour_distance):
-            there = d > 0
+            there = (d > 0) & (i != j)
             low, high = torch.minimum(i, j)[there], torch.maximum(i, j)[there]
             keys.append(low * n + high)
-        key = torch.cat(keys).unique() if keys else torch.zeros(0, dtype=torch.int64)
+        key = torch.unique(torch.cat(keys)) if keys else torch.zeros(0, dtype=torch.int64)
         return key // n, key % n
 
 
@@ -154,19 +153,26 @@ def moore(name: str, geometry: Geometry) -> Neighbours:
     return of_grid(geometry, half, closed)
 
 
-def _columns(vectors: Tensor, pairs: int) -> Iterator[slice]:
-    """Blocks of the vectors' entries, small enough to be worked on at once."""
-    limit = BLOCK["cpu" if vectors.device.type == "cpu" else "other"]
-    width = max(16, limit // max(len(vectors), pairs, 1))
-    for start in range(0, vectors.shape[1], width):
-        yield slice(start, min(start + width, vectors.shape[1]))
+def _blocks(pairs: Neighbours, entries: int, device: torch.device) -> Iterator[tuple[Any, Any, int, slice]]:
+    """Both sides of a few pairs, which part they belong to, and which of its first axis they are."""
+    limit = BLOCK["cpu" if device.type == "cpu" else "other"]
+    for k, (a, b) in enumerate(pairs.parts()):
+        shape = pairs.shape_of((a, b))
+        size = max(1, limit // (entries * math.prod(shape[1:])))
+        for start in range(0, shape[0], size):
+            some = slice(start, min(start + size, shape[0]))
+            yield _some(a, some), _some(b, some), k, some
 
 
-def _add(to: Tensor, side: Any, value: Tensor) -> None:
+def _some(side: Any, some: slice) -> Any:
     if isinstance(side, Tensor):
-        to.index_add_(0, side, value)
-    else:
-        to[side] += value
+        return side[some]
+    return slice(side[0].start + some.start, side[0].start + some.stop), *side[1:]
+
+
+def _blank(like: Tensor) -> Tensor:
+    """An uninitialised tensor of the same shape, on large pages where the code runs as it is written."""
+    return torch.empty_like(like) if torch.compiler.is_compiling() else empty(like.shape, like)
 
 
 class _Products(torch.autograd.Function):
@@ -176,34 +182,26 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x)
         ctx.pairs = pairs
-        parts, laid = pairs.parts(), x.reshape(*pairs.shape, x.shape[1])
-        norms = x.new_zeros(len(x))
-        found: list[Tensor | None] = [None] * len(parts)
-        for columns in _columns(x, len(x)):
-            block = laid[..., columns].contiguous()
-            norms += block.square().sum(-1).flatten()
-            for k, (a, b) in enumerate(parts):
-                product = (block[a] * block[b]).sum(-1)
-                before = found[k]
-                found[k] = product if before is None else before + product
-        return norms, torch.cat([one.flatten() for one in found if one is not None] or [norms[:0]])
+        laid = x.reshape(*pairs.shape, x.shape[1])
+        each = [(laid[a] * laid[b]).sum(-1).flatten() for a, b, *_ in _blocks(pairs, x.shape[1], x.device)]
+        norms = torch.linalg.vector_norm(x, dim=1).square()
+        return norms, torch.cat(each or [norms[:0]])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, units: Tensor, each: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         pairs: Neighbours = ctx.pairs
-        units, each = grads
         pieces = [one[..., None] for one in pairs.pieces(each)]
         laid = x.reshape(*pairs.shape, x.shape[1])
-        grad = torch.empty_like(laid)
-        own = 2 * units.reshape(*pairs.shape, 1)
-        for columns in _columns(x, len(x)):
-            block = laid[..., columns].contiguous()
-            to = own * block
-            for (a, b), g in zip(pairs.parts(), pieces, strict=True):
-                _add(to, a, g * block[b])
-                _add(to, b, g * block[a])
-            grad[..., columns] = to
+        grad = _blank(laid)
+        torch.mul(laid, 2 * units.reshape(*pairs.shape, 1), out=grad)
+        for a, b, k, some in _blocks(pairs, x.shape[1], x.device):
+            for to, other in ((a, b), (b, a)):
+                if isinstance(to, Tensor):
+                    grad.index_add_(0, to, pieces[k][some] * laid[other])
+                else:
+                    grad[to].addcmul_(pieces[k][some], laid[other])
         return grad.reshape(x.shape), None
 
 
@@ -214,31 +212,25 @@ class _Apart(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> Tensor:
         ctx.save_for_backward(x)
         ctx.pairs = pairs
-        parts, laid = pairs.parts(), x.reshape(*pairs.shape, x.shape[1])
-        found: list[Tensor | None] = [None] * len(parts)
-        for columns in _columns(x, len(x)):
-            block = laid[..., columns].contiguous()
-            for k, (a, b) in enumerate(parts):
-                squared = (block[a] - block[b]).square().sum(-1)
-                before = found[k]
-                found[k] = squared if before is None else before + squared
-        return torch.cat([one.flatten() for one in found if one is not None] or [x.new_zeros(0)])
+        laid = x.reshape(*pairs.shape, x.shape[1])
+        each = [(laid[a] - laid[b]).square().sum(-1).flatten() for a, b, *_ in _blocks(pairs, x.shape[1], x.device)]
+        return torch.cat(each or [x.new_zeros(0)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    @once_differentiable
+    def backward(ctx: Any, each: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         pairs: Neighbours = ctx.pairs
-        pieces = [2 * one[..., None] for one in pairs.pieces(grads[0])]
+        pieces = [2 * one[..., None] for one in pairs.pieces(each)]
         laid = x.reshape(*pairs.shape, x.shape[1])
-        grad = torch.empty_like(laid)
-        for columns in _columns(x, len(x)):
-            block = laid[..., columns].contiguous()
-            to = torch.zeros_like(block)
-            for (a, b), g in zip(pairs.parts(), pieces, strict=True):
-                pull = g * (block[a] - block[b])
-                _add(to, a, pull)
-                _add(to, b, -pull)
-            grad[..., columns] = to
+        grad = _blank(laid).zero_()
+        for a, b, k, some in _blocks(pairs, x.shape[1], x.device):
+            pull = (laid[a] - laid[b]).mul_(pieces[k][some])
+            if isinstance(a, Tensor):
+                grad.index_add_(0, a, pull).index_add_(0, b, pull, alpha=-1)
+            else:
+                grad[a].add_(pull)
+                grad[b].sub_(pull)
         return grad.reshape(x.shape), None
 
 

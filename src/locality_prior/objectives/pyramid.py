@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, get_args
 
@@ -32,9 +32,9 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
     ``align_corners=False``, without antialiasing, so Down looks at no more than 2×2 units for each of its places). As
     one linear map along rows and one along columns, Up(Down(X)) = A X Bᵀ.
 
-    With ``cosine="units"`` the cosine is taken for each unit u, between its incoming weights W_u· and the blurred ones, and
-    the mean is over units. With ``cosine="maps"`` it is taken for each input j, between the map W_·j and the blurred one,
-    and the mean is over inputs.
+    With ``cosine="units"`` the cosine is taken for each unit u, between its incoming weights W_u· and the blurred
+    ones, and the mean is over units. With ``cosine="maps"`` it is taken for each input j, between the map W_·j and the
+    blurred one, and the mean is over inputs.
 
     TopoLoss (Deb, Deb & Murty, "TopoNets", ICLR 2025; murtylab/topoloss · ``losses/laplacian_pyramid.py``), whose
     cosine is that of units. What differs:
@@ -66,14 +66,13 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
     """
     weight, target, _ = _given.weight(weight, target)
     grid = _given.plane("target", target)
-    blur = _blur(grid, number("factor", factor, least=1.0), weight.dtype == torch.float64, weight.device)
+    blur = _matrices(grid, number("factor", factor, least=1.0), weight.dtype == torch.float64, weight.device)
     cosine = choice("cosine", cosine, get_args(Cosine))
     with torch.autocast(weight.device.type, enabled=False):
-        found: Tensor = _Lost.apply(precise(weight.flatten(1)), blur, cosine)
+        found: Tensor = _Lost.apply(precise(weight.flatten(1)), cosine, *blur)
         return found
 
 
-@dataclass(frozen=True, eq=False)
 class _Blur:
     """Up(Down(·)) of sheets (h, w, e), as one small matrix along each axis for each of the two.
 
@@ -83,54 +82,56 @@ class _Blur:
         up: Up to all rows (h, h') and to all columns (w, w').
     """
 
-    rows: Tensor
-    columns: Tensor
-    down: tuple[Tensor, Tensor]
-    up: tuple[Tensor, Tensor]
+    def __init__(self, rows: Tensor, columns: Tensor, *matrices: Tensor) -> None:
+        self.rows, self.columns = rows, columns
+        self.down, self.up = matrices[:2], matrices[2:]
 
     def sample(self, sheets: Tensor) -> Tensor:
         """Down(X), (h', w', e)."""
         seen = sheets.index_select(0, self.rows).index_select(1, self.columns)
-        return _both(*self.down, seen)
+        return _both(self.down, seen)
 
     def spread(self, small: Tensor) -> Tensor:
         """Up(Z), (h, w, e)."""
-        return _both(*self.up, small)
+        return _both(self.up, small)
 
     def gather(self, sheets: Tensor) -> Tensor:
         """Upᵀ(X), (h', w', e)."""
-        return _both(self.up[0].T, self.up[1].T, sheets)
+        return _both([one.T for one in self.up], sheets)
 
     def overlap(self, small: Tensor) -> Tensor:
         """Upᵀ(Up(Z)), (h', w', e)."""
-        return _both(*(up.T @ up for up in self.up), small)
+        return _both([one.T @ one for one in self.up], small)
 
     def scatter(self, small: Tensor, sheets: Tensor) -> None:
         """Add Downᵀ(Z) to X."""
         places = self.rows[:, None], self.columns
-        sheets[places] += _both(self.down[0].T, self.down[1].T, small)
+        sheets[places] += _both([one.T for one in self.down], small)
 
 
-def _both(first: Tensor, second: Tensor, sheets: Tensor) -> Tensor:
-    """A matrix along the rows of sheets (h, w, e), and another along their columns; first the one that leaves less."""
-    for axis in (0, 1) if first.shape[0] < first.shape[1] and first.shape[1] < sheets.shape[1] else (1, 0):
-        if axis:
-            sheets = torch.matmul(second, sheets)
-        else:
-            h, w, e = sheets.shape
-            sheets = (first @ sheets.reshape(h, w * e)).reshape(-1, w, e)
-    return sheets
+def _both(matrices: Sequence[Tensor], sheets: Tensor) -> Tensor:
+    """One matrix along the columns of sheets (h, w, e), and then another along their rows."""
+    along_rows, along_columns = matrices
+    sheets = torch.matmul(along_columns, sheets)
+    h, w, e = sheets.shape
+    return (along_rows @ sheets.reshape(h, w * e)).reshape(-1, w, e)
 
 
-def _blur(grid: Grid, factor: float, double: bool, device: torch.device) -> _Blur:
+def _matrices(grid: Grid, factor: float, double: bool, device: torch.device) -> tuple[Tensor, ...]:
     side = min(grid.shape)
     if factor > side:
         raise wrong("factor", f"{factor:g}", f"at most {side}, the shorter side of {grid!r}")
-    return _made(grid.shape, factor, torch.float64 if double else torch.float32, device)
+    found: tuple[Tensor, ...] = _made(grid.shape, factor, torch.float64 if double else torch.float32, device)
+    return found
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _made(shape: tuple[int, ...], factor: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    return _kept(shape, factor, dtype, device)
 
 
 @lru_cache(maxsize=16)
-def _made(shape: tuple[int, ...], factor: float, dtype: torch.dtype, device: torch.device) -> _Blur:
+def _kept(shape: tuple[int, ...], factor: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     with aside():
         downs, ups, seen = [], [], []
         for n in shape:
@@ -140,7 +141,7 @@ def _made(shape: tuple[int, ...], factor: float, dtype: torch.dtype, device: tor
             seen.append(some.to(device))
             downs.append(down[:, some].to(device, dtype))
             ups.append(_bilinear(small, n, small / n).to(device, dtype))
-    return _Blur(seen[0], seen[1], (downs[0], downs[1]), (ups[0], ups[1]))
+    return *seen, *downs, *ups
 
 
 def _bilinear(n: int, m: int, step: float) -> Tensor:
@@ -160,32 +161,33 @@ class _Lost(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, blur: _Blur, cosine: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, cosine: str, *matrices: Tensor) -> Tensor:
+        blur = _Blur(*matrices)
         sheets = x.reshape(len(blur.up[0]), len(blur.up[1]), x.shape[1])
         z = blur.sample(sheets)
         if cosine == "maps":
             gathered, overlapped = blur.gather(sheets), blur.overlap(z)
-            norm = torch.linalg.vector_norm(x, dim=0)
+            norm = torch.stack([some.square().sum(0) for some in sheets]).sum(0).sqrt()
             blurred = (z * overlapped).sum((0, 1)).clamp(min=0).sqrt()
             product = (z * gathered).sum((0, 1))
         else:
             gathered = overlapped = z.new_zeros(0)
             y = blur.spread(z).reshape(x.shape)
             norm, blurred = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(y, dim=1)
-            product = torch.linalg.vecdot(x, y)
-        there = blurred > torch.finfo(x.dtype).eps * norm  # what is less is rounding
+            product = torch.einsum("ue,ue->u", x, y)
+        there = (norm > 0) & (blurred > torch.finfo(x.dtype).eps * norm)  # what is less is rounding
         norm, blurred = torch.where(there, norm, 1.0), torch.where(there, blurred, 1.0)
         cos = product / norm / blurred
-        share = there / there.sum().clamp(min=1)
-        ctx.save_for_backward(x, z, gathered, overlapped, norm, blurred, cos, share)
-        ctx.blur, ctx.cosine = blur, cosine
+        share = there.to(x.dtype) / there.sum().clamp(min=1)
+        ctx.save_for_backward(x, z, gathered, overlapped, norm, blurred, cos, share, *matrices)
+        ctx.cosine = cosine
         return ((1 - cos) * share).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, z, gathered, overlapped, norm, blurred, cos, share = ctx.saved_tensors
-        blur: _Blur = ctx.blur
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, z, gathered, overlapped, norm, blurred, cos, share, *matrices = ctx.saved_tensors
+        blur = _Blur(*matrices)
         with torch.autocast(x.device.type, enabled=False):
             share = -grad * share
             alpha, beta, gamma = share / norm / blurred, share * cos / norm.square(), share * cos / blurred.square()
@@ -200,7 +202,7 @@ class _Lost(torch.autograd.Function):
                 found = y.mul_(alpha).reshape(h, w, -1)
             found = found.reshape(x.shape).addcmul_(x, beta.expand_as(x), value=-1).reshape(h, w, -1)
             blur.scatter(pulled, found)
-            return found.reshape(x.shape), None, None
+            return found.reshape(x.shape), *[None] * 7
 
 
 class TopoLoss(OfWeights):
