@@ -704,6 +704,31 @@ def test_cuts_are_chosen_on_validation_and_told_on_test(straight: Path, tmp_path
         assert one[f"pruned_score.{by}"] == pytest.approx(float(held[-1]["test"]) - float(curve[0]["test"]))
 
 
+def test_wires_that_cost_alike_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the control two of three ways cut the same wires, and every way begins with all of them."""
+    from locality_prior.runs import finish, stages
+
+    scored, evaluate = [], finish.evaluate
+    monkeypatch.setattr(finish, "evaluate", lambda *args: scored.append(0) or evaluate(*args))
+    made = network(run(cost="flat"), tiny.blobs())
+    cuts = finish._cuts(made, tiny.blobs(), torch.device("cpu"), ("weight", "length", "cost"))
+    scores = ("validation", "test")
+    ways = [[[row[key] for key in scores] for row in cuts if row["by"] == by] for by in ("weight", "length", "cost")]
+    assert ways[0] == ways[2] != ways[1]
+    assert len(scored) == 2 * (2 * len(ways[0]) - 1)
+    monkeypatch.setattr(stages, "MEMORY", 100)  # so that items are read again each time
+    assert finish._cuts(made, tiny.blobs(), torch.device("cpu"), ("weight", "length", "cost")) == cuts
+
+
+def test_every_network_is_scored_under_damage(straight: Path, control: Path) -> None:
+    told = numbers(straight)["measures"]
+    damaged = {"noise_score", "adversarial_score"}
+    damaged |= {f"{where}_lesion_score.{sheet}" for where in ("patch", "random") for sheet in ("input", "output")}
+    assert told.keys() >= damaged
+    assert numbers(control)["measures"].keys() >= damaged
+    assert all(0 <= told[name] <= 100 for name in damaged)
+
+
 def test_all_wires_score_as_the_whole_network(straight: Path, control: Path) -> None:
     for home in (straight, control):
         whole = [row for row in rows(home / "pruning.csv") if row["share"] == "1.0"]

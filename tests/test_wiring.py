@@ -291,6 +291,23 @@ def test_graph_measures_of_v_turned_scaled_and_as_a_tensor() -> None:
         assert one.null.tolist() == two.null.tolist()
 
 
+def test_random_graphs_of_one_size_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from locality_prior.analysis import wiring
+
+    searched, search = [], wiring._louvain
+    monkeypatch.setattr(wiring, "_louvain", lambda n, edges, seed: searched.append(n) or search(n, edges, seed))
+    one, other = np.random.default_rng(5).normal(size=(2, 23, 23))
+    wiring._random_q.cache_clear()
+    first = modularity(one, nulls=4)
+    assert len(searched) == 5
+    second = modularity(other, nulls=4)
+    assert len(searched) == 6
+    assert first.null.tolist() == second.null.tolist()
+    assert modularity(other, nulls=4, seed=1).null.tolist() != second.null.tolist()
+    wiring._random_q.cache_clear()
+    assert modularity(other, nulls=4).null.tolist() == second.null.tolist()
+
+
 def test_the_seed_gives_the_numbers() -> None:
     v = random_weights(20, 12)
     assert small_worldness(v, seed=1) == small_worldness(v, seed=1)

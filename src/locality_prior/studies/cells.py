@@ -118,8 +118,9 @@ def _measures(task: Task, made: Network) -> dict[str, list[str]]:
     """The names of the measures that a run of this task and network will have, by what comes before the dot."""
     parts = dict.fromkeys(OF_SHEETS, tuple(made.placed)) | dict.fromkeys(OF_LAYERS, tuple(n.name for n in made.layers))
     parts |= dict.fromkeys(("pruned_wires", "pruned_length", "pruned_score"), get_args(By))
-    found = {name: [name] for name in (*(score.name for score in scores_of(task)), *OF_NETWORKS)}
-    return found | {base: [f"{base}.{part}" for part in of] for base, of in parts.items()}
+    found = {score.name: [score.name] for score in scores_of(task)}
+    found |= {base: [f"{base}.{part}" for part in of] for base, of in parts.items()}
+    return found | {name: [name] for name in OF_NETWORKS}
 
 
 def _one_by_one(
