@@ -72,7 +72,7 @@ def frontier(
         for across, up in strengths:
             ax.plot(across, up, style.mark, color=style.colour, ms=2.4, mew=0, alpha=0.3, zorder=2)
         there = np.isfinite(means).all(axis=1)
-        line = {"color": style.colour, "lw": 1.1, "ls": style.stroke, "zorder": 3}
+        line: dict[str, Any] = {"color": style.colour, "lw": 1.1, "ls": style.stroke, "zorder": 3}
         ax.plot(*means[there].T, **line)
         mark: dict[str, Any] = {"color": style.colour, "mfc": style.face, "mew": 0.9, "zorder": 4}
         for size, mean in zip(np.linspace(_SMALL, _LARGE, len(means)), means, strict=True):

@@ -215,7 +215,7 @@ def maps(study: Study, group: dict[str, Any], methods: list[Method], sheet: str,
         caption="A row for each method, at its middle strength. "
         + picture.caption
         + pictures.told_left_out(missing, "method"),
-        scale=1.0,
+        scale=max(0.75, min(1.0, 9 / picture.figure.get_figheight())),
     )
 
 
