@@ -61,7 +61,7 @@ def frontier(
     """
     curves = {name: _strengths(name, given) for name, given in as_conditions("methods", methods).items()}
     ends = None if view is None else _view(view)
-    ax = axes_or_new(ax, 5.6, 3.4)
+    ax = axes_or_new(ax, 6.6, max(3.4, 0.5 + 0.2 * len(curves)))
     styles = _styles([name for name in curves if name != control])
     for name, strengths in curves.items():
         means = np.array([[np.mean(side) if len(side) else math.nan for side in both] for both in strengths])

@@ -35,11 +35,7 @@ OF_METHODS = {
     "What networks withstand": ("noise_score", "adversarial_score", "patch_lesion_score", "random_lesion_score"),
 }
 #: How alike networks of different seeds are, by the keys of study.json.
-LIKENESS = {
-    "representation": "likeness of responses",
-    "map": "likeness of maps",
-    "chance": "likeness of maps by chance",
-}
+LIKENESS = {"representation": "likeness of responses", "map": "likeness of maps (by chance)"}
 #: What is cut first, by the parts of the measures of pruning.
 CUT_FIRST = {"weight": "smallest |V| first", "length": "longest first", "cost": "smallest c|V| first"}
 
@@ -153,7 +149,7 @@ def of_methods(
     conditions = [(m, c) for m in methods for c in ((m.middle,) if middle else m.conditions)]
     score = [s["name"] for s in group["scores"]][:1]
     done = networks_of(study, group)
-    counted = len(set(done.values())) > 1
+    counted = len({done[c] for _, c in conditions}) > 1
     made = []
     for about, bases in OF_METHODS.items():
         columns: dict[str, dict[str, str]] = {}
@@ -189,6 +185,10 @@ def _costs(study: Study, group: dict[str, Any]) -> dict[str, dict[str, str]]:
         numbers = {c: likeness(study, c, key) for c in group["conditions"]}
         if any(v is not None for v in numbers.values()):
             columns[head] = {c: fixed(v, min(decimals(numbers.values()), 3)) for c, v in numbers.items()}
+    maps = LIKENESS["map"]
+    if maps in columns:
+        chance = {c: fixed(likeness(study, c, "chance"), 3) for c in group["conditions"]}
+        columns[maps] = {c: f"{told} ({chance[c]})" for c, told in columns[maps].items()}
     return columns
 
 
