@@ -567,6 +567,57 @@ def test_training():
         plots.training({"a": (epochs, np.ones((1, 2, 4)))}, label="loss")
 
 
+# frontier
+
+METHODS = {
+    "control": [([0.0, 0.2], [98.0, 98.2])],
+    "blur": [([0.1, 0.3], [98.0, 97.8]), ([0.4, 0.6], [97.0, 97.2]), ([0.8, np.nan], [60.0, 61.0])],
+    "mask": [([0.5], [97.5])],
+}
+
+
+def marks(ax, name):
+    """The marks of a method's means: (x, y, size), in the order of strength."""
+    colour = next(line.get_color() for line in ax.lines if line.get_label() == name)
+    own = [line for line in ax.lines if line.get_color() == colour and line.get_zorder() == 4 and len(line.get_xdata())]
+    return [(line.get_xdata()[0], line.get_ydata()[0], line.get_markersize()) for line in own]
+
+
+def test_a_frontier_joins_the_means_of_a_methods_strengths():
+    ax = plots.frontier(METHODS, x="order", y="accuracy (%)")
+    curve = next(line for line in ax.lines if len(line.get_xdata()) == 3 and line.get_zorder() == 3)
+    assert np.stack(curve.get_data()) == pytest.approx(np.array([[0.2, 0.5, 0.8], [97.9, 97.1, 60.0]]))
+    means = marks(ax, "blur")
+    assert [m[:2] for m in means] == [pytest.approx(p) for p in ((0.2, 97.9), (0.5, 97.1), (0.8, 60.0))]
+    assert means[0][2] < means[1][2] < means[2][2]
+    star = next(line for line in ax.lines if line.get_label() == "control")
+    assert star.get_marker() == "*"
+    assert [float(v[0]) for v in star.get_data()] == pytest.approx([0.1, 98.1])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(METHODS)
+    assert plots.frontier(METHODS, x="x", y="y", legend=False).get_legend() is None
+
+
+def test_a_mean_beyond_the_view_is_a_triangle_at_its_edge():
+    ax = plots.frontier(METHODS, x="order", y="accuracy (%)", view=(96, 99))
+    assert ax.get_ylim() == (96, 99)
+    (triangle,) = (line for line in ax.lines if line.get_zorder() == 6 and len(line.get_xdata()))
+    assert (triangle.get_marker(), triangle.get_xydata().tolist()) == ("v", [[0.8, 96]])
+
+
+def test_thirty_methods_are_drawn_in_thirty_ways():
+    names = [f"method {k}" for k in range(30)]
+    ax = plots.frontier({name: [([k], [k]), ([k + 1], [k])] for k, name in enumerate(names)}, x="x", y="y")
+    shown = {line.get_label(): line for line in ax.lines if line.get_label() in names}
+    looks = [(s.get_color(), s.get_marker(), s.get_linestyle(), s.get_markerfacecolor()) for s in shown.values()]
+    assert len(set(looks)) == 30
+    assert len({look[:2] for look in looks}) == 30
+
+
+def test_a_method_without_a_network_is_no_error():
+    ax = plots.frontier({"a": [([], [])], "control": [([np.nan], [1.0])]}, x="x", y="y")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "control"]
+
+
 # all of them
 
 CALLS = {
@@ -578,6 +629,7 @@ CALLS = {
     "paired_seeds": lambda ax: plots.paired_seeds({"a": [1.0], "b": [2.0]}, ax, label="x"),
     "training": lambda ax: plots.training({"a": ([1, 2], [1.0, 2])}, ax, label="x"),
     "pruning": lambda ax: plots.pruning({"a": ([1, 0.1], [98.0, 90.0])}, ax),
+    "frontier": lambda ax: plots.frontier({"a": [([1.0], [98.0])]}, ax, x="x", y="y"),
 }
 
 
@@ -632,6 +684,10 @@ TAKES = {
     ],
     "differences": [lambda x: plots.differences_by_condition({"a": x}, {}, label="x")],
     "points": [lambda x: plots.scatter({"a": (x, x)}, x="x", y="y"), lambda x: plots.scatter({"a": x}, x="x", y="y")],
+    "methods": [
+        lambda x: plots.frontier({"a": [(x, x)]}, x="x", y="y"),
+        lambda x: plots.frontier({"a": x}, x="x", y="y"),
+    ],
 }
 TAKEN = [(f"{name} {k}", name, call) for name, calls in TAKES.items() for k, call in enumerate(calls)]
 NONSENSE = {
@@ -664,6 +720,7 @@ OPTIONS = {
     "unit": lambda x: plots.transmitted_signal(np.ones(4), Grid(2, 2), x),
     "level": lambda x: plots.banded({"a": ([1], [1], [1])}, x="x", y="y", level=x),
     "intervals": lambda x: plots.seeds_by_condition({"a": [1.0]}, label="x", intervals=x),
+    "view": lambda x: plots.frontier({"a": [([1.0], [1.0])]}, x="x", y="y", view=x),
     "notes": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", notes=x),
     "heads": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", heads=x),
     "classes": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), classes=x),

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_study import Group, write_study
+from made_study import Group, Strength, group_of_methods, write_study
 from matplotlib.figure import Figure
 
 from locality_prior import report
 from locality_prior._check import Problem
 from locality_prior.geometry import Grid
-from locality_prior.report import files, page, pictures, prior, tables, words
+from locality_prior.report import files, frontiers, methods, page, pictures, prior, tables, words
 
 HOME = Path(report.__file__).parent
 HOSTILE = "<script>alert('x')</script>\"'&$\\frac{1}{$_"
@@ -34,6 +34,7 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"a picture")
 
     monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(page, "_fewer_colours", lambda _: None)
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
 
 
@@ -409,6 +410,219 @@ def test_tests_over_items_stand_beside_the_verdict_over_networks(tmp_path: Path)
     assert tables.over_items(study, study.found["groups"][0]).rows[1][-1] == "lower"
 
 
+# Methods at several strengths
+
+
+def compared(directory: Path, group: Group, **how: Any) -> tuple[files.Study, dict[str, Any], list[methods.Method]]:
+    write_study(directory, [group], **how)
+    study = files.read(directory)
+    (told,) = study.found["groups"]
+    return study, told, methods.methods(study, told)
+
+
+def test_methods_are_their_conditions_weakest_first(tmp_path: Path) -> None:
+    group = group_of_methods(2, strengths=(2, 0.5, 1, 4))
+    group.conditions = dict(reversed(group.conditions.items()))  # the control is found wherever it stands
+    group.conditions = {"control": ("flat", None)} | group.conditions
+    found = compared(tmp_path, group, seeds=(1,))[2]
+    assert [m.name for m in found][:1] == ["control"]
+    (one,) = (m for m in found if m.name == "topoloss")
+    assert one.conditions == ("topoloss:0.5", "topoloss:1", "topoloss:2", "topoloss:4")
+    assert one.middle == "topoloss:1"
+    assert [m.control for m in found] == [True] + [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("told", "are"),
+    [
+        ({"a": Strength("control"), "b": Strength("prior: x"), "c": Strength("prior: x shuffled")}, False),
+        ({"a": Strength("control"), "b": Strength("blur", 1, "blur")}, False),
+        ({"a": Strength("control"), "b": Strength("blur", 1, "blur"), "c": Strength("mask", 1, "mask")}, True),
+        ({"a": Strength("control"), "b": Strength("blur", 1, "blur"), "c": Strength("blur", 2, "blur")}, True),
+        ({c: Strength(c) for c in "abcdefg"}, True),
+        ({"a": Strength("control"), "b": Strength("control"), "c": Strength("control")}, False),
+        ({}, False),
+    ],
+)
+def test_when_methods_are_compared_as_such(told: dict[str, Strength], are: bool, tmp_path: Path) -> None:
+    conditions: dict[str, tuple[str, str | None]] = dict.fromkeys(told or "abc", ("x", None))
+    assert bool(compared(tmp_path, Group(conditions=conditions, methods=told), seeds=(1,))[2]) == are
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_page_of_methods_opens_with_their_frontiers(tmp_path: Path) -> None:
+    write_study(tmp_path, [group_of_methods(7)], seeds=(1, 2))
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    order = ["What each method gives", "11 methods, 25 conditions, 2 networks of each.", 'id="frontier"']
+    order += ['id="frontier-costs"', 'id="maps-2-sheet-2"', ">Results<", "at its middle strength:", ">Maps<"]
+    order += [">Wires, time, and how alike", ">What networks withstand<", "All 25 conditions", "What differs"]
+    order += ['id="accuracy"', 'id="training"', 'id="objectives"', "Every network"]
+    places = [source.find(words) for words in order]
+    assert -1 not in places, order[places.index(-1)]
+    assert places == sorted(places)
+    assert 'id="score-against' not in source
+    made = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"training-2.png", "training-2.pdf", "correlation-by-distance-2.png"} <= made
+    assert "Each method at its middle strength. Other methods: figures/training-2.png." in source
+    assert "training-2.png" not in re.findall(r'<figure id="([^"]+)"', source)
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_page_of_a_few_conditions_is_as_it_was(tmp_path: Path) -> None:
+    told = {"control": Strength("control"), "linear": Strength("prior: linear", maps=1)}
+    told |= {"linear shuffled": Strength("prior: linear shuffled")}
+    pages = []
+    for k, group in enumerate((Group(), Group(methods=told))):
+        write_study(tmp_path / str(k), [group], seeds=(1, 2))
+        pages.append(report.write(tmp_path / str(k)).read_text(encoding="utf-8"))
+    without, with_methods = (re.findall(r"<(?:h\d|figure)[^>]*>[^<]*", text) for text in pages)
+    assert without == [one for one in with_methods if not any(base in one for base in ("_score", "weight_", "normed"))]
+
+
+def test_numbers_of_methods_are_averaged_over_sheets_of_whole_networks(tmp_path: Path) -> None:
+    study, group, found = compared(tmp_path, group_of_methods(2), seeds=(1, 2, 3))
+    cells = [c for c in study.found["cells"] if c["condition"] == "topoloss:1"]
+    for k, cell in enumerate(cells):
+        cell["measures"] |= {"morans_i.sheet 1": 0.1 * k, "morans_i.sheet 2": 0.3}
+    cells[2]["measures"]["morans_i.sheet 2"] = None
+    assert methods.averaged(study, "topoloss:1", methods.parts_of(study, group, "morans_i")) == {
+        1: pytest.approx(0.15),
+        2: pytest.approx(0.2),
+    }
+    ((about, maps), (_, costs), (_, damage)) = tables.of_methods(study, group, found)
+    assert about == "Maps"
+    assert len(maps.rows) == len(costs.rows) == len(damage.rows) == 11
+    row = next(row for row in maps.rows if row[:2] == ["topoloss", "1"])
+    assert row[maps.rows[0].index("Moran's I of class maps")].startswith("0.17")  # 0.175 ± …
+    assert [r[:2] for r in maps.rows[1:4]] == [["control", "–"], ["linear@3", "–"], ["linear@3 shuffled", "–"]]
+    costs_of = dict(
+        zip(costs.rows[0], next(r for r in costs.rows if r[:2] == ["spatial_correlation", "2"]), strict=True)
+    )
+    assert costs_of["time of an epoch / control's"].startswith("1.3")
+    assert re.fullmatch(r"0\.\d{3} \(0\.110\)", costs_of["likeness of maps (by chance)"])
+    assert [row[1] for row in tables.of_methods(study, group, found, middle=True)[0][1].rows[5:]] == ["1", "1"]
+    assert "networks" not in maps.rows[0]
+
+
+def test_networks_are_counted_where_conditions_have_more_or_fewer(tmp_path: Path) -> None:
+    study, group, found = compared(tmp_path, group_of_methods(2), seeds=(1, 2), failed=[("topoloss:1", 1)])
+    table = tables.of_methods(study, group, found)[0][1]
+    assert table.rows[0][2] == "networks"
+    assert [row[2] for row in table.rows if row[0] == "topoloss"] == ["2", "1", "2"]
+    assert tables.of_methods(study, group, found, middle=True)[0][1].rows[0][2] == "networks"
+
+
+def test_a_score_far_below_all_others_does_not_squeeze_them(tmp_path: Path) -> None:
+    study, group, found = compared(tmp_path, group_of_methods(5), seeds=(1, 2))
+    for cell in study.found["cells"]:
+        if cell["condition"] == "topoloss:2":
+            cell["measures"]["accuracy"] = 20.0
+    first, _ = frontiers.frontiers(study, group, found, "")
+    large = first.figure.axes[0]
+    assert large.get_ylim()[0] > 90
+    assert "Triangles at the edge stand for means far beyond it: topoloss:2 (20.00)." in first.caption
+    assert any(line.get_marker() == "v" and line.get_zorder() == 6 and len(line.get_xdata()) for line in large.lines)
+    for cell in study.found["cells"]:
+        if cell["condition"] == "topoloss:2":
+            cell["measures"]["accuracy"] = 97.0
+    first, _ = frontiers.frontiers(files.Study(study.found, study.runs), group, found, "")
+    assert "Triangles" not in first.caption
+
+
+def test_no_text_of_a_frontier_is_cut_off(tmp_path: Path) -> None:
+    study, group, found = compared(tmp_path, group_of_methods(20, layers=3), seeds=(1, 2))
+    for picture in frontiers.frontiers(study, group, found, ""):
+        figure = picture.figure
+        figure.draw_without_rendering()
+        texts = list(figure.legends[0].get_texts())
+        for ax in figure.axes:
+            texts += [ax.xaxis.label, ax.yaxis.label, ax.title]
+        boxes = [text.get_window_extent() for text in texts if text.get_text()]
+        assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+        assert all(box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+        legend = figure.legends[0].get_window_extent()
+        assert all(ax.get_window_extent().x1 < legend.x0 for ax in figure.axes)
+        labels = [ax.xaxis.label.get_window_extent() for ax in figure.axes if ax.get_xlabel()]
+        assert not any(a.overlaps(b) for k, a in enumerate(labels) for b in labels[:k])
+
+
+def test_maps_of_methods_are_of_one_seed_and_leave_out_those_without(tmp_path: Path) -> None:
+    study, group, found = compared(
+        tmp_path, group_of_methods(3), seeds=(1, 2), failed=[("topoloss:1", 2), ("control", 1)]
+    )
+    picture = frontiers.maps(study, group, found, "sheet 2", "maps")
+    assert picture is not None
+    sheet, rows, seed = picture.subject
+    assert (sheet, seed, len(rows)) == ("sheet 2", 1, 6)
+    assert "control" not in rows
+    assert picture.caption.endswith(" 1 more method is left out of this figure.")
+
+
+def test_objectives_are_drawn_unweighted(tmp_path: Path) -> None:
+    study, group, found = compared(tmp_path, group_of_methods(3), seeds=(1, 2))
+    picture = frontiers.objectives(study, group, found, "")
+    assert picture is not None
+    titles = [ax.get_title() for ax in picture.figure.axes if ax.get_visible()]
+    assert titles == ["topoloss", "spatial_correlation", "absolute_correlation"]
+    lines = picture.figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["0.5", "1", "2"]
+    runs = [study.runs["topoloss:1", seed].metrics["topoloss"] for seed in (1, 2)]
+    assert lines[1].get_ydata() == pytest.approx(np.mean(runs, axis=0))
+    assert "Each panel has a scale of its own." in picture.caption
+
+
+def test_the_training_of_a_few_conditions_shows_their_objective(tmp_path: Path) -> None:
+    told = {"control": Strength("control"), "blur:2": Strength("blur", 2, "blur")}
+    conditions: dict[str, tuple[str, str | None]] = dict.fromkeys(told, ("flat", None))
+    study, group, found = compared(tmp_path, Group(conditions=conditions, methods=told), seeds=(1,))
+    assert not found
+    picture = pictures.training(study, group, "")
+    assert picture is not None
+    (ax,) = (ax for ax in picture.figure.axes if ax.get_ylabel() == "blur, unweighted")
+    assert len(ax.get_lines()) == 1
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_thousands_of_comparisons_are_folded_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "FOLDED", 20)
+    monkeypatch.setattr(page, "OF_MEASURES", 60)
+    write_study(tmp_path, [group_of_methods(3)], seeds=(1, 2))
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "<summary>20 more comparisons</summary>" in source
+    assert re.search(r"\d{2,} more are in <code>study.json</code>", source)
+    apart = source.partition("Other measures, whose figures would make this page too large")[2].partition("</p>")[0]
+    assert len(re.findall("<code>[a-z_]+.png</code>", apart)) > 5
+    assert all((tmp_path / "figures" / name).exists() for name in re.findall(r"<code>([a-z_]+\.png)", apart))
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_methods_without_times_likeness_or_maps(tmp_path: Path) -> None:
+    group = group_of_methods(3)
+    group.classes = None
+    found = write_study(tmp_path, [group], seeds=(1, 2), recorded=[(c, s) for c in group.conditions for s in (1, 2)])
+    del found["likeness"]
+    for cell in found["cells"]:
+        cell["measures"] = {k: v for k, v in cell["measures"].items() if k in ("accuracy", "loss")}
+    found["comparisons"], found["hypotheses"] = [], []
+    (tmp_path / "study.json").write_text(json.dumps(found))
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "What each method gives" in source
+    assert "frontier" not in source
+    assert "<strong>" not in source
+    assert "Times depend" not in source
+    assert "Likeness" not in source
+
+
+@pytest.mark.slow
+def test_a_page_of_three_hundred_and_fifty_networks(tmp_path: Path) -> None:
+    group = group_of_methods(22, side=24, classes=10, layers=3)
+    write_study(tmp_path, [group], seeds=range(1, 6))
+    begun = time.process_time()
+    path = report.write(tmp_path)
+    assert time.process_time() - begun < 60
+    assert path.stat().st_size < 6_000_000
+
+
 # Names that mean harm, and files that are damaged
 
 
@@ -455,6 +669,7 @@ def test_the_terminal_takes_other_tables(capsys: pytest.CaptureFixture[str]) -> 
     assert "[/]" in shown
 
 
+LIKE = {"condition": "linear", "sheet": "input", "pairs": 1, "representation": 0.9, "map": None, "chance": None}
 DAMAGE: dict[str, Any] = {
     "truncated": lambda run: (run / "measures.npz").write_bytes((run / "measures.npz").read_bytes()[:400]),
     "empty": lambda run: (run / "measures.npz").write_bytes(b""),
@@ -507,6 +722,12 @@ def test_a_damaged_run_leaves_the_old_page(damage: str, tmp_path: Path) -> None:
         (lambda s: s["comparisons"][0].update(ci=[1]), "two numbers"),
         (lambda s: s["cells"][0].update(run="../../elsewhere"), "outside"),
         (lambda s: s["cells"][0].update(run="/etc"), "outside"),
+        (lambda s: s["conditions"]["linear"].update(method=3), "method is 3, not text or null"),
+        (lambda s: s["conditions"]["linear"].update(strength="1"), "strength is '1', not"),
+        (lambda s: s["conditions"]["linear"].update(strength=10**400), "a strength is beyond all numbers"),
+        (lambda s: s.update(likeness={}) or s.update(likeness={"a": 1}), "likeness is"),
+        (lambda s: s.update(likeness=[LIKE | {"condition": "nobody"}]), "nobody"),
+        (lambda s: s.update(likeness=[LIKE | {"map": "0.5"}]), "map is '0.5'"),
         (lambda s: s["groups"][0]["sheets"]["input"].update(places={"kind": "cubes"}), "cubes"),
     ],
 )

@@ -61,7 +61,7 @@ def frontier(
     """
     curves = {name: _strengths(name, given) for name, given in as_conditions("methods", methods).items()}
     ends = None if view is None else _view(view)
-    ax = axes_or_new(ax, 5.6, 3.4)
+    ax = axes_or_new(ax, 6.6, max(3.4, 0.5 + 0.2 * len(curves)))
     styles = _styles([name for name in curves if name != control])
     for name, strengths in curves.items():
         means = np.array([[np.mean(side) if len(side) else math.nan for side in both] for both in strengths])
@@ -72,7 +72,7 @@ def frontier(
         for across, up in strengths:
             ax.plot(across, up, style.mark, color=style.colour, ms=2.4, mew=0, alpha=0.3, zorder=2)
         there = np.isfinite(means).all(axis=1)
-        line = {"color": style.colour, "lw": 1.1, "ls": style.stroke, "zorder": 3}
+        line: dict[str, Any] = {"color": style.colour, "lw": 1.1, "ls": style.stroke, "zorder": 3}
         ax.plot(*means[there].T, **line)
         mark: dict[str, Any] = {"color": style.colour, "mfc": style.face, "mew": 0.9, "zorder": 4}
         for size, mean in zip(np.linspace(_SMALL, _LARGE, len(means)), means, strict=True):

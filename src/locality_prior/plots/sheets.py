@@ -135,7 +135,9 @@ def class_maps(
         for ax, values in zip(row, array, strict=True):
             drawn = draw_units(values, places[name], ax, norm, colours)
             ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(_wrapped(name), rotation=0, ha="right", va="center")
+        # a word is kept whole where it is a little longer than a line
+        longest = max((len(word) for word in name.split()), default=0)
+        row[0].set_ylabel(_wrapped(name, longest if 20 < longest <= 26 else 20), rotation=0, ha="right", va="center")
     slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, names)) > 8 else {}
     for ax, title in zip(grid[0], names, strict=True):
         ax.set_title(_wrapped(title), fontsize="medium" if not slant else "small", pad=3, **slant)
@@ -145,8 +147,8 @@ def class_maps(
     return grid
 
 
-def _wrapped(name: str) -> str:
-    return textwrap.fill(name, 20)
+def _wrapped(name: str, width: int = 20) -> str:
+    return textwrap.fill(name, width)
 
 
 def _grid_of_axes(axes: Any, rows: int, cols: int) -> NDArray[np.object_]:

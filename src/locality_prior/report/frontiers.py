@@ -36,8 +36,12 @@ METHODS, SHEETS, ROWS, CLASSES, TRAINED = 30, 6, 24, 10, 24
 PRINT = 7.1
 #: The measure of topography, and that of cost.
 MAP, LENGTH = "morans_i", "mean_wire_length"
-#: Ticks of an axis of relative times.
-_TIMES = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 30, 50, 100, 200, 500, 1000)
+#: Ticks of a logarithmic axis of relative times: the first of these that has three or more in view.
+_TIMES = (
+    (0.01, 0.1, 1, 10, 100, 1000),
+    (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+    (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30),
+)
 
 
 def frontiers(study: Study, group: dict[str, Any], methods: list[Method], prefix: str) -> Iterator[Picture]:
@@ -189,8 +193,8 @@ def _ratios(ax: Any) -> None:
         low, high = min(positive) / 1.15, max(positive) * 1.15
         ax.set_xscale("log")
         ax.set_xlim(low, high)
-        ticks = [t for t in _TIMES if low <= t <= high]
-        ax.xaxis.set_major_locator(FixedLocator(ticks[:: max(1, -(-len(ticks) // 6))]))
+        found = [[t for t in ticks if low <= t <= high] for ticks in _TIMES]
+        ax.xaxis.set_major_locator(FixedLocator(next((ticks for ticks in found if len(ticks) > 2), found[-1])))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g}"))
         ax.xaxis.set_minor_locator(NullLocator())
     else:
@@ -215,7 +219,7 @@ def maps(study: Study, group: dict[str, Any], methods: list[Method], sheet: str,
         caption="A row for each method, at its middle strength. "
         + picture.caption
         + pictures.told_left_out(missing, "method"),
-        scale=1.0,
+        scale=max(0.75, min(1.0, 9 / picture.figure.get_figheight())),
     )
 
 

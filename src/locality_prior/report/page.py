@@ -13,7 +13,7 @@ from locality_prior._check import Problem, instance
 from locality_prior._files import replacing, replacing_folder
 from locality_prior.report import frontiers, pictures, tables
 from locality_prior.report.files import Study, read
-from locality_prior.report.methods import Method, methods
+from locality_prior.report.methods import Method, epoch_times, likeness, methods
 from locality_prior.report.pictures import Picture
 from locality_prior.report.words import listed, plain, several, slug
 
@@ -22,6 +22,8 @@ PAGE, FIGURES = "report.html", "figures"
 ANSWERS, COMPARISONS = 6, 10
 #: Rows of a folded table of a comparison of methods: of hundreds of networks there are thousands of comparisons.
 FOLDED = 200
+#: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
+OF_MEASURES = 2_000_000
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
@@ -88,7 +90,7 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
         return None if picture is None else _shown(picture, figures)
 
     recipe = [f"{plain(k.replace('_', ' '))} {plain(v)}" for k, v in group["recipe"].items()]
-    shown = {
+    shown: dict[str, Any] = {
         "number": number,
         "name": plain(group["name"]),
         "lead": _group_lead(study, group) if number else "",
@@ -143,12 +145,11 @@ def _methods(
     at_middle = " Each method at its middle strength." if conditions > len(compared) else ""
 
     def curves(draw: Callable[[Study, dict[str, Any], str], Picture | None]) -> dict[str, Any] | None:
-        pages = [draw(study, part, prefix) for part in parts]
-        first, *others = [
-            replace(p, name=f"{p.name}{f'-{k}' * (k > 1)}") for k, p in enumerate(pages, start=1) if p
-        ] or [None]
-        if first is None:
+        pages = [picture for picture in (draw(study, part, prefix) for part in parts) if picture is not None]
+        if not pages:
             return None
+        first, *others = pages
+        others = [replace(one, name=f"{one.name}-{k}") for k, one in enumerate(others, start=2)]
         for picture in others:
             _saved(picture, figures, small=True)
         said = f" Other methods: {listed(f'{FIGURES}/{p.name}.png' for p in others)}." if others else ""
@@ -157,26 +158,43 @@ def _methods(
     def training(study: Study, part: dict[str, Any], prefix: str) -> Picture | None:
         return pictures.training(study, part, prefix, objectives=False)
 
+    on_page: list[dict[str, Any]] = []
+    apart: list[str] = []
+    for picture in pictures.measures(study, middle, prefix):
+        one = _shown(replace(picture, caption=picture.caption + at_middle), figures, small=True)
+        if not apart and sum(len(other["data"]) for other in on_page) + len(one["data"]) <= OF_MEASURES:
+            on_page.append(one)
+        else:
+            apart.append(f"{picture.name}.png")
     objectives = frontiers.objectives(study, group, compared, prefix)
     folded = {key: shown[key].first(FOLDED) for key in ("rest", "forced", "over_items")}
     return {
         **folded,
         "unshown": {key: len(shown[key].rows) - len(table.rows) for key, table in folded.items()},
         "methods": {
-            "lead": f"{several(len(compared), 'method')}, {several(conditions, 'condition')}.",
+            "lead": _methods_lead(study, group, len(compared)),
             "frontiers": [_shown(p, figures, small=True) for p in frontiers.frontiers(study, group, compared, prefix)],
             "middle": tables.of_methods(study, group, compared, middle=True),
             "all": tables.of_methods(study, group, compared, middle=False) if conditions > len(compared) else [],
             "conditions": conditions,
+            "timed": bool(epoch_times(study, group)),
+            "alike": any(likeness(study, c, "representation") is not None for c in group["conditions"]),
         },
         "maps": [_shown(p, figures, small=True) for p in maps if p],
         "correlation": curves(pictures.correlation),
         "wires": curves(pictures.wires),
         "pruning": curves(pictures.pruning),
-        "measures": [],
-        "measures_apart": [_saved(p, figures, small=True).name for p in pictures.measures(study, middle, prefix)],
+        "measures": on_page,
+        "measures_apart": apart,
         "training": [curves(training), objectives and _shown(objectives, figures, small=True)],
     }
+
+
+def _methods_lead(study: Study, group: dict[str, Any], compared: int) -> str:
+    lead = f"{several(compared, 'method')}, {several(len(group['conditions']), 'condition')}"
+    numbers = set(tables.networks_of(study, group).values())
+    each = several(max(numbers), "network")
+    return f"{lead}, {each} of each." if len(numbers) == 1 else f"{lead}, at most {each} of each."
 
 
 def _maps_name(prefix: str, k: int, sheet: str) -> str:

@@ -100,7 +100,7 @@ def class_maps(
     if seed is None:
         return None
     runs = [study.runs[c, seed] for c in conditions]
-    labels = _labels(study, conditions, 16)
+    labels = _labels(study, conditions, 16 if most == MAPS else 25)
     rows, largest = {}, []
     for condition, run in zip(conditions, runs, strict=True):
         order = study.values(condition, f"morans_i.{sheet}").get(seed)

@@ -27,22 +27,15 @@ Key = TypeVar("Key", bound=Hashable)
 FEW = 5
 #: Measures of a sheet that the results show; the figures show all.
 ON_SHEETS = ("morans_i", "spatial_variance", "response_correlation")
-#: Measures that a table of methods shows, after the first score: what a network is like, and what it withstands.
-OF_MAPS = (
-    "morans_i",
-    "morans_i_normed",
-    "response_correlation",
-    "weight_similarity",
-    "mean_wire_length",
-    "weight_norm",
-)
-OF_DAMAGE = ("noise_score", "adversarial_score", "patch_lesion_score", "random_lesion_score")
-#: How alike networks of different seeds are, by the keys of study.json.
-LIKENESS = {
-    "representation": "likeness of seeds: responses",
-    "map": "likeness of seeds: maps",
-    "chance": "likeness of maps by chance",
+#: Measures that the tables of methods show after the first score, by what each table is about.
+OF_COSTS = "Wires, time, and how alike networks of different seeds are"
+OF_METHODS = {
+    "Maps": ("morans_i", "morans_i_normed", "response_correlation", "weight_similarity"),
+    OF_COSTS: ("mean_wire_length", "weight_norm"),
+    "What networks withstand": ("noise_score", "adversarial_score", "patch_lesion_score", "random_lesion_score"),
 }
+#: How alike networks of different seeds are, by the keys of study.json.
+LIKENESS = {"representation": "likeness of responses", "map": "likeness of maps (by chance)"}
 #: What is cut first, by the parts of the measures of pruning.
 CUT_FIRST = {"weight": "smallest |V| first", "length": "longest first", "cost": "smallest c|V| first"}
 
@@ -144,42 +137,59 @@ def sheets(study: Study, group: dict[str, Any]) -> Table:
     return Table(rows, 2, frozenset(published))
 
 
-def of_methods(study: Study, group: dict[str, Any], methods: list[Method], middle: bool) -> list[Table]:
-    """Two tables with a row for each condition, method by method: its maps and wires, and what it withstands.
+def of_methods(
+    study: Study, group: dict[str, Any], methods: list[Method], middle: bool = False
+) -> list[tuple[str, Table]]:
+    """What each table is about, and the table: a row for each condition, method by method.
+
+    The number of networks is left out where all conditions have as many.
 
     ``middle``: only the condition of each method's middle strength.
     """
+    conditions = [(m, c) for m in methods for c in ((m.middle,) if middle else m.conditions)]
     score = [s["name"] for s in group["scores"]][:1]
-    times = epoch_times(study, group)
+    done = networks_of(study, group)
+    counted = len({done[c] for _, c in conditions}) > 1
     made = []
-    for bases in ([*score, *OF_MAPS], [*score, *OF_DAMAGE]):
-        heads, columns = [], []
-        for base in dict.fromkeys(bases):
+    for about, bases in OF_METHODS.items():
+        columns: dict[str, dict[str, str]] = {}
+        for base in dict.fromkeys([*score, *bases]):
             parts = parts_of(study, group, base)
-            if not parts:
-                continue
-            values = {c: list(averaged(study, c, parts).values()) for c in group["conditions"]}
-            heads.append(measure_name(study, parts[0], part=False))
-            columns.append(_spread(values))
-        if bases[-1] == OF_MAPS[-1]:
-            if times:
-                heads.append("time of an epoch / control's")
-                columns.append(_spread({c: list(t.values()) for c, t in times.items()}))
-        else:
-            for key, head in LIKENESS.items():
-                numbers = {c: likeness(study, c, key) for c in group["conditions"]}
-                if any(v is not None for v in numbers.values()):
-                    heads.append(head)
-                    columns.append({c: fixed(v, min(decimals(numbers.values()), 3)) for c, v in numbers.items()})
-        rows = [["method", "strength", "networks", *heads]]
-        for method in methods:
-            for condition in (method.middle,) if middle else method.conditions:
-                done = sum(c == condition for c, _ in study.done)
-                numbers_of = [column[condition] for column in columns]
-                rows.append([name_of(study, method), strength_of(study, condition), str(done), *numbers_of])
-        if len(columns) > len(score):
-            made.append(Table(rows))
+            if parts:
+                values = {c: list(averaged(study, c, parts).values()) for c in group["conditions"]}
+                columns[measure_name(study, parts[0], part=False)] = _spread(values)
+        if about == OF_COSTS:
+            columns |= _costs(study, group)
+        if len(columns) <= len(score):
+            continue
+        rows = [["method", "strength", *["networks"] * counted, *columns]]
+        for method, condition in conditions:
+            numbers = [*[str(done[condition])] * counted, *(column[condition] for column in columns.values())]
+            rows.append([name_of(study, method), strength_of(study, condition), *numbers])
+        made.append((about, Table(rows)))
     return made
+
+
+def networks_of(study: Study, group: dict[str, Any]) -> dict[str, int]:
+    """Condition → how many networks have results."""
+    return {name: sum(name == one for one, _ in study.done) for name in group["conditions"]}
+
+
+def _costs(study: Study, group: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Columns of what is no measure of a network: its time, and how alike networks of different seeds are."""
+    columns = {}
+    times = epoch_times(study, group)
+    if times:
+        columns["time of an epoch / control's"] = _spread({c: list(t.values()) for c, t in times.items()})
+    for key, head in LIKENESS.items():
+        numbers = {c: likeness(study, c, key) for c in group["conditions"]}
+        if any(v is not None for v in numbers.values()):
+            columns[head] = {c: fixed(v, min(decimals(numbers.values()), 3)) for c, v in numbers.items()}
+    maps = LIKENESS["map"]
+    if maps in columns:
+        chance = {c: fixed(likeness(study, c, "chance"), 3) for c in group["conditions"]}
+        columns[maps] = {c: f"{told} ({chance[c]})" for c, told in columns[maps].items()}
+    return columns
 
 
 def without_variance(study: Study, group: dict[str, Any]) -> list[str]:
