@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from locality_prior.objectives.base import Objective
+from locality_prior.objectives.correlation import AbsoluteCorrelation, Bootphon, SpatialCorrelation
+from locality_prior.objectives.energy import TICA
 
 #: The built-in objectives.
-KINDS: dict[str, type[Objective]] = {}
+KINDS: dict[str, type[Objective]] = {
+    kind.__name__: kind for kind in (SpatialCorrelation, AbsoluteCorrelation, Bootphon, TICA)
+}
