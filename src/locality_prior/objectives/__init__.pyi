@@ -1,6 +1,14 @@
 from locality_prior.objectives.base import Objective as Objective
 from locality_prior.objectives.blurring import Blur as Blur
 from locality_prior.objectives.blurring import blur as blur
+from locality_prior.objectives.correlation import AbsoluteCorrelation as AbsoluteCorrelation
+from locality_prior.objectives.correlation import Bootphon as Bootphon
+from locality_prior.objectives.correlation import SpatialCorrelation as SpatialCorrelation
+from locality_prior.objectives.correlation import absolute_correlation as absolute_correlation
+from locality_prior.objectives.correlation import bootphon as bootphon
+from locality_prior.objectives.correlation import spatial_correlation as spatial_correlation
+from locality_prior.objectives.energy import TICA as TICA
+from locality_prior.objectives.energy import tica as tica
 from locality_prior.objectives.lengths import mean_wire_length as mean_wire_length
 from locality_prior.objectives.lengths import weight_l1 as weight_l1
 from locality_prior.objectives.lengths import wiring_cost as wiring_cost

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from locality_prior.objectives.base import Objective
 from locality_prior.objectives.blurring import Blur
+from locality_prior.objectives.correlation import AbsoluteCorrelation, Bootphon, SpatialCorrelation
+from locality_prior.objectives.energy import TICA
 from locality_prior.objectives.mask import Mask
 from locality_prior.objectives.modular_training import BIMT
 from locality_prior.objectives.prices import Wiring
@@ -26,6 +28,10 @@ KINDS: dict[str, type[Objective]] = {
         Smoothness,
         WeightSimilarity,
         ResponseSimilarity,
+        SpatialCorrelation,
+        AbsoluteCorrelation,
+        Bootphon,
+        TICA,
         Blur,
         Mask,
         CBSOM,

@@ -1,0 +1,59 @@
+"""What depends on a geometry alone, made once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from locality_prior._memory import aside
+from locality_prior.functional import not_autocast
+from locality_prior.geometry import Geometry
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What ``make`` makes of a geometry and plain values, kept under a number for as long as the geometry lives.
+
+    Compiled code can hold a number: a function that gives it is marked with ``torch.compiler.assume_constant_result``,
+    and ``made[number]`` is looked up in the code.
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self.make = make
+        self.made: dict[int, T] = {}
+        # beside the numbers, the geometry that they are kept for; others that are equal find them too
+        self._numbers: weakref.WeakKeyDictionary[Geometry, tuple[weakref.ref[Geometry], dict[Any, int]]]
+        self._numbers = weakref.WeakKeyDictionary()
+        self._next = 0
+
+    def number(self, geometry: Geometry, *values: Any) -> int:
+        """The number of what is made of a geometry and values; what is made must not hold the geometry itself."""
+        held = self._numbers.get(geometry)
+        first = None if held is None else held[0]()
+        if held is None or first is None:
+            held, first = (weakref.ref(geometry), {}), geometry
+            self._numbers[geometry] = held
+            weakref.finalize(geometry, self._forget, held[1]).atexit = False
+        numbers = held[1]
+        if values not in numbers:
+            with torch.no_grad(), aside():
+                made = self.make(first, *values)
+            self._next += 1
+            numbers[values] = self._next
+            self.made[self._next] = made
+        return numbers[values]
+
+    def _forget(self, numbers: dict[Any, int]) -> None:
+        for number in numbers.values():
+            self.made.pop(number, None)
+
+
+def not_half(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which autocast brings nothing to half precision."""
+    return nullcontext() if not_autocast(x) else torch.autocast(x.device.type, enabled=False)
