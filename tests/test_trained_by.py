@@ -366,6 +366,12 @@ def test_trying_an_objective_out_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(v, before[k]) for k, v in net.model.state_dict().items())
 
 
+@pytest.mark.parametrize("word", ["blur:0.3", "mask:0.5", "cbsom"])
+def test_what_adds_nothing_to_the_loss_has_no_column(word: str, tmp_path: Path) -> None:
+    train(run(word), tmp_path / "run")
+    assert list(rows(tmp_path / "run" / "metrics.csv")[0])[:3] == ["epoch", "train_loss", "validation_loss"]
+
+
 def test_a_compiled_network_has_the_same_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = torch.compile
     monkeypatch.setattr(torch, "compile", lambda *a, **k: plain(*a, **{**k, "backend": "eager"}))

@@ -171,6 +171,8 @@ class WithoutLoss(Objective):
     Its value is 0. Its strength says how much it changes.
     """
 
+    LOSS = False
+
     def parts(self) -> dict[str, Tensor]:
         first = next(self.placed.model.parameters(), None)
         zero = torch.zeros((), device=None if first is None else first.device)
