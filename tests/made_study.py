@@ -76,6 +76,7 @@ def write_study(
         "comparisons": [],
         "hypotheses": [],
         "answers": [],
+        "likeness": [],
     }
     for g, group in enumerate(groups):
         sheets = {name: _sheet(shape) for name, shape in group.sheets.items()}
@@ -109,6 +110,12 @@ def write_study(
                 "settings": {"cost": cost},
             }
             local = condition != control and of is None
+            pairs = len(seeds) * (len(seeds) - 1) // 2
+            for name in sheets if pairs else ():
+                maps = (0.2 + 0.3 * local, 0.2) if group.classes else (None, None)
+                row = {"condition": condition, "sheet": name, "seeds": len(seeds), "pairs": pairs}
+                row |= {"representation": 0.8, "map": maps[0], "chance": maps[1]}
+                study["likeness"].append(row)
             for seed in seeds:
                 run = f"runs/{g}-{k}-seed{seed}"
                 cell: dict[str, Any] = {"condition": condition, "seed": seed, "run": run, "config": {"cost": cost}}
