@@ -161,6 +161,7 @@ def write_study(
         "comparisons": [],
         "hypotheses": [],
         "answers": [],
+        "likeness": [],
     }
     for g, group in enumerate(groups):
         sheets = {name: _sheet(shape) for name, shape in group.sheets.items()}
@@ -200,6 +201,13 @@ def write_study(
                 study["conditions"][condition] |= told
                 local = one.maps
                 study.setdefault("likeness", []).extend(_likeness(condition, list(sheets), len(seeds), one))
+            else:
+                pairs = len(seeds) * (len(seeds) - 1) // 2
+                for name in sheets if pairs else ():
+                    maps = (0.2 + 0.3 * local, 0.2) if group.classes else (None, None)
+                    row = {"condition": condition, "sheet": name, "seeds": len(seeds), "pairs": pairs}
+                    row |= {"representation": 0.8, "map": maps[0], "chance": maps[1]}
+                    study["likeness"].append(row)
             for seed in seeds:
                 run = f"runs/{g}-{k}-seed{seed}"
                 cell: dict[str, Any] = {"condition": condition, "seed": seed, "run": run, "config": {"cost": cost}}
