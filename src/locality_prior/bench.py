@@ -256,7 +256,7 @@ def _objective(ours: Loss, plain: Loss, device: torch.device) -> dict[str, float
 
         return both
 
-    return _compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, 7))
+    return _compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, 3))
 
 
 def _topoloss(name: str, device: torch.device) -> Row:
