@@ -68,6 +68,8 @@ def test_the_rows_are_those_that_are_promised() -> None:
         "local_infer_r8_b64",
         "local_infer_r4_b64",
         "prior_memory_4096",
+        "topoloss",
+        "smoothness",
         "scale_65536",
         "scale_1048576",
         "mnist_epoch",
@@ -105,6 +107,24 @@ def test_the_layers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "windowed" in rows[3].detail
     assert torch.get_num_threads() == threads
     assert [line[0] for line in bench.table(rows)] == ["row", *names]
+
+
+def test_objectives_are_compared_with_what_they_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[list[torch.Tensor]] = []
+
+    def instead(ours: bench.Loss, plain: bench.Loss, device: torch.device) -> dict[str, float]:
+        weight = torch.randn(144, 144, device=device)
+        compared.append([ours(weight), plain(weight)])
+        return {"ours": 1.0, "baseline": 2.0}
+
+    monkeypatch.setattr(bench, "SHEET", Grid(12, 12))
+    monkeypatch.setattr(bench, "TURN", 0.1)
+    measured = bench._objective(lambda w: w.sum(), lambda w: w.square().sum(), CPU)
+    assert measured.keys() == {"ours", "baseline"}
+    monkeypatch.setattr(bench, "_objective", instead)
+    assert [row.ratio for row in bench.bench(["topoloss", "smoothness"])] == [2, 2]
+    for ours, plain in compared:
+        torch.testing.assert_close(ours, plain)
 
 
 def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:

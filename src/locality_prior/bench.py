@@ -33,6 +33,7 @@ from locality_prior._timing import cores, in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear
+from locality_prior.objectives import smoothness, topoloss
 
 #: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
 TURN, ROUNDS = 25.0, 21
@@ -74,6 +75,8 @@ class Row:
 
 Measure = Callable[[str, torch.device], Row]
 Layer = LocalityLinear | nn.Linear
+#: A number of a weight.
+Loss = Callable[[Tensor], Tensor]
 
 
 def bench(names: list[str] | None = None, device: str = "cpu", tell: Callable[[Row], None] | None = None) -> list[Row]:
@@ -239,6 +242,48 @@ def _prior_memory(name: str, device: torch.device) -> Row:
     return Row(name, ours, whole, "P as the layer keeps it, a table of offsets; as a matrix", "mib")
 
 
+# --- objectives against their formulas as one would write them down ---------------------------------------------------
+
+
+def _objective(ours: Loss, plain: Loss, device: torch.device) -> dict[str, float]:
+    """Times of two losses of the weights of a square layer between sheets, forward and backward."""
+    weight = torch.randn(len(SHEET), len(SHEET), device=device, requires_grad=True)
+
+    def call(loss: Loss) -> Callable[[], None]:
+        def both() -> None:
+            weight.grad = None
+            loss(weight).backward()  # type: ignore[no-untyped-call]
+
+        return both
+
+    return _compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, 3))
+
+
+def _topoloss(name: str, device: torch.device) -> Row:
+    def plain(weight: Tensor) -> Tensor:
+        maps = weight.T.reshape(1, -1, *SHEET.shape)
+        down = F.interpolate(maps, scale_factor=1 / 8, mode="bilinear")
+        up = F.interpolate(down, size=SHEET.shape, mode="bilinear")
+        return 1 - F.cosine_similarity(maps.flatten(2), up.flatten(2), dim=1).mean()
+
+    times = _objective(lambda weight: topoloss(weight, SHEET), plain, device)
+    return _against(name, times, "forward and backward, factor 8; interpolate down and up, then cosine_similarity")
+
+
+def _smoothness(name: str, device: torch.device) -> Row:
+    cells = torch.arange(len(SHEET), device=device).reshape(SHEET.shape)
+    beside = torch.zeros(len(SHEET), len(SHEET), device=device)
+    for axis in (0, 1):
+        beside[cells.flatten(), cells.roll(-1, axis).flatten()] = 1
+
+    def plain(weight: Tensor) -> Tensor:
+        rows = F.normalize(weight, dim=1)
+        return (1 - (rows @ rows.T * beside).sum() / beside.sum()) / 2
+
+    times = _objective(lambda weight: smoothness(weight, SHEET), plain, device)
+    return _against(name, times, "forward and backward, circular; the cosines of all pairs, masked to neighbours")
+
+
 # --- sheets that no dense layer could hold ---------------------------------------------------------------------------
 
 
@@ -388,6 +433,8 @@ ROWS: dict[str, Measure] = {
     "local_infer_r8_b64": _local(8, 64, training=False),
     "local_infer_r4_b64": _local(4, 64, training=False),
     "prior_memory_4096": _prior_memory,
+    "topoloss": _topoloss,
+    "smoothness": _smoothness,
     "scale_65536": _scale(256),
     "scale_1048576": _scale(1024),
     "mnist_epoch": _mnist_epoch,

@@ -45,10 +45,9 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
 
     >>> import torch
     >>> from locality_prior import Grid
-    >>> topoloss(torch.ones(16, 3), Grid(4, 4), factor=2)  # nothing is lost of a constant map
-    tensor(0.)
     >>> checkers = torch.tensor([1.0, -1.0]).repeat(8).reshape(4, 4)
     >>> checkers[1::2] *= -1
+    >>> # squares of 2 and 0 become 1 everywhere
     >>> topoloss(checkers.reshape(16, 1) + 1, Grid(4, 4), factor=2, cosine="maps")  # 1 − 1/√2
     tensor(0.2929)
 
