@@ -200,7 +200,7 @@ def write_study(
                 told = {"method": one.method, "strength": one.strength, "objective": one.objective}
                 study["conditions"][condition] |= told
                 local = one.maps
-                study.["likeness"].extend(_likeness(condition, list(sheets), len(seeds), one))
+                study["likeness"].extend(_likeness(condition, list(sheets), len(seeds), one))
             else:
                 pairs = len(seeds) * (len(seeds) - 1) // 2
                 for name in sheets if pairs else ():
