@@ -498,7 +498,7 @@ def test_numbers_of_methods_are_averaged_over_sheets_of_whole_networks(tmp_path:
     costs_of = dict(
         zip(costs.rows[0], next(r for r in costs.rows if r[:2] == ["spatial_correlation", "2"]), strict=True)
     )
-    assert costs_of["time of an epoch / control's"].startswith("1.3")
+    assert costs_of["time of an epoch (control = 1)"].startswith("1.3")
     assert re.fullmatch(r"0\.\d{3} \(0\.110\)", costs_of["likeness of maps (by chance)"])
     assert [row[1] for row in tables.of_methods(study, group, found, middle=True)[0][1].rows[5:]] == ["1", "1"]
     assert "networks" not in maps.rows[0]

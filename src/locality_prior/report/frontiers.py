@@ -74,7 +74,7 @@ def frontiers(study: Study, group: dict[str, Any], methods: list[Method], prefix
         costs.append((label, {c: averaged(study, c, lengths) for c in group["conditions"]}))
     times = epoch_times(study, group)
     if times:
-        costs.append(("time of an epoch / control's", times))
+        costs.append(("time of an epoch (control = 1)", times))
     if costs:
         said = " and against ".join(label for label, _ in costs)
         timed = " Times depend on the machine and on what else it did." if times else ""
@@ -96,7 +96,7 @@ class _Frontier:
         columns = max(len(large), min(len(small), ACROSS), 1)
         rows = -(-len(small) // columns)
         lines = sum(label.count("\n") + 1 for label in self.labels)
-        first = max(3.3, 0.165 * lines + 0.3 - 1.9 * rows)
+        first = max(3.3, 0.19 * lines + 0.3 - 1.9 * rows)  # as high as the legend
         figure: Any = Figure(figsize=(PRINT, first + 1.9 * rows), layout="constrained")
         grid = figure.add_gridspec(1 + rows, columns, height_ratios=[first, *[1.9] * rows])
         share = None

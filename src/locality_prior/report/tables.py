@@ -180,7 +180,7 @@ def _costs(study: Study, group: dict[str, Any]) -> dict[str, dict[str, str]]:
     columns = {}
     times = epoch_times(study, group)
     if times:
-        columns["time of an epoch / control's"] = _spread({c: list(t.values()) for c, t in times.items()})
+        columns["time of an epoch (control = 1)"] = _spread({c: list(t.values()) for c, t in times.items()})
     for key, head in LIKENESS.items():
         numbers = {c: likeness(study, c, key) for c in group["conditions"]}
         if any(v is not None for v in numbers.values()):
