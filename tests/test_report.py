@@ -647,6 +647,25 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         assert re.fullmatch(r"[a-z0-9_-]{1,60}\.(png|pdf)", path.name)
 
 
+def test_hostile_names_of_methods_are_text(tmp_path: Path) -> None:
+    long = "w" * 10_000
+    told = {
+        "control": Strength("control"),
+        "a": Strength("_" + HOSTILE, 1, "a$_b"),
+        "b": Strength("_" + HOSTILE, 1e299, "a$_b"),
+    }
+    told |= {"c": Strength(long, -1.5, "c"), "d": Strength(long + "2", 1)}
+    conditions: dict[str, tuple[str, str | None]] = dict.fromkeys(told, ("x", None))
+    group = Group(conditions=conditions, methods=told, sheets={HOSTILE: (3, 4), "_$x": (3, 4)}, classes=["a"])
+    write_study(tmp_path, [group], seeds=(1, 2))
+    source = report.write(tmp_path).read_text(encoding="utf-8")
+    assert 'id="frontier"' in source
+    assert 'id="objectives"' in source
+    assert "<script" not in source
+    assert "w" * 2001 not in source
+    assert all(re.fullmatch(r"[a-z0-9_-]{1,60}\.(png|pdf)", path.name) for path in (tmp_path / "figures").iterdir())
+
+
 def test_labels_of_figures_are_never_alike_and_no_markup() -> None:
     labels = words.told_apart(["a" * 100, "a" * 101, "_hidden", "$x$"], 10)
     assert len(set(labels)) == 4
