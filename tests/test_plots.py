@@ -597,6 +597,13 @@ def test_a_frontier_joins_the_means_of_a_methods_strengths():
     assert plots.frontier(METHODS, x="x", y="y", legend=False).get_legend() is None
 
 
+def test_a_frontier_with_a_view_stays_within_its_figure():
+    figure = plt.figure(figsize=(8, 6))
+    ax = plots.frontier(METHODS, figure.add_subplot(), x="order", y="accuracy (%)", view=(0, 200), legend=False)
+    figure.draw_without_rendering()
+    assert ax.get_tightbbox().x0 > 0  # nothing stands beyond this view, and nothing is put into a corner for it
+
+
 def test_a_mean_beyond_the_view_is_a_triangle_at_its_edge():
     ax = plots.frontier(METHODS, x="order", y="accuracy (%)", view=(96, 99))
     assert ax.get_ylim() == (96, 99)

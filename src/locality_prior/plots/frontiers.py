@@ -136,5 +136,7 @@ def _mark_beyond(ax: Axes, means: Floats, ends: tuple[float, float], colour: str
     """A triangle at the edge for each mean beyond it."""
     for beyond, edge, mark in ((means[:, 1] < ends[0], ends[0], "v"), (means[:, 1] > ends[1], ends[1], "^")):
         places = means[beyond, 0]
+        if not len(places):
+            continue  # an empty line that is not clipped is laid out at the figure's corner
         height = np.full(len(places), edge)
         ax.plot(places, height, mark, color=colour, ms=5.5, mec="black", mew=0.5, ls="", clip_on=False, zorder=6)
