@@ -40,12 +40,12 @@ def spatial_correlation(
     over the samples, Σ r = ‖Σ_u z_u‖², Σ r² = ‖zzᵀ‖² and Σ rq = Σ z∘Qz. On a grid Qz is a convolution, done by FFT:
     O(samples · n log n + samples² · n). Elsewhere Q is multiplied by blocks of its rows.
 
-    Their code looks at a few neighbourhoods in each step. With ``neighbourhoods`` above 0 this function does so too, but
-    draws them anew in each call, from torch's generator, around any unit, and takes what is near by the geometry's
+    Their code looks at a few neighbourhoods in each step. With ``neighbourhoods`` above 0 this function does so too,
+    but draws them anew in each call, from torch's generator, around any unit, and takes what is near by the geometry's
     distance. Theirs are squares that are made once, and TopoLM's stay away from the borders. TDANN takes one
-    neighbourhood a step, of at most 500 units, of 1.6 to 32 mm; TopoLM the mean over 5, of a Chebyshev distance below 5;
-    Topo-Omni the mean over 20, below 20. A constant response counts as r = 0 in TDANN, gives NaN in TopoLM, and makes its
-    whole neighbourhood drop out in Topo-Omni; here the unit is left out of all sums.
+    neighbourhood a step, of at most 500 units, of 1.6 to 32 mm; TopoLM the mean over 5, of a Chebyshev distance below
+    5; Topo-Omni the mean over 20, below 20. A constant response counts as r = 0 in TDANN, gives NaN in TopoLM, and
+    makes its whole neighbourhood drop out in Topo-Omni; here the unit is left out of all sums.
 
     >>> import torch
     >>> from locality_prior import Grid
