@@ -195,6 +195,8 @@ def test_the_page_of_objectives_is_whole() -> None:
         section = text.split(f"\n### {name}\n")[1].split("\n## ")[0].split("\n### ")[0]
         assert f"lp.objectives.{name}(" in section
         assert "**From.**" in section
+    named = re.findall(r"`(\w+)`", text.split(" NAME is ")[1].split(".")[0])
+    assert named == [kind.WORD for kind in KINDS.values()]
 
 
 def test_the_table_of_rooms_is_whole() -> None:
