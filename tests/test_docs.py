@@ -17,6 +17,8 @@ import yaml
 
 import locality_prior
 from locality_prior import cli
+from locality_prior.objectives.base import usual_strength
+from locality_prior.objectives.kinds import KINDS
 from locality_prior.studies import study_from
 from locality_prior.studies.measures import KNOWN
 
@@ -181,6 +183,20 @@ def test_the_table_of_settings_is_whole() -> None:
 
     named = first_column(HOME / "docs" / "studies.md", "Settings")
     assert sorted(named) == sorted(field.name for field in fields(Axes))
+
+
+def test_the_page_of_objectives_is_whole() -> None:
+    """Each has a row in the table, with its usual strength, and a section with an example and an equation's source."""
+    text = (HOME / "docs" / "objectives.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| [`")]
+    told = {re.findall(r"`(\w+)`", row[0])[0]: float(row[4]) for row in rows}
+    assert told == {name: usual_strength(kind) for name, kind in KINDS.items()}
+    for name in KINDS:
+        section = text.split(f"\n### {name}\n")[1].split("\n## ")[0].split("\n### ")[0]
+        assert f"lp.objectives.{name}(" in section
+        assert "**From.**" in section
+    named = re.findall(r"`(\w+)`", text.split(" NAME is ")[1].split(".")[0])
+    assert named == [kind.WORD for kind in KINDS.values()]
 
 
 def test_the_table_of_rooms_is_whole() -> None:

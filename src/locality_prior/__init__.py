@@ -23,7 +23,7 @@ Models that exist already:
 What to train by, and what to measure:
     wiring_cost, weight_l1  the price of all wires, Σ c|V|; the L1 norm of the raw weights
     mean_wire_length        the mean length of the wires, Σ d|V| / Σ|V|
-    objectives              what the field trains maps by, as functions and bound to a placement
+    objectives              what the literature trains maps by (TopoLoss, spatial correlation, …), to add to a loss
     analysis, plots         measures of maps and wires; figures of them
     runs, studies, report   training runs, comparisons of them, and their page
 

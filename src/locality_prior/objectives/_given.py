@@ -11,7 +11,7 @@ from locality_prior.geometry import Geometry, Grid
 
 
 def responses(value: Any, geometry: Any, samples: int = 2) -> tuple[Tensor, Geometry]:
-    """Responses (samples, units) of the units of a geometry, where they are at least so many samples."""
+    """Responses (samples, units) of the units of a geometry, with at least so many ``samples``."""
     sheet: Geometry = instance("geometry", geometry, Geometry, "a geometry, such as Grid(7, 7)")
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise wrong_type("responses", value, "a floating-point tensor (samples, units)")
@@ -36,7 +36,7 @@ def weight(value: Any, target: Any, source: Any = None) -> tuple[Tensor, Geometr
 
 
 def with_source(value: Any, target: Any, source: Any) -> tuple[Tensor, Geometry, Geometry]:
-    """A weight between two sheets. Without a source it is the target, where the weight is square."""
+    """A weight between two sheets. Without a source, the weight must be square, and the source is the target."""
     found, at, start = weight(value, target, source)
     if start is None and found.shape[1] != len(at):
         raise wrong("source", None, f"the places of the {found.shape[1]} units that the wires come from")

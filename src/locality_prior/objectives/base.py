@@ -32,8 +32,8 @@ class Objective(ABC):
     >>> loss = net(torch.randn(5, 4)).square().mean() + objective()
     >>> loss.backward()
 
-    A subclass gives its options as keyword-only arguments with plain defaults, and passes them on:
-    ``super().__init__(placed, strength, factor=factor)``. Each is then an attribute.
+    A subclass takes its options as keyword-only arguments with plain defaults, and passes them on:
+    ``super().__init__(placed, strength, factor=factor)``. Each becomes an attribute.
 
     Args:
         placed: the modules, and where their units are.
@@ -46,7 +46,7 @@ class Objective(ABC):
     WORD: ClassVar[str]
     #: What it looks at.
     OF: ClassVar[Of] = "weights"
-    #: Whether the mean over the modules is taken, and not the sum.
+    #: Whether the value is the mean over the modules, and not their sum.
     MEAN: ClassVar[bool] = False
     #: Whether it adds something to the loss. What only changes the model or its weights has the value 0.
     LOSS: ClassVar[bool] = True
@@ -70,7 +70,7 @@ class Objective(ABC):
         return each.mean() if self.MEAN else each.sum()
 
     def weight(self, progress: float | None = None) -> float:
-        """The strength when the share ``progress`` of training is done; a constant strength needs none."""
+        """The strength when the share ``progress`` of training is done. A constant strength needs no ``progress``."""
         if progress is None:
             if not isinstance(self.strength, Schedule) or self.strength.moves:
                 raise wrong("progress", None, "the share of training that is done, 0 to 1, since the strength changes")
@@ -111,8 +111,8 @@ class OfWeights(Objective):
 class OfResponses(Objective):
     """An objective that is measured from what the placed modules gave in the last training pass of the model.
 
-    The modules' outputs are kept by hooks in each forward pass that has gradients, and let go when the objective is
-    measured. :meth:`remove` takes the hooks away.
+    Hooks keep the modules' outputs in each forward pass that has gradients. Measuring the objective lets them go, so it
+    can be measured once for each pass. :meth:`remove` takes the hooks away.
     """
 
     OF = "responses"

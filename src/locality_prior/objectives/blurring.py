@@ -28,8 +28,8 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     Source: locally laterally connected networks (LLCNN; Nature Communications 2026), BashivanLab/LLCNN
     ``models/helpers.py``, where σ is 0.23 of the shorter side in the networks that the paper looks at. Differences:
     these networks put the last rows of the layer's own input in front of the sheet, so that the sheets of successive
-    layers follow one another, which needs inputs of the same sheet; here each sheet stands alone, as with their
-    ``continuous=False``. Their optional noise is left out.
+    layers follow one another. Here each sheet stands alone, as with their ``continuous=False``. Their optional noise is
+    left out.
 
     >>> import torch
     >>> from locality_prior import Grid

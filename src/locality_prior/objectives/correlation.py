@@ -36,16 +36,16 @@ def spatial_correlation(
     spacetorch/losses/losses_torch.py), of TopoLM (ICLR 2025; epflneuroailab/topolm, models/positions.py) and of
     Topo-Omni (2026; epflneuroailab/topo-omni, src/models/spatial_utils.py).
 
-    By default it is exact, over all pairs of units, and there is no matrix of pairs. With z the responses standardised
+    By default it is exact, over all pairs of units, without a matrix of pairs. With z the responses standardised
     over the samples, Σ r = ‖Σ_u z_u‖², Σ r² = ‖zzᵀ‖² and Σ rq = Σ z∘Qz. On a grid Qz is a convolution, done by FFT:
     O(samples · n log n + samples² · n). Elsewhere Q is multiplied by blocks of its rows.
 
-    Their code looks at some neighbourhoods in each step, and so does ``neighbourhoods``, with these differences: the
-    neighbourhoods here are drawn anew from torch's generator, around any unit, and hold what is near by the geometry's
-    distance; theirs are squares, a set of which is made once, and TopoLM's stay away from the borders.
-    TDANN takes one neighbourhood a step, of at most 500 units, of 1.6 to 32 mm; TopoLM the mean over 5 of a Chebyshev
-    distance below 5, and Topo-Omni over 20 below 20. A constant response counts as r = 0 in TDANN, gives NaN in TopoLM,
-    and in Topo-Omni makes its whole neighbourhood drop out; here the unit is left out of all sums.
+    Their code looks at a few neighbourhoods in each step. With ``neighbourhoods`` above 0 this function does so too,
+    but draws them anew in each call, from torch's generator, around any unit, and takes what is near by the geometry's
+    distance. Theirs are squares that are made once, and TopoLM's stay away from the borders. TDANN takes one
+    neighbourhood a step, of at most 500 units, of 1.6 to 32 mm; TopoLM the mean over 5, of a Chebyshev distance below
+    5; Topo-Omni the mean over 20, below 20. A constant response counts as r = 0 in TDANN, gives NaN in TopoLM, and
+    makes its whole neighbourhood drop out in Topo-Omni; here the unit is left out of all sums.
 
     >>> import torch
     >>> from locality_prior import Grid
@@ -57,8 +57,8 @@ def spatial_correlation(
 
     Args:
         responses: (samples, units), at least 2 samples. Half precision is brought to float32.
-        geometry: where the units are; distances are equal both ways.
-        neighbourhoods: the mean over so many random neighbourhoods is taken; 0: all pairs.
+        geometry: where the units are; the distance from u to v must be that from v to u.
+        neighbourhoods: how many random neighbourhoods to take the mean over; 0: all pairs are taken instead.
         units: how many units a neighbourhood has at most.
         radius: the units of a neighbourhood are drawn from those within this distance of its middle, in the
             geometry's own units; None: the nearest ones are taken.
@@ -92,8 +92,8 @@ def absolute_correlation(
 
     Args:
         responses: (samples, units), at least 2 samples. Half precision is brought to float32.
-        geometry: where the units are; distances are equal both ways.
-        neighbourhoods: the mean over so many random neighbourhoods is taken; 0: all pairs.
+        geometry: where the units are; the distance from u to v must be that from v to u.
+        neighbourhoods: how many random neighbourhoods to take the mean over; 0: all pairs are taken instead.
         units: how many units a neighbourhood has at most.
         radius: the units of a neighbourhood are drawn from those within this distance of its middle, in the
             geometry's own units; None: the nearest ones are taken.
@@ -126,7 +126,7 @@ def bootphon(responses: Tensor, geometry: Geometry) -> Tensor:
 
     Args:
         responses: (samples, units), at least 2 samples. Half precision is brought to float32.
-        geometry: where the units are; distances are equal both ways.
+        geometry: where the units are; the distance from u to v must be that from v to u.
 
     Returns:
         A scalar of at least 0, float32 or float64. 0 where fewer than two units respond.

@@ -22,8 +22,8 @@ def tica(responses: Tensor, geometry: Geometry, *, radius: float = 1.5, epsilon:
     """Σ_i √(ε + Σ_j h_ij a_j²), the mean over samples, with h_ij = 1 where d_ij ≤ radius spacings, and 0 elsewhere.
 
     The penalty of topographic ICA (Hyvärinen, Hoyer and Inki, Neural Computation 2001, "Topographic independent
-    component analysis"; there it is minus the log-likelihood of the energies). Each neighbourhood holds its own middle:
-    on a square grid the usual radius gives the 3×3 around each unit. It is small where few neighbourhoods respond to a
+    component analysis"; there it is minus the log-likelihood of the energies). Each unit is in its own neighbourhood:
+    on a square grid the usual radius gives the 3×3 units around each. It is small where few neighbourhoods respond to a
     sample, and where those that do lie together. In the paper the components stay orthonormal, so that shrinking is no
     way out; nothing keeps the responses of a network from that.
 
@@ -70,7 +70,8 @@ class TICA(OfResponses):
 
     Args:
         placed: the modules, and where their units are.
-        strength: how much it counts. The paper has none; this one leaves the task in the lead on a few hundred units.
+        strength: how much it counts. The paper has none. With the usual one, the task's loss stays the larger part of
+            the sum on sheets of a few hundred units.
         radius: how far a neighbourhood reaches, in distances between neighbours.
         epsilon: above 0; keeps the root differentiable where nothing responds.
 

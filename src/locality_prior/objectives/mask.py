@@ -25,10 +25,10 @@ def topoformer_mask(target: Geometry, source: Geometry | None = None, share: flo
     M_ij = 1 where d_ij ≤ √(share/π)·side, else 0; side is the root of the source sheet's area, in which each unit has
     a square of its own. This is the support of a flat cost within that radius: ``localize(…, cost="flat@r")``.
 
-    Source: Topoformer, TahaBinhuraib/topoformer ``topoformer/models/custom_layers.py`` and ``constraints.py``.
+    Source: Topoformer (2024), TahaBinhuraib/topoformer ``topoformer/models/custom_layers.py`` and ``constraints.py``.
     Differences: their sheets are square tori, which are ``Grid(n, n, periodic=True)`` here; any grids that meet will
-    do, and on a sheet with borders a disc near one holds fewer units. Their spatial querying, (Q M) Kᵀ, is
-    ``queries @ (mask / mask.norm())`` with the mask as a floating-point tensor.
+    do, and on a sheet with borders a disc near one holds fewer units. For their spatial querying, (Q M) Kᵀ,
+    multiply the queries by this mask, as a floating-point tensor over its norm.
 
     >>> from locality_prior import Grid
     >>> mask = topoformer_mask(Grid(6, 6, periodic=True), share=0.2)

@@ -44,7 +44,7 @@ def wiring(
         target: the places of the rows.
         source: the places of the columns; None: the target.
         price: "distance", f(d) = d; a cost or its word, f(d) = c(d), where / can stand for a comma ("power:2/1.5"); or
-            a function, which is called once for two sheets, with all lengths (out, in), and returns as many prices.
+            a function from all lengths (out, in) to as many prices. It is called once for each pair of sheets.
         power: 1 or 2.
 
     Raises:
@@ -60,7 +60,14 @@ def wiring(
 class Wiring(OfWeights):
     """:func:`wiring` of the weights into each placed module, all gates of a recurrent one.
 
-    A price that is a function cannot be saved.
+    Args:
+        placed: the modules, and the places of their units and of their sources.
+        strength: how much it counts; the usual one is not a paper's.
+        price: what a wire of each length costs. A price that is a function cannot be saved.
+        power: 1 or 2.
+
+    Raises:
+        ValueError: a module whose source is not known, or a price that does not fit.
     """
 
     WORD = "wiring"

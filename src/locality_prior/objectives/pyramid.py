@@ -41,7 +41,8 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
 
     - A row (or map) that is zero, before or after the blur, has no cosine and is left out; there it counts as 0.
     - The grid is the one that is given, where theirs is the most nearly square one of as many units.
-    - The same factor along both axes, at most the shorter side; theirs compares the factors with other sizes.
+    - There is one factor for both axes, at most the shorter side. Theirs checks its two factors against the number of
+      inputs and of rows.
 
     >>> import torch
     >>> from locality_prior import Grid
@@ -212,6 +213,9 @@ class TopoLoss(OfWeights):
         strength: τ; the default is that of the authors' package, and their paper has 0.5 to 50.
         factor: how much smaller the sampled-down sheet is, from 1 to the shorter side of each grid.
         cosine: "units" or "maps".
+
+    Raises:
+        ValueError: another geometry, a module without weights, or an option out of range.
     """
 
     WORD: ClassVar[str] = "topoloss"

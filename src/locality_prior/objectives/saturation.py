@@ -40,7 +40,8 @@ def saturating(
     topographic organization in primate high-level visual cortex* (PNAS 2022; viscog-cmu/ITN ·
     topographic/utils/training.py) for all three, with d as a share of the sheet's side. Difference: the authors add up
     a kernel's entries before they square; here each entry pays, so that entries of opposite sign do not cancel. Their
-    networks have excitatory and inhibitory units, and their optimiser no weight decay where λ > 0; neither is in here.
+    networks have excitatory and inhibitory units, and their optimiser has no weight decay where λ > 0. Neither is part
+    of this function.
 
     >>> import torch
     >>> from locality_prior import Line, objectives
@@ -74,7 +75,17 @@ def saturating(
 
 
 class Saturating(OfWeights):
-    """:func:`saturating` of the weights into each placed module, all gates of a recurrent one; λ 0.5 as in ITN."""
+    """:func:`saturating` of the weights into each placed module, all gates of a recurrent one.
+
+    Args:
+        placed: the modules, and the places of their units and of their sources.
+        strength: λ; ITN's is 0.5.
+        variant: "jacobs", "linear" or "wiring".
+        relative: whether lengths are shares of the source sheet's longest side.
+
+    Raises:
+        ValueError: a module whose source is not known, or a geometry or an option that does not fit.
+    """
 
     WORD = "saturating"
 

@@ -27,7 +27,7 @@ def similarity(vectors: Tensor, geometry: Geometry, *, by: str = "cosine") -> Te
     an edge counts less than one inside.
 
     Weight similarity and activation similarity (Truong & Hasson 2025, arXiv:2508.00043; tlmnhut/weight_vs_act_toponet ·
-    ``utils.py``), which take each pair twice, once from either end, with the same mean. What differs:
+    ``utils.py``). Their code counts each pair twice, once from either end, which gives the same mean. What differs:
 
     - A pair of which one vector is zero (or constant, for a correlation) has no cosine and is left out; there it counts
       as 1, and 1e-8 is added to the product of norms.

@@ -31,7 +31,7 @@ def cbsom(
 
     Source: CB-SOM (ICLR 2025), BashivanLab/CBSOM ``code/SOCONV_Class.py``. Differences: their sheets are square, with
     borders; any geometry will do here. Their training script reaches only the convolutions that are direct children of
-    the network, which is the first one of its ResNet-18; here all placed modules are updated.
+    the network: in its ResNet-18 the first one alone. Here all placed modules are updated.
 
     >>> import torch
     >>> from locality_prior import Grid
@@ -75,8 +75,8 @@ class CBSOM(WithoutLoss):
     """The update of :func:`cbsom`, made by :meth:`after_step` in the weights of each placed module.
 
     There is no loss: call ``after_step(progress)`` after the optimiser's step and before its ``zero_grad``. In the
-    course of training α and σ fall as e^(−3·progress), but not below 0.003; both as in the authors' code. Where there
-    is no wire a locality layer's weight stays 0.
+    course of training α and σ fall as e^(−3·progress), but not below 0.003, as in the authors' code. Where a locality
+    layer has no wire its weight stays 0.
 
     >>> import torch
     >>> from locality_prior import Grid, place
@@ -86,7 +86,7 @@ class CBSOM(WithoutLoss):
     >>> organise.after_step(progress=0.0)
 
     Args:
-        placed: linear layers and convolutions (by their channels), of torch or with a prior; its raw weights are
+        placed: linear layers and convolutions (by their channels), of torch or with a prior, whose raw weights are
             then updated.
         strength: α at the start. Where it is below the floor of 0.003 it does not fall.
         sigma: σ at the start, in units of the geometry; None: the root of the number of units.

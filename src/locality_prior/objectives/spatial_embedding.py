@@ -38,11 +38,11 @@ def communicability(
     Source: Achterberg, Akarca, Strouse, Duncan & Astle, *Spatially embedded recurrent neural networks reveal widespread
     links between structural and functional neuroscience findings* (Nature Machine Intelligence 2023;
     8erberg/spatially-embedded-RNN · seRNN_demo.ipynb), whose γ is 0.5 and whose 100 units are a 5×5×4 grid. Their
-    matrix is this one transposed, so the rows that they sum are columns here. Difference: a unit that sends nothing
+    matrix is this one transposed: the rows that they sum are columns here. Difference: a unit that sends nothing
     gives NaN there. A later notebook of theirs lets no gradient through C (``through=False``).
 
-    With R = |W| S^-1, whose columns sum to 1, C = S^-½ e^R S^½. The series of e^R has no negative terms, and after as
-    many of them it is as near for any weights. A polynomial of fixed degree gives C and its gradient to rounding.
+    With R = |W| S^-1, C = S^-½ e^R S^½. The columns of R sum to 1 whatever the weights are, so one polynomial of fixed
+    degree is near enough to e^R for all of them: C and its gradient are exact to rounding.
 
     >>> import torch
     >>> from locality_prior import Line, objectives
@@ -73,10 +73,18 @@ def communicability(
 
 
 class Communicability(OfWeights):
-    """:func:`communicability` of each placed module's weights from its sheet to itself; γ 0.5.
+    """:func:`communicability` of each placed module's weights from its sheet to itself.
 
-    Those are a recurrent layer's weights from its hidden units to themselves, each gate's, and of other modules the
-    weights between a sheet and an equal one, where C is computed as if both were the same units.
+    In a recurrent layer those are the weights from its hidden units to themselves, of each gate. In other modules they
+    are the weights between a sheet and an equal one, and C is computed as if both were the same units.
+
+    Args:
+        placed: the modules, and where their units are.
+        strength: γ; the paper's is 0.5.
+        through: whether the gradient goes through C too.
+
+    Raises:
+        ValueError: a module without weights from its sheet to itself, or units that are not connected.
     """
 
     WORD = "communicability"
