@@ -26,7 +26,7 @@ from locality_prior.placement import place
 from locality_prior.report.files import read_found
 from locality_prior.runs import record
 from locality_prior.studies import find, read_findings, study_from
-from locality_prior.studies.answers import answers
+from locality_prior.studies.answers import answers, summary
 from locality_prior.studies.findings import evidence, verdict
 from locality_prior.studies.measures import described
 from locality_prior.studies.study import plan, write_study
@@ -642,3 +642,53 @@ def test_scores_under_damage_have_the_units_of_the_main_score() -> None:
     run = {"task": TASK, "measures": {"accuracy": 98.0, "noise_score": 97.0, "patch_lesion_score.out": 90.0}}
     found = described([run], [])
     assert [(found[name]["unit"], found[name]["better"]) for name in found] == [("%", "up")] * 3
+
+
+def compared_methods(n: int = 5) -> dict[str, Any]:
+    """What findings tell of three objectives: the first makes a map, the second makes one dearly, the third none."""
+    kinds = {"a:1": ("a", 0.4, 0.1), "b:1": ("b", 0.8, -3.0), "c:1": ("c", 0.01, 0.0)}
+    told = {"control": {"control": None, "of": None, "method": "control", "objective": "none"}}
+    told |= {c: {"control": "control", "of": None, "method": m, "objective": c} for c, (m, _, _) in kinds.items()}
+    rows = []
+    for condition, (_, map_, change) in kinds.items():
+        for measure, at, difference in (
+            ("accuracy", 97.0, change),
+            ("morans_i.one", 0.0, map_),
+            ("morans_i.two", 0.0, map_ + 0.1),
+            ("mean_wire_length.layer", 9.0, -4.0 if condition == "a:1" else -6.0 if condition == "b:1" else 0.0),
+        ):
+            half = 0.5 if measure in ("accuracy", "mean_wire_length.layer") else 0.2
+            row = {"condition": condition, "control": "control", "measure": measure, "n": n}
+            row |= {"mean_difference": difference, "means": [at + difference, at]}
+            rows.append(row | {"ci": [difference - half, difference + half] if n > 1 else None})
+    names = {"accuracy": ("test accuracy", "%", "up"), "morans_i": ("Moran's I of class maps", "", "up")}
+    names |= {"mean_wire_length": ("mean wire length", "spacings", "down")}
+    measures = {}
+    for name in dict.fromkeys(row["measure"] for row in rows):
+        base, _, part = name.partition(".")
+        label, unit, better = names[base]
+        measures[name] = {"base": base, "part": part, "label": label, "unit": unit, "better": better}
+    group = {"name": "net", "control": "control", "conditions": list(told), "scores": [{"name": "accuracy"}]}
+    return {"groups": [group], "conditions": told, "comparisons": rows, "measures": measures}
+
+
+def test_methods_are_summed_up_in_three_sentences() -> None:
+    found = compared_methods()
+    assert summary(found) == [
+        "The clearest maps are those of b:1 (Moran's I 0.85 as a mean over sheets, 0.00 in the control; "
+        "accuracy −3.00 points [−3.50, −2.50]); where accuracy is not certainly worse, those of a:1 "
+        "(Moran's I 0.45 as a mean over sheets, 0.00 in the control; accuracy +0.10 points [−0.40, +0.60]).",
+        "At no strength is Moran's I certainly above the control's in every sheet with c.",
+        "The shortest wires, where accuracy is not certainly worse, are those of a:1: 5.0 spacings on average, "
+        "9.0 in the control.",
+    ]
+    found["groups"].append({**found["groups"][0], "name": "other", "conditions": ["control"]})
+    assert summary(found)[1].startswith("net: at no strength")
+
+
+def test_few_networks_and_few_objectives_are_not_summed_up() -> None:
+    assert summary(compared_methods(4)) == []
+    assert summary(compared_methods(1)) == []
+    found = compared_methods()
+    found["conditions"]["c:1"]["objective"] = "none"
+    assert summary(found) == []

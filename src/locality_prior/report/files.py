@@ -238,6 +238,7 @@ def _names(found: dict[str, Any]) -> None:
             raise ValueError("a strength is beyond all numbers")
     likeness = found.get("likeness") or []
     _check(likeness, _LIKENESS, "likeness")
+    _check(found.get("summary", []), [str], "summary")
     used += [("condition", one["condition"]) for one in likeness]
     for kind, name in used:
         if name not in (conditions if kind == "condition" else measures):

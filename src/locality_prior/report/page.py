@@ -18,8 +18,8 @@ from locality_prior.report.pictures import Picture
 from locality_prior.report.words import listed, plain, several, slug
 
 PAGE, FIGURES = "report.html", "figures"
-#: Answers, and comparisons of a group, that are shown before the rest is folded.
-ANSWERS, COMPARISONS = 6, 10
+#: Answers, comparisons of a group, and networks without a result that are shown before the rest is folded.
+ANSWERS, COMPARISONS, MISSING = 6, 10, 12
 #: Rows of a folded table of a comparison of methods: of hundreds of networks there are thousands of comparisons.
 FOLDED = 200
 #: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
@@ -63,8 +63,9 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
         "title": plain(found["title"], 200) or "A study",
         "about": [plain(one, 2000) for one in found["about"]],
         "lead": _lead(study),
+        "summary": [plain(text, 1000) for text in found.get("summary", [])],
         "answers": [plain(a["text"], 600) for a in found["answers"]],
-        "at_once": ANSWERS,
+        "at_once": 0 if found.get("summary") else ANSWERS,
         "telling": None if telling is None else _shown(telling, figures),
         "hypotheses": tables.hypotheses(study),
         "groups": [
@@ -73,6 +74,7 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
         ],
         "nulls": any(told["null"] for told in found["conditions"].values()),
         "failed": [f"{study.label(c['condition'])}, seed {c['seed']}: {_error(c)}" for c in failed],
+        "missing": MISSING,
         "published": [f"{plain(p['name'])}: {plain(p['source'], 300)}" for p in found["published"]],
         "few": tables.FEW,
         "command": plain(found["command"], 2000),

@@ -7,6 +7,8 @@ from typing import Any
 
 #: A result from fewer pairs of networks than this comes with a warning.
 FEW = 5
+#: Objectives from which on a group of conditions is summed up.
+METHODS = 3
 #: The measures of maps that an answer may quote. Where two have the same evidence, the first is quoted.
 MAPS = ("morans_i", "response_correlation")
 
@@ -30,6 +32,98 @@ def answers(found: dict[str, Any]) -> list[dict[str, Any]]:
         text = f"{_start(name, condition['of'])}: {_said(found['measures'], mine, null, condition['of'])}."
         told.append({"condition": name, "control": control, "n": n, "text": f"{text}{_ending(n)}"})
     return told
+
+
+def summary(found: dict[str, Any]) -> list[str]:
+    """What a group that compares methods has shown, in three sentences: which make maps, which do not, and wires.
+
+    Nothing is said of conditions with fewer than :data:`FEW` pairs of networks. A condition keeps the score where the 95 % interval of its difference from the control is not wholly on the worse
+    side, and has a map where Moran's I is above the control's in every sheet, with the whole interval.
+    """
+    told = []
+    for group in found["groups"]:
+        conditions = {c: found["conditions"][c] for c in group["conditions"]}
+        trained_by = [c for c in conditions.values() if c.get("objective", "none") != "none"]
+        if len({c["method"] for c in trained_by}) >= METHODS:
+            told += _Methods(found, group).sentences()
+    return told
+
+
+class _Methods:
+    """The conditions of one group, each against the group's control."""
+
+    def __init__(self, found: dict[str, Any], group: dict[str, Any]) -> None:
+        self.measures, self.told = found["measures"], found["conditions"]
+        self.control, self.model = group["control"], group["name"] if len(found["groups"]) > 1 else ""
+        mine = {c for c in group["conditions"] if self.told[c]["control"] == self.control and not self.told[c]["of"]}
+        self.rows: dict[str, Tests] = {c: {} for c in group["conditions"] if c in mine}
+        for one in found["comparisons"]:
+            if one["condition"] in mine and one["control"] == self.control and one["n"] >= FEW and one["ci"]:
+                self.rows[one["condition"]][one["measure"]] = one
+        known = {name for tests in self.rows.values() for name in tests}
+        self.score = next((s["name"] for s in group["scores"] if s["name"] in known), "loss")
+        self.maps, self.wires = (
+            [m for m in self.measures if self.measures[m]["base"] == base and m in known]
+            for base in ("morans_i", "mean_wire_length")
+        )
+
+    def sentences(self) -> list[str]:
+        kept = [c for c in self.rows if self._kept(c)]
+        mapped = [c for c in self.rows if self._mapped(c)]
+        said = []
+        if mapped:
+            best = max(mapped, key=lambda c: self._mean(c, self.maps))
+            also = [c for c in mapped if c in kept]
+            text = f"The clearest maps are those of {self._with_map(best)}"
+            if also and best not in also:
+                cheap = max(also, key=lambda c: self._mean(c, self.maps))
+                text += f"; where {self._label()} is not certainly worse, those of {self._with_map(cheap)}"
+            said.append(f"{text}.")
+        tested = [c for c in self.rows if self.maps and all(m in self.rows[c] for m in self.maps)]
+        some = {self.told[c]["method"] for c in mapped}
+        none = dict.fromkeys(m for c in tested if (m := self.told[c]["method"]) not in some)
+        if none:
+            lead = "At no strength is Moran's I certainly above the control's in every sheet with"
+            said.append(f"{lead} {', '.join(none)}.")
+        short = [c for c in kept if self.wires and all(m in self.rows[c] for m in self.wires)]
+        if short:
+            best = min(short, key=lambda c: self._mean(c, self.wires))
+            if self._mean(best, self.wires) < self._mean(best, self.wires, side=1):
+                ours, control = (f"{self._mean(best, self.wires, side=k):.1f}" for k in (0, 1))
+                lead = f"The shortest wires, where {self._label()} is not certainly worse, are those of {best}"
+                unit = self.measures[self.wires[0]]["unit"]
+                said.append(f"{lead}: {ours} {unit} on average, {control} in the control.")
+        return [f"{self.model}: {text[0].lower()}{text[1:]}" if self.model else text for text in said]
+
+    def _kept(self, condition: str) -> bool:
+        row = self.rows[condition].get(self.score)
+        if row is None:
+            return False
+        low, high = row["ci"]
+        return bool(high >= 0 if self.measures[self.score]["better"] == "up" else low <= 0)
+
+    def _mapped(self, condition: str) -> bool:
+        rows = [self.rows[condition].get(m) for m in self.maps]
+        return bool(rows) and all(row is not None and row["ci"][0] > 0 for row in rows)
+
+    def _mean(self, condition: str, measures: list[str], side: int = 0) -> float:
+        """The mean over sheets or layers, of the condition (0) or of its control (1)."""
+        return math.fsum(self.rows[condition][m]["means"][side] for m in measures) / len(measures)
+
+    def _with_map(self, condition: str) -> str:
+        ours, control = (_number(self._mean(condition, self.maps, side=k), 2) for k in (0, 1))
+        over = " as a mean over sheets" if len(self.maps) > 1 else ""
+        text = f"{condition} (Moran's I {ours}{over}, {control} in the control"
+        row = self.rows[condition].get(self.score)
+        if row is None:
+            return f"{text})"
+        digits = _digits(row)
+        change, low, high = (_number(v, digits, sign=True) for v in (row["mean_difference"], *row["ci"]))
+        points = " points" if self.measures[self.score]["unit"] == "%" else ""
+        return f"{text}; {self._label()} {change}{points} [{low}, {high}])"
+
+    def _label(self) -> str:
+        return str(self.measures[self.score]["label"]).removeprefix("test ")
 
 
 def _start(name: str, of: str | None) -> str:

@@ -102,6 +102,7 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
         "likeness": likenesses(list(plan["conditions"]), homes, told),
     }
     found["answers"] = answers.answers(found)
+    found["summary"] = answers.summary(found)
     write_json(directory / FINDINGS, found)
     return found
 
