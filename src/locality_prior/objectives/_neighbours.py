@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from locality_prior import _compiled
 from locality_prior._check import wrong
 from locality_prior._memory import aside, empty
 from locality_prior.geometry import Distances, Geometry, Grid, near
@@ -41,7 +42,7 @@ class Neighbours:
 
     def to(self, device: torch.device) -> Neighbours:
         """The same, on the device of the vectors."""
-        if self.listed:
+        if self.listed and device.type != "cpu":
             return Neighbours(self.shape, [[(a.to(device), b.to(device)) for a, b in g] for g in self.groups])
         return self
 
@@ -53,6 +54,22 @@ class Neighbours:
     def parts(self) -> list[Sides]:
         """The parts of all groups."""
         return list(itertools.chain(*self.groups))
+
+    @cached_property
+    def rows(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """The pairs by their first unit, and by either unit, as compressed sparse rows.
+
+        Each are the ends of the rows of units, and for each entry the other unit and the pair.
+        """
+        with aside():
+            units = math.prod(self.shape)
+            first, second = self.ends(torch.arange(units))
+            found = []
+            for here, other in ((first, second), (torch.cat([first, second]), torch.cat([second, first]))):
+                order = torch.argsort(here, stable=True)
+                ends = torch.cat([here.new_zeros(1), torch.bincount(here, minlength=units).cumsum(0)])
+                found.append((ends, other[order].contiguous(), order % max(1, len(first))))
+            return found[0], found[1]
 
     def sums(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The squared norm of each unit's vector, (units,), and the product of each pair's, (pairs,)."""
@@ -97,12 +114,18 @@ def of_grid(grid: Grid, shifts: list[tuple[int, ...]], closed: tuple[bool, ...])
         shifts: steps of -1, 0 or 1 along each axis.
         closed: which axes go on at their beginning after their end.
     """
+    find = _of_shape.__wrapped__ if torch.compiler.is_compiling() else _of_shape  # compiled code cannot use a cache
+    return find(grid.shape, tuple(shifts), closed)
+
+
+@lru_cache(maxsize=16)
+def _of_shape(shape: tuple[int, ...], shifts: tuple[tuple[int, ...], ...], closed: tuple[bool, ...]) -> Neighbours:
     groups = []
     for shift in shifts:
-        ways = [_along(n, step, close) for n, step, close in zip(grid.shape, shift, closed, strict=True)]
+        ways = [_along(n, step, close) for n, step, close in zip(shape, shift, closed, strict=True)]
         parts = [tuple(zip(*chosen, strict=True)) for chosen in itertools.product(*ways)]
         groups.append([(first, second) for first, second in parts])
-    return Neighbours(grid.shape, [group for group in groups if group])
+    return Neighbours(shape, [group for group in groups if group])
 
 
 def _along(n: int, step: int, closed: bool) -> list[tuple[slice, slice]]:
@@ -119,7 +142,15 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     """The pairs of units at different places that are at most ``reach`` neighbour distances apart, as one group."""
     if isinstance(geometry, Distances) and geometry.shape[0] != geometry.shape[1]:
         raise wrong(name, geometry, "distances among its own units")
+    if not torch.compiler.is_compiling():
+        return _listed(geometry, reach)
     found = _pairs(geometry, reach)
+    return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
+
+
+@lru_cache(maxsize=16)
+def _listed(geometry: Geometry, reach: float) -> Neighbours:
+    found = _kept(geometry, reach)
     return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
 
 
@@ -175,13 +206,24 @@ def _blank(like: Tensor) -> Tensor:
     return torch.empty_like(like) if torch.compiler.is_compiling() else empty(like.shape, like)
 
 
+def _in_c(x: Tensor) -> bool:
+    """Whether products are made in C."""
+    return not torch.compiler.is_compiling() and _compiled.serves(x.dtype, x.device)
+
+
 class _Products(torch.autograd.Function):
     """⟨x_u, x_u⟩ of each unit and ⟨x_u, x_v⟩ of each pair."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x)
         ctx.pairs = pairs
+        if _in_c(x):
+            x, norms = x.contiguous(), x.new_empty(len(x))
+            products = x.new_empty(len(pairs.rows[0][1]))
+            _compiled.call("dots", x.dtype, len(x), x.shape[1], *pairs.rows[0], x, norms, products)
+            ctx.save_for_backward(x)
+            return norms, products
+        ctx.save_for_backward(x)
         laid = x.reshape(*pairs.shape, x.shape[1])
         each = [(laid[a] * laid[b]).sum(-1).flatten() for a, b, *_ in _blocks(pairs, x.shape[1], x.device)]
         norms = torch.linalg.vector_norm(x, dim=1).square()
@@ -192,6 +234,11 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, units: Tensor, each: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         pairs: Neighbours = ctx.pairs
+        if _in_c(x):
+            grad = empty(x.shape, x)
+            factors = ((2 * units).contiguous(), each.contiguous())
+            _compiled.call("gather", x.dtype, len(x), x.shape[1], *pairs.rows[1], *factors, x, grad)
+            return grad, None
         pieces = [one[..., None] for one in pairs.pieces(each)]
         laid = x.reshape(*pairs.shape, x.shape[1])
         grad = _blank(laid)
