@@ -70,6 +70,9 @@ def test_the_rows_are_those_that_are_promised() -> None:
         "prior_memory_4096",
         "scale_65536",
         "scale_1048576",
+        "spatial_correlation",
+        "spatial_correlation_memory",
+        "spatial_correlation_256",
         "mnist_epoch",
     ]
 
@@ -113,6 +116,19 @@ def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
     assert "peak memory" in row.detail
     assert row.ours > 0
     assert row.baseline > 0
+
+
+def test_correlations_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "TURN", 0.1)
+    monkeypatch.setattr(bench, "SHEET", Grid(24, 24))
+    time, memory = bench.bench(["spatial_correlation", "spatial_correlation_memory"])
+    assert time.ratio > 1
+    assert memory.unit == "mib"
+    assert memory.baseline > 0
+    large = bench._spatial_correlation_large(30)("spatial_correlation_30", CPU)
+    assert large.ours > 0
+    assert "900 units" in large.detail
+    assert memory.ratio > 1
 
 
 def test_an_epoch_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from locality_prior._timing import cores, in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear
+from locality_prior.objectives.correlation import spatial_correlation
 
 #: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
 TURN, ROUNDS = 25.0, 21
@@ -40,6 +41,8 @@ TURN, ROUNDS = 25.0, 21
 SHEET = Grid(64, 64)
 #: Radius and batch of the sheets that no dense layer could hold.
 SCALE_RADIUS, SCALE_BATCH = 4, 8
+#: Samples of the responses whose correlations are compared.
+SAMPLES = 256
 #: The costs of the two LeNets that are trained at once.
 COSTS = ("flat", "linear")
 #: Images of the synthetic MNIST that stands in where there is none.
@@ -274,12 +277,84 @@ def _scale_alone(side: int, threads: int) -> dict[str, float]:
 
 def _peak() -> float:
     """The most memory that this process ever held, in GiB; NaN where the system does not tell."""
+    try:  # Linux, whose getrusage tells of the process that started this one too
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**20
+    except (OSError, StopIteration):
+        pass
     try:
         import resource
     except ImportError:
         return math.nan
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+# --- objectives ------------------------------------------------------------------------------------------------------
+
+
+def correlate(sheet: Grid, device: torch.device) -> Callable[[], None]:
+    """The spatial correlation of all pairs, forward and backward."""
+    x = torch.randn(SAMPLES, len(sheet), device=device, requires_grad=True)
+
+    def call() -> None:
+        x.grad = None
+        spatial_correlation(x, sheet).backward()
+
+    return call
+
+
+def correlate_matrix(sheet: Grid, device: torch.device) -> Callable[[], None]:
+    """The same as one would write it down: every pair's correlation from the matrix of all. Its q is made before."""
+    x = torch.randn(SAMPLES, len(sheet), device=device, requires_grad=True)
+    u, v = torch.tril_indices(len(sheet), len(sheet), -1, device=device)
+    q = (1 / (1 + sheet.distances())).to(x)[u, v]
+
+    def call() -> None:
+        x.grad = None
+        r = torch.corrcoef(x.T)[u, v]
+        ((1 - torch.corrcoef(torch.stack([r, q]))[0, 1]) / 2).backward()
+
+    return call
+
+
+def _spatial_correlation(name: str, device: torch.device) -> Row:
+    times = _compare({"ours": correlate(SHEET, device), "baseline": correlate_matrix(SHEET, device)}, rounds=7)
+    detail = f"all pairs of {len(SHEET):,} units, batch {SAMPLES}, forward and backward; the matrix of correlations"
+    return _against(name, times, detail)
+
+
+def _spatial_correlation_memory(name: str, device: torch.device) -> Row:
+    found = []
+    for way in (correlate, correlate_matrix):
+        # a process of its own for each, since what it held at most never falls
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            found.append(alone.submit(_grown, way, SHEET, torch.get_num_threads()).result())
+    return Row(name, *found, f"what a CPU's process grows by for the same, over {SAMPLES} samples' responses", "mib")
+
+
+def _grown(way: Callable[[Grid, torch.device], Callable[[], None]], sheet: Grid, threads: int) -> float:
+    """MiB that this process grows by at most while it does something twice, less the responses and their gradient."""
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    way(Grid(8, 8), device)()  # what the libraries need themselves
+    before = _peak()
+    call = way(sheet, device)
+    call()
+    call()
+    return 1024 * (_peak() - before) - 2 * 4 * SAMPLES * len(sheet) / 2**20
+
+
+def _spatial_correlation_large(side: int) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        large = Grid(side, side)
+        times = _compare({"ours": correlate(large, device), "small": correlate(SHEET, device)}, rounds=5)
+        detail = (
+            f"{len(large):,} units, batch {SAMPLES}; baseline: the {len(SHEET):,}-unit sheet's time for as many units"
+        )
+        return Row(name, times["ours"], times["small"] * len(large) / len(SHEET), detail)
+
+    return measure
 
 
 # --- an epoch of MNIST -----------------------------------------------------------------------------------------------
@@ -390,5 +465,8 @@ ROWS: dict[str, Measure] = {
     "prior_memory_4096": _prior_memory,
     "scale_65536": _scale(256),
     "scale_1048576": _scale(1024),
+    "spatial_correlation": _spatial_correlation,
+    "spatial_correlation_memory": _spatial_correlation_memory,
+    "spatial_correlation_256": _spatial_correlation_large(256),
     "mnist_epoch": _mnist_epoch,
 }
