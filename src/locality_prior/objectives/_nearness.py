@@ -19,7 +19,7 @@ from locality_prior.objectives._kept import Kept
 #: The most entries of Q that are kept off grids; above it, its rows are computed again at each step.
 KEPT = 1 << 24
 #: How many entries of a matrix, or of a spectrum, are handled at once.
-BLOCK, SPECTRUM = 1 << 19, 1 << 17
+BLOCK, SPECTRUM = 1 << 19, 1 << 18
 
 
 class Nearness:
