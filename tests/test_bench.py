@@ -16,6 +16,8 @@ from locality_prior import bench, cli
 from locality_prior._timing import in_turns
 from locality_prior.catalog.tasks import mnist
 from locality_prior.geometry import Grid
+from locality_prior.objectives import words
+from locality_prior.objectives.kinds import KINDS
 
 CPU = torch.device("cpu")
 
@@ -70,6 +72,11 @@ def test_the_rows_are_those_that_are_promised() -> None:
         "prior_memory_4096",
         "topoloss",
         "smoothness",
+        "spatial_correlation",
+        "spatial_correlation_memory",
+        "spatial_correlation_256",
+        "communicability",
+        *[f"step_{word}" for word in words.WORDS],
         "scale_65536",
         "scale_1048576",
         "mnist_epoch",
@@ -112,19 +119,34 @@ def test_the_layers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_objectives_are_compared_with_what_they_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[list[torch.Tensor]] = []
 
-    def instead(ours: bench.Loss, plain: bench.Loss, device: torch.device) -> dict[str, float]:
-        weight = torch.randn(144, 144, device=device)
+    def instead(
+        ours: bench.Loss, plain: bench.Loss, sheet: Grid, device: torch.device, rounds: int = 1
+    ) -> dict[str, float]:
+        weight = torch.randn(len(sheet), len(sheet), device=device)
         compared.append([ours(weight), plain(weight)])
         return {"ours": 1.0, "baseline": 2.0}
 
     monkeypatch.setattr(bench, "SHEET", Grid(12, 12))
+    monkeypatch.setattr(bench, "SMALL", Grid(5, 4))
     monkeypatch.setattr(bench, "TURN", 0.1)
-    measured = bench._objective(lambda w: w.sum(), lambda w: w.square().sum(), CPU)
+    measured = bench._objective(lambda w: w.sum(), lambda w: w.square().sum(), bench.SHEET, CPU)
     assert measured.keys() == {"ours", "baseline"}
     monkeypatch.setattr(bench, "_objective", instead)
-    assert [row.ratio for row in bench.bench(["topoloss", "smoothness"])] == [2, 2]
+    assert [row.ratio for row in bench.bench(["topoloss", "smoothness", "communicability"])] == [2, 2, 2]
     for ours, plain in compared:
         torch.testing.assert_close(ours, plain)
+
+
+def test_every_objective_has_its_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "TURN", 0.1)
+    threads, done = torch.get_num_threads(), []
+    names = [name for name in bench.ROWS if name.startswith("step_")]
+    for name in names:
+        row = bench.ROWS[name](name, CPU)
+        done.append(row.ours > 0 and row.baseline > 0)
+    assert done == [True] * len(KINDS)
+    assert torch.get_num_threads() == threads
 
 
 def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
@@ -133,6 +155,19 @@ def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
     assert "peak memory" in row.detail
     assert row.ours > 0
     assert row.baseline > 0
+
+
+def test_correlations_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "TURN", 0.1)
+    monkeypatch.setattr(bench, "SHEET", Grid(24, 24))
+    time, memory = bench.bench(["spatial_correlation", "spatial_correlation_memory"])
+    assert time.ratio > 1
+    assert memory.unit == "mib"
+    assert memory.baseline > 0
+    large = bench._spatial_correlation_large(30)("spatial_correlation_30", CPU)
+    assert large.ours > 0
+    assert "900 units" in large.detail
+    assert memory.ratio > 1
 
 
 def test_an_epoch_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,23 @@ def test_vectors_are_worked_on_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert_close(parts, whole)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("geometry", [lp.Grid(5, 7), lp.Grid(2, 3, 2, periodic=True), *OTHERS], ids=repr)
+def test_without_a_compiler_it_is_the_same(
+    geometry: lp.Geometry, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for _ in range(2):
+        # entries for whole vectors of the processor and for what is left over; a row that has no cosine
+        x, bias = drawn(len(geometry), 71).to(dtype), drawn(len(geometry), seed=1).to(dtype)
+        x[1] = bias[1] = 0
+        x, bias = x.T.contiguous().T.requires_grad_(), bias.requires_grad_()
+        value = smoothness(x, geometry, bias=bias) + similarity(x, geometry)
+        found.append((value, *torch.autograd.grad(value, (x, bias))))
+        monkeypatch.setattr(machinery._compiled, "serves", lambda *_: False)
+    assert_close(*found)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [

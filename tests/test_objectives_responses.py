@@ -22,6 +22,7 @@ from locality_prior.objectives import (
     _nearness,
     absolute_correlation,
     bootphon,
+    energy,
     from_config,
     spatial_correlation,
     tica,
@@ -60,6 +61,30 @@ pairwise = pytest.mark.parametrize("name", PAIRS)
 
 
 # --- references ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _as_on_large_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nearness, "SMALL", 0)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("sheet", SHEETS.values(), ids=SHEETS)
+def test_small_sheets_are_no_exception(sheet: lp.Geometry, pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, live = drawn(5, len(sheet)), torch.ones(len(sheet), dtype=torch.float64)
+    live[1] = 0
+    x[:, 1] = 0
+    found = []
+    for small in (0, 1 << 18):
+        monkeypatch.setattr(_nearness, "SMALL", small)
+        near = _nearness._make(sheet, torch.float64, "cpu", pairs and isinstance(_nearness.places(sheet)[0], lp.Grid))
+        by_energy = energy._make(_nearness.places(sheet)[0], 1.5, torch.float64, "cpu")
+        found.append(near.rows(torch.arange(len(sheet))) if pairs else near.times(x, live))
+        assert (by_energy[2] is not None) == (small > 0)
+    wanted, quick = found
+    if not pairs:  # where nothing responds, nothing is asked for
+        wanted[0][:, 1] = quick[0][:, 1] = 0
+    assert_close(quick, wanted)
 
 
 def obvious(name: str, x: Tensor, sheet: lp.Geometry) -> Tensor:

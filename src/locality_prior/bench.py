@@ -33,14 +33,30 @@ from locality_prior._timing import cores, in_turns
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLinear
-from locality_prior.objectives import smoothness, topoloss
+from locality_prior.objectives import (
+    Communicability,
+    Objective,
+    communicability,
+    smoothness,
+    spatial_correlation,
+    topoloss,
+)
+from locality_prior.objectives.base import usual_strength
+from locality_prior.objectives.kinds import KINDS
+from locality_prior.placement import place
 
 #: Milliseconds that the timed calls of one turn fill, and how many rounds there are.
 TURN, ROUNDS = 25.0, 21
 #: The sheet of the layers that are compared.
 SHEET = Grid(64, 64)
+#: The sheet of the recurrent weights whose matrix exponential is compared.
+SMALL = Grid(32, 32)
+#: The share of training that is done at a step that is measured.
+HALF = 0.5
 #: Radius and batch of the sheets that no dense layer could hold.
 SCALE_RADIUS, SCALE_BATCH = 4, 8
+#: Samples of the responses whose correlations are compared.
+SAMPLES = 256
 #: The costs of the two LeNets that are trained at once.
 COSTS = ("flat", "linear")
 #: Images of the synthetic MNIST that stands in where there is none.
@@ -245,9 +261,9 @@ def _prior_memory(name: str, device: torch.device) -> Row:
 # --- objectives against their formulas as one would write them down ---------------------------------------------------
 
 
-def _objective(ours: Loss, plain: Loss, device: torch.device) -> dict[str, float]:
+def _objective(ours: Loss, plain: Loss, sheet: Grid, device: torch.device, rounds: int = 7) -> dict[str, float]:
     """Times of two losses of the weights of a square layer between sheets, forward and backward."""
-    weight = torch.randn(len(SHEET), len(SHEET), device=device, requires_grad=True)
+    weight = torch.randn(len(sheet), len(sheet), device=device, requires_grad=True)
 
     def call(loss: Loss) -> Callable[[], None]:
         def both() -> None:
@@ -256,7 +272,7 @@ def _objective(ours: Loss, plain: Loss, device: torch.device) -> dict[str, float
 
         return both
 
-    return _compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, 3))
+    return _compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, rounds))
 
 
 def _topoloss(name: str, device: torch.device) -> Row:
@@ -266,7 +282,7 @@ def _topoloss(name: str, device: torch.device) -> Row:
         up = F.interpolate(down, size=SHEET.shape, mode="bilinear")
         return 1 - F.cosine_similarity(maps.flatten(2), up.flatten(2), dim=1).mean()
 
-    times = _objective(lambda weight: topoloss(weight, SHEET), plain, device)
+    times = _objective(lambda weight: topoloss(weight, SHEET), plain, SHEET, device)
     return _against(name, times, "forward and backward, factor 8; interpolate down and up, then cosine_similarity")
 
 
@@ -280,8 +296,88 @@ def _smoothness(name: str, device: torch.device) -> Row:
         rows = F.normalize(weight, dim=1)
         return (1 - (rows @ rows.T * beside).sum() / beside.sum()) / 2
 
-    times = _objective(lambda weight: smoothness(weight, SHEET), plain, device)
+    times = _objective(lambda weight: smoothness(weight, SHEET), plain, SHEET, device, rounds=3)
     return _against(name, times, "forward and backward, circular; the cosines of all pairs, masked to neighbours")
+
+
+def _communicability(name: str, device: torch.device) -> Row:
+    apart = SMALL.distances().to(device, torch.float32)
+
+    def plain(weight: Tensor) -> Tensor:
+        size = weight.abs()
+        root = size.sum(0).rsqrt()
+        reached: Tensor = torch.linalg.matrix_exp(root[:, None] * size * root)
+        return (size * apart * reached).sum()
+
+    times = _objective(lambda weight: communicability(weight, SMALL), plain, SMALL, device)
+    return _against(name, times, f"{len(SMALL):,} units, forward and backward; torch.linalg.matrix_exp, with autograd")
+
+
+def correlate(sheet: Grid, device: torch.device) -> Callable[[], None]:
+    """The spatial correlation of all pairs, forward and backward."""
+    x = torch.randn(SAMPLES, len(sheet), device=device, requires_grad=True)
+
+    def call() -> None:
+        x.grad = None
+        spatial_correlation(x, sheet).backward()  # type: ignore[no-untyped-call]
+
+    return call
+
+
+def correlate_matrix(sheet: Grid, device: torch.device) -> Callable[[], None]:
+    """The same as one would write it down: every pair's correlation from the matrix of all. Its q is made before."""
+    x = torch.randn(SAMPLES, len(sheet), device=device, requires_grad=True)
+    u, v = torch.tril_indices(len(sheet), len(sheet), -1, device=device)
+    q = (1 / (1 + sheet.distances())).to(x)[u, v]
+
+    def call() -> None:
+        x.grad = None
+        r = torch.corrcoef(x.T)[u, v]
+        ((1 - torch.corrcoef(torch.stack([r, q]))[0, 1]) / 2).backward()  # type: ignore[no-untyped-call]
+
+    return call
+
+
+def _spatial_correlation(name: str, device: torch.device) -> Row:
+    times = _compare({"ours": correlate(SHEET, device), "baseline": correlate_matrix(SHEET, device)}, rounds=7)
+    detail = f"all pairs of {len(SHEET):,} units, batch {SAMPLES}, forward and backward; the matrix of correlations"
+    return _against(name, times, detail)
+
+
+def _spatial_correlation_memory(name: str, device: torch.device) -> Row:
+    found: list[float] = []
+    for way in (correlate, correlate_matrix):
+        # a process of its own for each, since what it held at most never falls
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            found.append(alone.submit(_grown, way, SHEET, torch.get_num_threads()).result())
+    ours, baseline = found
+    return Row(
+        name, ours, baseline, f"what a CPU's process grows by for the same, over {SAMPLES} samples' responses", "mib"
+    )
+
+
+def _grown(way: Callable[[Grid, torch.device], Callable[[], None]], sheet: Grid, threads: int) -> float:
+    """MiB that this process grows by at most while it does something twice, less the responses and their gradient."""
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    way(Grid(8, 8), device)()  # what the libraries need themselves
+    before = _peak()
+    call = way(sheet, device)
+    call()
+    call()
+    return 1024 * (_peak() - before) - 2 * 4 * SAMPLES * len(sheet) / 2**20
+
+
+def _spatial_correlation_large(side: int) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        large = Grid(side, side)
+        times = _compare({"ours": correlate(large, device), "small": correlate(SHEET, device)}, rounds=5)
+        detail = (
+            f"{len(large):,} units, batch {SAMPLES}; baseline: the {len(SHEET):,}-unit sheet's time for as many units"
+        )
+        return Row(name, times["ours"], times["small"] * len(large) / len(SHEET), detail)
+
+    return measure
 
 
 # --- sheets that no dense layer could hold ---------------------------------------------------------------------------
@@ -319,12 +415,65 @@ def _scale_alone(side: int, threads: int) -> dict[str, float]:
 
 def _peak() -> float:
     """The most memory that this process ever held, in GiB; NaN where the system does not tell."""
+    try:  # Linux, whose getrusage tells of the process that started this one too
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**20
+    except (OSError, StopIteration):
+        pass
     try:
         import resource
     except ImportError:
         return math.nan
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+# --- the share of an objective in a step of training -----------------------------------------------------------------
+
+
+def train(kind: type[Objective] | None, device: torch.device) -> Callable[[], None]:
+    """A step of three sheets on a retina, which learn with an objective at its usual strength, or without one."""
+    torch.manual_seed(0)
+    retina, sheet = Grid(28, 28), Grid(16, 16)
+    parts: list[nn.Module] = []
+    for source in (retina, sheet, sheet):
+        parts += [nn.Linear(len(source), len(sheet)), nn.BatchNorm1d(len(sheet)), nn.ReLU()]
+    net = nn.Sequential(*parts, nn.Linear(len(sheet), 10)).to(device)
+    layers: dict[str, Grid | tuple[Grid, Grid]] = {"0": (retina, sheet), "3": sheet, "6": sheet}
+    sheets = {"2": sheet, "5": sheet, "8": sheet}
+    if kind is Communicability:
+        del layers["0"]  # it is of weights from a sheet to itself
+    at = layers if kind is None or kind.OF == "weights" else sheets
+    objective = None if kind is None else kind(place(net, at), usual_strength(kind))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    images, labels = torch.randn(128, len(retina), device=device), torch.randint(10, (128,), device=device)
+
+    def call() -> None:
+        loss = F.cross_entropy(net(images), labels)
+        if objective is not None and objective.LOSS:
+            loss = loss + objective(HALF)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if objective is not None:
+            objective.after_step(HALF)
+
+    return call
+
+
+def _step(kind: type[Objective]) -> Measure:
+    def measure(name: str, device: torch.device) -> Row:
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)  # as in a study, whose cells each have a core
+            times = _compare({"ours": train(kind, device), "baseline": train(None, device)})
+        finally:
+            torch.set_num_threads(threads)
+        return _against(
+            name, times, "a step of three 16×16 sheets on a retina, batch 128, one thread; without objective"
+        )
+
+    return measure
 
 
 # --- an epoch of MNIST -----------------------------------------------------------------------------------------------
@@ -435,6 +584,11 @@ ROWS: dict[str, Measure] = {
     "prior_memory_4096": _prior_memory,
     "topoloss": _topoloss,
     "smoothness": _smoothness,
+    "spatial_correlation": _spatial_correlation,
+    "spatial_correlation_memory": _spatial_correlation_memory,
+    "spatial_correlation_256": _spatial_correlation_large(256),
+    "communicability": _communicability,
+    **{f"step_{kind.WORD}": _step(kind) for kind in KINDS.values()},
     "scale_65536": _scale(256),
     "scale_1048576": _scale(1024),
     "mnist_epoch": _mnist_epoch,

@@ -94,6 +94,56 @@ BACK(1) BACK(2) BACK(4) BACK(8)
 PRODUCT(1) PRODUCT(2) PRODUCT(4) PRODUCT(8)
 GRADIENT(1) GRADIENT(2) GRADIENT(4) GRADIENT(8)
 
+/* Vectors of length n, x (rows, n), of units that have neighbours: row i has the entries ends[i] … ends[i + 1] - 1, entry k
+ * is of the unit others[k] and belongs to the pair pairs[k]. */
+
+static inline real dot(int64_t n, const real *a, const real *b) {
+    vector sum[4] = {{0}};
+    int64_t j = 0;
+    for (; j + 4 * LANES <= n; j += 4 * LANES)
+        _Pragma("GCC unroll 4") for (int w = 0; w < 4; w++)
+            sum[w] += *(const loaded *)(a + j + w * LANES) * *(const loaded *)(b + j + w * LANES);
+    sum[0] += sum[1] + sum[2] + sum[3];
+    real total = 0;
+    for (int64_t lane = 0; lane < LANES; lane++) total += sum[0][lane];
+    for (; j < n; j++) total += a[j] * b[j];
+    return total;
+}
+
+/* norms[i] = x[i] · x[i], and products[pairs[k]] = x[i] · x[others[k]] */
+void dots(int64_t rows, int64_t threads, int64_t n, const int64_t *ends, const int64_t *others, const int64_t *pairs,
+          const real *x, real *norms, real *products) {
+    ROWS({
+        norms[i] = dot(n, x + i * n, x + i * n);
+        for (int64_t k = ends[i]; k < ends[i + 1]; k++) products[pairs[k]] = dot(n, x + i * n, x + others[k] * n);
+    })
+}
+
+/* y[i] = own[i] x[i] + Σ_k each[pairs[k]] x[others[k]] */
+void gather(int64_t rows, int64_t threads, int64_t n, const int64_t *ends, const int64_t *others, const int64_t *pairs,
+            const real *own, const real *each, const real *x, real *y) {
+    ROWS({
+        int64_t j = 0;
+        for (; j + 8 * LANES <= n; j += 8 * LANES) {
+            vector sum[8];
+            const loaded *here = (const loaded *)(x + i * n + j);
+            _Pragma("GCC unroll 8") for (int w = 0; w < 8; w++) sum[w] = own[i] * here[w];
+            for (int64_t k = ends[i]; k < ends[i + 1]; k++) {
+                const real value = each[pairs[k]];
+                const loaded *from = (const loaded *)(x + others[k] * n + j);
+                _Pragma("GCC unroll 8") for (int w = 0; w < 8; w++) sum[w] += value * from[w];
+            }
+            loaded *to = (loaded *)(y + i * n + j);
+            _Pragma("GCC unroll 8") for (int w = 0; w < 8; w++) to[w] = sum[w];
+        }
+        for (; j < n; j++) {
+            real sum = own[i] * x[i * n + j];
+            for (int64_t k = ends[i]; k < ends[i + 1]; k++) sum += each[pairs[k]] * x[others[k] * n + j];
+            y[i * n + j] = sum;
+        }
+    })
+}
+
 /* Copy a batch x (n, units), whose examples lie `step` apart, into a panel (units, width), padded with zeros. It goes one
  * cache line of x at a time: where `step` is a power of two, lines would otherwise displace each other in the cache. */
 #define LINE (64 / (int64_t)sizeof(real))

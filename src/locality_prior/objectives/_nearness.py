@@ -18,8 +18,10 @@ from locality_prior.objectives._kept import Kept
 
 #: The most entries of Q that are kept off grids; above it, its rows are computed again at each step.
 KEPT = 1 << 24
+#: The most entries of Q for which a product with it is quicker than FFTs, whose spectra are then no smaller.
+SMALL = 1 << 18
 #: How many entries of a matrix, or of a spectrum, are handled at once.
-BLOCK, SPECTRUM = 1 << 19, 1 << 17
+BLOCK, SPECTRUM = 1 << 19, 1 << 18
 
 
 class Nearness:
@@ -290,9 +292,9 @@ def _smooth(least: int) -> int:
 def _make(geometry: Geometry, dtype: torch.dtype, device: str, table: bool) -> Nearness:
     like = torch.empty(0, dtype=dtype, device=device)
     base, channels = places(mutual(geometry))
-    if isinstance(base, Grid):
-        return Table(base, channels, like) if table else Convolution(base, channels, like)
     units = len(geometry)
+    if isinstance(base, Grid) and units * units > SMALL:
+        return Table(base, channels, like) if table else Convolution(base, channels, like)
     if units * units > KEPT:
         return Rows(geometry, like)
     d = geometry.distances(rows=torch.arange(units))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from locality_prior import _compiled
 from locality_prior._check import wrong
 from locality_prior._memory import aside, empty
 from locality_prior.geometry import Distances, Geometry, Grid, near
@@ -41,7 +42,7 @@ class Neighbours:
 
     def to(self, device: torch.device) -> Neighbours:
         """The same, on the device of the vectors."""
-        if self.listed:
+        if self.listed and device.type != "cpu":
             return Neighbours(self.shape, [[(a.to(device), b.to(device)) for a, b in g] for g in self.groups])
         return self
 
@@ -54,9 +55,39 @@ class Neighbours:
         """The parts of all groups."""
         return list(itertools.chain(*self.groups))
 
-    def sums(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The squared norm of each unit's vector, (units,), and the product of each pair's, (pairs,)."""
-        found: tuple[Tensor, Tensor] = _Products.apply(vectors, self)
+    @cached_property
+    def numbers(self) -> tuple[Tensor, Tensor]:
+        """The numbers of the first and of the second unit of each pair, on the CPU."""
+        with aside():
+            first, second = self._sides(torch.arange(math.prod(self.shape)))
+            return first.contiguous(), second.contiguous()
+
+    @cached_property
+    def rows(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """The pairs by their first unit, and by either unit, as compressed sparse rows.
+
+        Each are the ends of the rows of units, and for each entry the other unit and the pair.
+        """
+        units, (first, second), found = math.prod(self.shape), self.numbers, []
+        with aside():
+            for here, other in ((first, second), (torch.cat([first, second]), torch.cat([second, first]))):
+                order = torch.argsort(here, stable=True)
+                ends = torch.cat([here.new_zeros(1), torch.bincount(here, minlength=units).cumsum(0)])
+                found.append((ends, other[order], order % max(1, len(first))))
+        return found[0], found[1]
+
+    def differ(self, vectors: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The mean of 1 − cos(x_u, x_v) over the pairs of each group, and of these the mean over the groups.
+
+        Pairs of which one vector is zero have no cosine and are left out, and so are groups without any.
+
+        Args:
+            vectors: (units, entries), in float32 or float64.
+            bias: (units,), one more entry of each vector.
+        """
+        if not self.groups:
+            return vectors.sum() * 0
+        found: Tensor = _Differ.apply(vectors, bias, self)
         return found
 
     def apart(self, vectors: Tensor) -> Tensor:
@@ -66,11 +97,31 @@ class Neighbours:
 
     def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The values (units,) at both ends of each pair, each (pairs,)."""
-        laid = values.reshape(self.shape)
-        parts = self.parts()
+        if not _as_written(values):
+            return self._sides(values)
+        first, second = self.numbers
+        return values.index_select(0, first), values.index_select(0, second)
+
+    def _sides(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        laid, parts = values.reshape(self.shape), self.parts()
         return tuple(  # type: ignore[return-value]
             torch.cat([laid[part[side]].flatten() for part in parts]) if parts else values[:0] for side in (0, 1)
         )
+
+    def collect(self, first: Tensor, second: Tensor) -> Tensor:
+        """The sum for each unit, (units,), of the values (pairs,) of the pairs whose first and whose second it is."""
+        laid = first.new_zeros(self.shape)
+        if _as_written(first):
+            for numbers, values in zip(self.numbers, (first, second), strict=True):
+                laid.view(-1).index_add_(0, numbers, values)
+            return laid.flatten()
+        for side, values in enumerate((first, second)):
+            for part, piece in zip(self.parts(), self.pieces(values), strict=True):
+                if isinstance(part[side], Tensor):
+                    laid.index_add_(0, part[side], piece)
+                else:
+                    laid[part[side]] += piece
+        return laid.flatten()
 
     def split(self, pairs: Tensor) -> list[Tensor]:
         """Values of the pairs, group by group."""
@@ -89,20 +140,31 @@ class Neighbours:
         return (len(first),) if isinstance(first, Tensor) else tuple(one.stop - one.start for one in first)
 
 
-def of_grid(grid: Grid, shifts: list[tuple[int, ...]], closed: tuple[bool, ...]) -> Neighbours:
-    """The pairs of a whole grid's units that are one of ``shifts`` apart, a group for each shift.
+def of_grid(grid: Grid, shifts: list[tuple[int, ...]], closed: tuple[bool, ...], together: bool = False) -> Neighbours:
+    """The pairs of a whole grid's units that are one of ``shifts`` apart.
 
     Args:
         grid: whole.
         shifts: steps of -1, 0 or 1 along each axis.
         closed: which axes go on at their beginning after their end.
+        together: whether all are one group, and not a group for each shift.
     """
+    find = _of_shape.__wrapped__ if torch.compiler.is_compiling() else _of_shape  # compiled code cannot use a cache
+    return find(grid.shape, tuple(shifts), closed, together)
+
+
+@lru_cache(maxsize=16)
+def _of_shape(
+    shape: tuple[int, ...], shifts: tuple[tuple[int, ...], ...], closed: tuple[bool, ...], together: bool
+) -> Neighbours:
     groups = []
     for shift in shifts:
-        ways = [_along(n, step, close) for n, step, close in zip(grid.shape, shift, closed, strict=True)]
+        ways = [_along(n, step, close) for n, step, close in zip(shape, shift, closed, strict=True)]
         parts = [tuple(zip(*chosen, strict=True)) for chosen in itertools.product(*ways)]
         groups.append([(first, second) for first, second in parts])
-    return Neighbours(grid.shape, [group for group in groups if group])
+    if together:
+        groups = [list(itertools.chain(*groups))]
+    return Neighbours(shape, [group for group in groups if group])
 
 
 def _along(n: int, step: int, closed: bool) -> list[tuple[slice, slice]]:
@@ -119,7 +181,15 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     """The pairs of units at different places that are at most ``reach`` neighbour distances apart, as one group."""
     if isinstance(geometry, Distances) and geometry.shape[0] != geometry.shape[1]:
         raise wrong(name, geometry, "distances among its own units")
+    if not torch.compiler.is_compiling():
+        return _listed(geometry, reach)
     found = _pairs(geometry, reach)
+    return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
+
+
+@lru_cache(maxsize=16)
+def _listed(geometry: Geometry, reach: float) -> Neighbours:
+    found = _kept(geometry, reach)
     return Neighbours((len(geometry),), [[found]] if len(found[0]) else [])
 
 
@@ -150,7 +220,7 @@ def moore(name: str, geometry: Geometry) -> Neighbours:
     half = [shift for shift in around if shift > (0,) * len(geometry.shape)]
     # around a ring of two, the same unit is on either side: it is one neighbour
     closed = tuple(periodic and n > 2 for n, periodic in zip(geometry.shape, geometry.periodic, strict=True))
-    return of_grid(geometry, half, closed)
+    return of_grid(geometry, half, closed, together=True)
 
 
 def _blocks(pairs: Neighbours, entries: int, device: torch.device) -> Iterator[tuple[Any, Any, int, slice]]:
@@ -175,34 +245,83 @@ def _blank(like: Tensor) -> Tensor:
     return torch.empty_like(like) if torch.compiler.is_compiling() else empty(like.shape, like)
 
 
-class _Products(torch.autograd.Function):
-    """⟨x_u, x_u⟩ of each unit and ⟨x_u, x_v⟩ of each pair."""
+def _as_written(x: Tensor) -> bool:
+    """Whether code on a CPU runs as it is written, and is not traced by torch.compile."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _in_c(x: Tensor) -> bool:
+    return _as_written(x) and _compiled.serves(x.dtype, x.device)
+
+
+def _products(x: Tensor, pairs: Neighbours) -> tuple[Tensor, Tensor]:
+    """⟨x_u, x_u⟩ of each unit, (units,), and ⟨x_u, x_v⟩ of each pair, (pairs,)."""
+    if _in_c(x):
+        norms, products = x.new_empty(len(x)), x.new_empty(len(pairs.rows[0][1]))
+        _compiled.call("dots", x.dtype, len(x), x.shape[1], *pairs.rows[0], x, norms, products)
+        return norms, products
+    laid = x.reshape(*pairs.shape, x.shape[1])
+    each = [(laid[a] * laid[b]).sum(-1).flatten() for a, b, *_ in _blocks(pairs, x.shape[1], x.device)]
+    return torch.linalg.vector_norm(x, dim=1).square(), torch.cat(each)
+
+
+def _gathered(x: Tensor, pairs: Neighbours, own: Tensor, each: Tensor) -> Tensor:
+    """own_u x_u + Σ each_uv x_v over the neighbours v of each unit u, in the shape of x."""
+    if _in_c(x):
+        found = empty(x.shape, x)
+        _compiled.call("gather", x.dtype, len(x), x.shape[1], *pairs.rows[1], own, each, x, found)
+        return found
+    pieces = [one[..., None] for one in pairs.pieces(each)]
+    laid = x.reshape(*pairs.shape, x.shape[1])
+    found = _blank(laid)
+    torch.mul(laid, own.reshape(*pairs.shape, 1), out=found)
+    for a, b, k, some in _blocks(pairs, x.shape[1], x.device):
+        for to, other in ((a, b), (b, a)):
+            if isinstance(to, Tensor):
+                found.index_add_(0, to, pieces[k][some] * laid[other])
+            else:
+                found[to].addcmul_(pieces[k][some], laid[other])
+    return found.reshape(x.shape)
+
+
+class _Differ(torch.autograd.Function):
+    """Σ_p w_p (1 − cos_p) over pairs p = (u, v), with w_p = 1/(pairs of its group · groups).
+
+    By x_u its derivative is Σ_p w_p cos_p / ‖x_u‖² x_u − Σ_p w_p / (‖x_u‖‖x_v‖) x_v over the pairs of u.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pairs: Neighbours) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x)
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, pairs: Neighbours) -> Tensor:
+        x = x.contiguous()
+        norms, products = _products(x, pairs)
+        if bias is not None:
+            first, second = pairs.ends(bias)
+            norms, products = norms + bias.square(), products + first * second
+        there = norms > 0
+        scale = torch.where(there, torch.where(there, norms, 1.0).rsqrt(), 0.0)
+        first, second = pairs.ends(scale)
+        # one after the other: the product of two squared norms could leave float32's range
+        cos = products * first * second
+        groups = pairs.split(torch.minimum(first, second) > 0)
+        counts = torch.stack([group.sum() for group in groups])
+        shares = 1 / (counts.clamp(min=1) * (counts > 0).sum().clamp(min=1)).to(x.dtype)
+        weight = torch.cat([group * share for group, share in zip(groups, shares.unbind(), strict=True)])
+        pull = weight * cos
         ctx.pairs = pairs
-        laid = x.reshape(*pairs.shape, x.shape[1])
-        each = [(laid[a] * laid[b]).sum(-1).flatten() for a, b, *_ in _blocks(pairs, x.shape[1], x.device)]
-        norms = torch.linalg.vector_norm(x, dim=1).square()
-        return norms, torch.cat(each or [norms[:0]])
+        ctx.save_for_backward(x, bias, pairs.collect(pull, pull) * scale * scale, -weight * first * second)
+        return (weight - pull).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, units: Tensor, each: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, bias, own, each = ctx.saved_tensors
         pairs: Neighbours = ctx.pairs
-        pieces = [one[..., None] for one in pairs.pieces(each)]
-        laid = x.reshape(*pairs.shape, x.shape[1])
-        grad = _blank(laid)
-        torch.mul(laid, 2 * units.reshape(*pairs.shape, 1), out=grad)
-        for a, b, k, some in _blocks(pairs, x.shape[1], x.device):
-            for to, other in ((a, b), (b, a)):
-                if isinstance(to, Tensor):
-                    grad.index_add_(0, to, pieces[k][some] * laid[other])
-                else:
-                    grad[to].addcmul_(pieces[k][some], laid[other])
-        return grad.reshape(x.shape), None
+        own, each = own * grad, each * grad
+        of_bias = None
+        if bias is not None and ctx.needs_input_grad[1]:
+            first, second = pairs.ends(bias)
+            of_bias = own * bias + pairs.collect(each * second, each * first)
+        return _gathered(x, pairs, own, each) if ctx.needs_input_grad[0] else None, of_bias, None
 
 
 class _Apart(torch.autograd.Function):
@@ -232,23 +351,6 @@ class _Apart(torch.autograd.Function):
                 grad[a].add_(pull)
                 grad[b].sub_(pull)
         return grad.reshape(x.shape), None
-
-
-def cosines(products: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The cosine of each pair from its product and the two squared norms, and which pairs have one.
-
-    It is 0, without a gradient, where a norm is 0.
-    """
-    there = (first > 0) & (second > 0)
-    one = first.new_ones(())
-    # two roots: the product of two squared norms could leave float32's range
-    scale = torch.where(there, first, one).rsqrt() * torch.where(there, second, one).rsqrt()
-    return torch.where(there, products * scale, 0.0), there
-
-
-def mean(values: Tensor, there: Tensor) -> Tensor:
-    """The mean of the values that are there; 0 where none is."""
-    return torch.where(there, values, 0.0).sum() / there.sum().clamp(min=1)
 
 
 def precise(vectors: Tensor) -> Tensor:

@@ -361,7 +361,7 @@ def _standard(x: Tensor, centred: bool) -> tuple[Tensor, Tensor, Tensor]:
     info = torch.finfo(x.dtype)
     mean = x.mean(0) if centred else x.new_zeros(x.shape[1])
     z = x - mean
-    norm = torch.linalg.vector_norm(z, dim=0)
+    norm = _dots(z, z, 0).sqrt()
     alive = norm > (ROUNDINGS * info.eps * len(x) ** 0.5 * mean.abs()).clamp(min=info.tiny**0.5)
     inverse = torch.where(alive, 1 / torch.where(alive, norm, 1), 0)
     return z.mul_(inverse), inverse, alive.to(x.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from locality_prior._check import positive
 from locality_prior.geometry import Geometry, Grid, near
-from locality_prior.objectives import _given
+from locality_prior.objectives import _given, _nearness
 from locality_prior.objectives._kept import Kept, not_half
 from locality_prior.objectives._nearness import places
 from locality_prior.objectives.base import OfResponses
@@ -56,8 +56,10 @@ def tica(responses: Tensor, geometry: Geometry, *, radius: float = 1.5, epsilon:
         energy = x.square()
         if channels > 1:
             energy = energy.reshape(len(x), channels, len(base)).sum(1)
-        window, pairs = _KEPT.made[_number(base, radius, x.dtype, str(x.device))]
-        if window is not None and isinstance(base, Grid):
+        window, pairs, matrix = _KEPT.made[_number(base, radius, x.dtype, str(x.device))]
+        if matrix is not None:
+            energy = energy @ matrix
+        elif window is not None and isinstance(base, Grid):
             energy = _by_window(energy, base, window)
         else:
             assert pairs is not None
@@ -119,16 +121,22 @@ def _window(grid: Grid, within: float) -> Tensor | None:
     return (squared.sqrt() <= within * (1 + 1e-9)).double()
 
 
-#: A window over offsets, or target and source units of all pairs.
-Neighbours = tuple[Tensor | None, Tensor | None]
+#: A window over offsets, or target and source units of all pairs, or 1 from source to target where they are near.
+Neighbours = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _make(geometry: Geometry, radius: float, dtype: torch.dtype, device: str) -> Neighbours:
-    within = radius * geometry.neighbour_distance
+    within, units = radius * geometry.neighbour_distance, len(geometry)
+    if units * units <= _nearness.SMALL:
+        matrix = torch.zeros(units, units)
+        for target, source, *_ in near(geometry, geometry, within):
+            matrix[source, target] = 1
+        return None, None, matrix.to(device, dtype)
     window = _window(geometry, within) if isinstance(geometry, Grid) else None
     if window is not None:
-        return window.to(device, dtype), None
-    return None, torch.cat([torch.stack(pair[:2]) for pair in near(geometry, geometry, within)], 1).to(device)
+        return window.to(device, dtype), None, None
+    pairs = torch.cat([torch.stack(pair[:2]) for pair in near(geometry, geometry, within)], 1)
+    return None, pairs.to(device), None
 
 
 _KEPT = Kept(_make)

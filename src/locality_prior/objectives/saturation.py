@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from locality_prior._check import boolean, choice, wrong
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
@@ -65,13 +68,30 @@ def saturating(
     found, at, start = _given.with_source(weight, target, source)
     kind, shares = choice("variant", variant, VARIANTS), boolean("relative", relative)
     w = wide(found)
-    if kind == "wiring":
-        size = w.abs()
-    else:
-        squared = w.square()
-        size = squared / (1 + squared)
     charges = _charges(at, start, 2 if kind == "jacobs" else 1, shares, w.dtype, w.device)
-    return (over_kernel(size) * charges).sum()
+    if kind == "wiring":
+        return (over_kernel(w.abs()) * charges).sum()
+    with torch.autocast(w.device.type, enabled=False):
+        total: Tensor = _Saturating.apply(w, charges.reshape(*charges.shape, *(1,) * (w.dim() - 2)))
+        return total
+
+
+class _Saturating(torch.autograd.Function):
+    """Σ c w²/(1 + w²), whose derivative by w is 2cw/(1 + w²)²."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, charges: Tensor) -> Tensor:
+        squared = w.square()
+        share = (squared + 1).reciprocal_()  # 1/(1 + w²)
+        charged = charges * share
+        ctx.save_for_backward(w, share, charged)
+        return squared.mul_(charged).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        w, share, charged = ctx.saved_tensors
+        return (w * share).mul_(charged).mul_(2 * grad), None
 
 
 class Saturating(OfWeights):

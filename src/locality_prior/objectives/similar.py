@@ -10,7 +10,7 @@ from torch import Tensor
 from locality_prior._check import choice, instance, wrong, wrong_type
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
-from locality_prior.objectives._neighbours import Neighbours, cosines, mean, moore, precise
+from locality_prior.objectives._neighbours import Neighbours, moore, precise
 from locality_prior.objectives.base import OfResponses, OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -70,9 +70,7 @@ def _mean(rows: Tensor, pairs: Neighbours, by: str) -> Tensor:
         return lengths.sum() / max(1, len(lengths))
     if by == "correlation":
         rows = rows - rows.mean(1, keepdim=True)
-    norms, products = pairs.sums(rows)
-    each, there = cosines(products, *pairs.ends(norms))
-    return mean(1 - each, there)
+    return pairs.differ(rows)
 
 
 class WeightSimilarity(OfWeights):

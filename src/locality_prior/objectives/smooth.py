@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives._neighbours import Neighbours, cosines, listed, mean, of_grid, precise
+from locality_prior.objectives._neighbours import Neighbours, listed, of_grid, precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -54,15 +54,7 @@ def smoothness(weight: Tensor, target: Geometry, *, bias: Tensor | None = None, 
     pairs = _neighbours(target, circular).to(weight.device)
     with torch.autocast(weight.device.type, enabled=False):
         rows = precise(weight.flatten(1))
-        if bias is not None:
-            rows = torch.cat([rows, precise(_bias(bias, target))[:, None].to(rows.dtype)], 1)
-        norms, products = pairs.sums(rows)
-        each, there = cosines(products, *pairs.ends(norms))
-        if not pairs.groups:
-            return rows.sum() * 0
-        means = [mean(1 - cos, ok) for cos, ok in zip(pairs.split(each), pairs.split(there), strict=True)]
-        some = torch.stack([ok.any() for ok in pairs.split(there)])
-        return mean(torch.stack(means), some) / 2
+        return pairs.differ(rows, None if bias is None else precise(_bias(bias, target)).to(rows.dtype)) / 2
 
 
 class Smoothness(OfWeights):
