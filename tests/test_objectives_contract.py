@@ -166,6 +166,22 @@ def test_it_compiles_with_the_model(kind: Any) -> None:
 
 
 @every
+def test_what_was_compiled_before_is_compiled_again(kind: Any) -> None:
+    model, twin = network().eval(), network().eval()
+    torch.compile(model, backend="eager")(inputs())  # another network of the same class has been compiled as well
+    compiled = torch.compile(twin, backend="eager")
+    before = compiled(inputs())
+    objective = kind(placement(twin, kind))
+    other = kind(placement(model, kind))
+    assert_close(trained(compiled, objective, inputs()), trained(model, other, inputs()))
+    for ours, theirs in zip(gradients(twin), gradients(model), strict=True):
+        assert_close(ours, theirs)
+    if kind.WORD != "cbsom":  # which has changed the weights
+        objective.remove()
+        assert_close(compiled(inputs()), before)
+
+
+@every
 def test_a_copy_of_the_network_is_left_alone(kind: Any) -> None:
     model = network()
     objective = kind(placement(model, kind))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -127,6 +128,7 @@ class OfResponses(Objective):
         # the model holds no objective, so that one that is not used any more goes, and its hooks with it
         self._remove = weakref.finalize(self, _take_away, hooks)
         self._remove.atexit = False
+        compile_again()
 
     @abstractmethod
     def of(self, responses: Tensor, geometry: Geometry) -> Tensor:
@@ -223,6 +225,15 @@ class WithoutLoss(Objective):
             below = "" if most == math.inf else f" and at most {most:g}"
             raise wrong("strength", given, f"one number above 0{below}, which does not change in training")
         return schedule.strength
+
+
+def compile_again() -> None:
+    """Let go of compiled code after a change of hooks: it does not look at a module's hooks again to see whether it fits.
+
+    Without this, a network that was compiled before, or one of the same class, would go on without the new hooks.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def options_of(kind: type[Objective]) -> dict[str, Any]:

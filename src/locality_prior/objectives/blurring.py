@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from locality_prior._check import instance, positive, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives.base import WithoutLoss
+from locality_prior.objectives.base import WithoutLoss, compile_again
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placed, Placement, along_axis
 
@@ -104,11 +104,13 @@ class Blur(WithoutLoss):
             placed[name].module.register_forward_hook(_Blurring(placed[name], self.share), prepend=True)
             for name in placed
         ]
+        compile_again()
 
     def remove(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        compile_again()
 
 
 class _Blurring:
