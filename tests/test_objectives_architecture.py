@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize
 from torch.testing import assert_close
 
 import locality_prior as lp
@@ -434,6 +435,12 @@ def twice() -> Any:
     return Mask(placed)
 
 
+def normed(norm: Callable[[nn.Module], Any]) -> lp.Placement:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's older weight_norm is deprecated
+        return alone(norm(nn.Linear(16, 16)), Grid(4, 4))
+
+
 BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: blur(torch.ones(2, 16), lp.Points(torch.zeros(16, 2))), r"geometry: got Points.*expected a whole grid"),
     (lambda: blur(torch.ones(2, 16), Grid(16)), r"geometry: got Grid\(16\), expected a whole grid of two axes"),
@@ -458,6 +465,10 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: Mask(linear(), ramp(0.3)), "strength: got .* for mask, expected one number"),
     (lambda: Mask(linear(), absolute=1), "absolute: got 1, expected True or False"),
     (twice, "placed: got 0, whose weights a parametrization computes"),
+    (lambda: Mask(normed(parametrizations.weight_norm)), "placed: got 0, whose weights a parametrization computes"),
+    (lambda: Mask(normed(nn.utils.weight_norm)), "placed: got 0, whose weights a parametrization computes"),
+    (lambda: CBSOM(normed(parametrizations.weight_norm)), "placed: got 0, whose weights a parametrization computes"),
+    (lambda: CBSOM(normed(nn.utils.weight_norm)), "placed: got 0, whose weights a parametrization computes"),
     (lambda: cbsom(torch.ones(16, 2), torch.ones(16, 3), Grid(4, 4)), r"gradient: got .*shape \(16, 2\)"),
     (lambda: cbsom(torch.ones(16, 2), None, Grid(4, 4)), "gradient: got None, expected a tensor"),
     (lambda: cbsom(torch.ones(15, 2), torch.ones(15, 2), Grid(4, 4)), "weight: got"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -164,6 +166,22 @@ def test_it_compiles_with_the_model(kind: Any) -> None:
 
 
 @every
+def test_what_was_compiled_before_is_compiled_again(kind: Any) -> None:
+    model, twin = network().eval(), network().eval()
+    torch.compile(model, backend="eager")(inputs())  # another network of the same class has been compiled as well
+    compiled = torch.compile(twin, backend="eager")
+    before = compiled(inputs())
+    objective = kind(placement(twin, kind))
+    other = kind(placement(model, kind))
+    assert_close(trained(compiled, objective, inputs()), trained(model, other, inputs()))
+    for ours, theirs in zip(gradients(twin), gradients(model), strict=True):
+        assert_close(ours, theirs)
+    if kind.WORD != "cbsom":  # which has changed the weights
+        objective.remove()
+        assert_close(compiled(inputs()), before)
+
+
+@every
 def test_a_copy_of_the_network_is_left_alone(kind: Any) -> None:
     model = network()
     objective = kind(placement(model, kind))
@@ -197,6 +215,45 @@ def test_only_the_last_training_pass_counts(kind: Any) -> None:
     with torch.no_grad():
         model(torch.zeros(5, 16))  # a validation between pass and step
     assert_close(objective.value(), alone)
+
+
+@of_responses
+def test_a_copied_network_gives_the_objective_nothing(kind: Any) -> None:
+    model = network().eval()
+    objective = kind(lp.place(model, {"two": SHEET}))
+    model(inputs())
+    alone = objective.value()
+    model(inputs())
+    teacher = copy.deepcopy(model)  # between a pass and its objective
+    teacher(-inputs(5))
+    assert_close(objective.value(), alone)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    assert_close(loaded(inputs()), model(inputs()))
+
+
+@of_responses
+def test_an_objective_that_is_not_used_any_more_leaves_the_model(kind: Any) -> None:
+    model = network()
+    objective = weakref.ref(kind(lp.place(model, {"two": SHEET})))
+    assert objective() is None
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@every
+def test_a_copied_objective_is_the_copied_networks(kind: Any) -> None:
+    model = network().eval()
+    objective = kind(placement(model, kind))
+    model(inputs())
+    other = copy.deepcopy(objective)
+    twin = other.placed.model
+    assert twin is not model
+    assert_close(trained(twin, other, inputs()), trained(model, objective, inputs()))
+    assert other.config() == objective.config()
+    for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+        assert_close(ours, theirs)
 
 
 @of_responses

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from locality_prior._check import Problem, import_path, instance, wrong
 from locality_prior.geometry import Geometry
@@ -120,9 +122,13 @@ class OfResponses(Objective):
     def __init__(self, placed: Placement, strength: float | Strength, **options: Any) -> None:
         super().__init__(placed, strength, **options)
         self._seen: dict[str, list[Tensor]] = {name: [] for name in placed}
-        self._hooks = [placed.model.register_forward_pre_hook(self._begin)]
+        hooks = [placed.model.register_forward_pre_hook(_Begin(self._seen))]
         for name in placed:
-            self._hooks.append(placed[name].module.register_forward_hook(self._see(placed[name])))
+            hooks.append(placed[name].module.register_forward_hook(_See(placed[name], self._seen[name])))
+        # the model holds no objective, so that one that is not used any more goes, and its hooks with it
+        self._remove = weakref.finalize(self, _take_away, hooks)
+        self._remove.atexit = False
+        compile_again()
 
     @abstractmethod
     def of(self, responses: Tensor, geometry: Geometry) -> Tensor:
@@ -138,31 +144,64 @@ class OfResponses(Objective):
                     "that it calls."
                 )
             found[name] = self.of(parts[0] if len(parts) == 1 else torch.cat(parts), self.placed[name].geometry)
-        self._forget()
+        _forget(self._seen)
         return found
 
-    def _begin(self, *_: Any) -> None:
-        if torch.is_grad_enabled():
-            self._forget()
-
-    def _forget(self) -> None:
-        for parts in self._seen.values():
-            parts.clear()
-
-    def _see(self, placed: Placed) -> Callable[[nn.Module, Any, Any], None]:
-        parts = self._seen[placed.name]
-
-        def see(module: nn.Module, args: Any, output: Any) -> None:
-            if torch.is_grad_enabled():
-                parts.append(rows(placed, output, items=False))
-
-        return see
-
     def remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        self._forget()
+        self._remove()
+        _forget(self._seen)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a copy is bound anew, to the copied placement, and has seen nothing
+        return _bound, (type(self), self.placed, self.strength, self.options)
+
+
+class _Hook:
+    """A hook of an objective, which does nothing in a copy of the model: the objective is not the copy's."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Idle, ()
+
+
+class _Idle(_Hook):
+    def __call__(self, *_: Any) -> None:
+        pass
+
+
+class _Begin(_Hook):
+    """Forgets the responses of the pass before."""
+
+    def __init__(self, seen: dict[str, list[Tensor]]) -> None:
+        self.seen = seen
+
+    def __call__(self, *_: Any) -> None:
+        if torch.is_grad_enabled():
+            _forget(self.seen)
+
+
+class _See(_Hook):
+    """Keeps a module's responses."""
+
+    def __init__(self, placed: Placed, parts: list[Tensor]) -> None:
+        self.placed, self.parts = placed, parts
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.is_grad_enabled():
+            self.parts.append(rows(self.placed, output, items=False))
+
+
+def _forget(seen: dict[str, list[Tensor]]) -> None:
+    for parts in seen.values():
+        parts.clear()
+
+
+def _take_away(hooks: list[RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()
+
+
+def _bound(kind: type[Objective], placed: Placement, strength: Strength, options: dict[str, Any]) -> Objective:
+    return kind(placed, strength, **options)
 
 
 class WithoutLoss(Objective):
@@ -186,6 +225,15 @@ class WithoutLoss(Objective):
             below = "" if most == math.inf else f" and at most {most:g}"
             raise wrong("strength", given, f"one number above 0{below}, which does not change in training")
         return schedule.strength
+
+
+def compile_again() -> None:
+    """Let go of compiled code after a change of hooks: it does not look at a module's hooks again to see whether it fits.
+
+    Without this, a network that was compiled before, or one of the same class, would go on without the new hooks.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def options_of(kind: type[Objective]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from locality_prior._check import instance, positive, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives.base import WithoutLoss
+from locality_prior.objectives.base import WithoutLoss, compile_again
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placed, Placement, along_axis
 
@@ -102,26 +101,31 @@ class Blur(WithoutLoss):
                 raise wrong("placed", given, "modules that are not recurrent")
         # the first of a module's hooks, so that all others see what the model goes on with
         self._hooks = [
-            placed[name].module.register_forward_hook(_blurring(placed[name], self.share), prepend=True)
+            placed[name].module.register_forward_hook(_Blurring(placed[name], self.share), prepend=True)
             for name in placed
         ]
+        compile_again()
 
     def remove(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        compile_again()
 
 
-def _blurring(placed: Placed, share: float) -> Callable[[nn.Module, Any, Any], Any]:
-    def see(module: nn.Module, args: Any, output: Any) -> Any:
+class _Blurring:
+    """The hook that blurs a module's output; a class, so that the model can be copied and pickled with it."""
+
+    def __init__(self, placed: Placed, share: float) -> None:
+        self.placed, self.share = placed, share
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if type(output) is tuple and output and isinstance(output[0], Tensor):
-            return _blurred(placed, output[0], share), *output[1:]
+            return _blurred(self.placed, output[0], self.share), *output[1:]
         if not isinstance(output, Tensor):
-            given = f"{placed.name}, whose output is a {type(output).__name__}"
+            given = f"{self.placed.name}, whose output is a {type(output).__name__}"
             raise wrong("placed", given, "a module that gives a tensor")
-        return _blurred(placed, output, share)
-
-    return see
+        return _blurred(self.placed, output, self.share)
 
 
 def _blurred(placed: Placed, output: Tensor, share: float) -> Tensor:

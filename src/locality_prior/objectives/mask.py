@@ -151,7 +151,11 @@ def _masks(placement: Placement, placed: Placed, share: float) -> list[tuple[nn.
         given = f"{name}, a {type(module).__name__}"
         expected = "a linear layer, convolution or attention module of torch; a locality layer takes the cost flat@r"
         raise wrong("placed", given, expected)
-    if any(parametrize.is_parametrized(m) for m in module.modules()):
+    if isinstance(module, nn.MultiheadAttention):
+        owners: list[tuple[nn.Module, str]] = [(module, "in_proj_weight"), (module.out_proj, "weight")]
+    else:
+        owners = [(module, "weight")]
+    if any(weight not in owner._parameters for owner, weight in owners):
         raise wrong("placed", f"{name}, whose weights a parametrization computes", "weights of its own")
     found = []
     for between in placement.matrices(name):
@@ -160,6 +164,5 @@ def _masks(placement: Placement, placed: Placed, share: float) -> list[tuple[nn.
             raise wrong("placed", given, "a module placed with a pair (source, target)")
         mask = topoformer_mask(between.target, between.source, share)
         found.append(mask.reshape(mask.shape + (1,) * (between.weight.dim() - 2)))
-    if isinstance(module, nn.MultiheadAttention):
-        return [(module, "in_proj_weight", torch.cat(found[:3])), (module.out_proj, "weight", found[3])]
-    return [(module, "weight", found[0])]
+    each = found if len(owners) == 1 else [torch.cat(found[:3]), found[3]]
+    return [(*owner, mask) for owner, mask in zip(owners, each, strict=True)]

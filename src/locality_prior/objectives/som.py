@@ -92,7 +92,7 @@ class CBSOM(WithoutLoss):
         sigma: σ at the start, in units of the geometry; None: the root of the number of units.
 
     Raises:
-        ValueError: another module, or a sparse layer.
+        ValueError: another module, a sparse layer, or weights that a parametrization computes.
     """
 
     WORD = "cbsom"
@@ -146,6 +146,8 @@ def _check_module(placement: Placement, placed: Placed) -> None:
             f"{placed.name}, a {'sparse ' * any(w.sparse for w in wirings)}{type(module).__name__}",
             "linear layers and convolutions with weights for all pairs of units",
         )
+    if "weight" not in module._parameters:
+        raise wrong("placed", f"{placed.name}, whose weights a parametrization computes", "weights of its own")
     placement.matrices(placed.name)  # raises where the units are no channels
 
 
