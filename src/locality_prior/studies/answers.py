@@ -37,8 +37,9 @@ def answers(found: dict[str, Any]) -> list[dict[str, Any]]:
 def summary(found: dict[str, Any]) -> list[str]:
     """What a group that compares methods has shown, in three sentences: which make maps, which do not, and wires.
 
-    Nothing is said of conditions with fewer than :data:`FEW` pairs of networks. A condition keeps the score where the 95 % interval of its difference from the control is not wholly on the worse
-    side, and has a map where Moran's I is above the control's in every sheet, with the whole interval.
+    Nothing is said of conditions with fewer than :data:`FEW` pairs of networks. A condition keeps the score where the
+    95 % interval of its difference from the control is not wholly on the worse side, and has a map where Moran's I is
+    above the control's in every sheet, with the whole interval.
     """
     told = []
     for group in found["groups"]:
