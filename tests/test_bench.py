@@ -17,7 +17,6 @@ from locality_prior._timing import in_turns
 from locality_prior.catalog.tasks import mnist
 from locality_prior.geometry import Grid
 from locality_prior.objectives import words
-from locality_prior.objectives.kinds import KINDS
 
 CPU = torch.device("cpu")
 
@@ -137,15 +136,14 @@ def test_objectives_are_compared_with_what_they_equal(monkeypatch: pytest.Monkey
         torch.testing.assert_close(ours, plain)
 
 
-def test_every_objective_has_its_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_objectives_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "TURN", 0.1)
-    threads, done = torch.get_num_threads(), []
-    names = [name for name in bench.ROWS if name.startswith("step_")]
-    for name in names:
-        row = bench.ROWS[name](name, CPU)
-        done.append(row.ours > 0 and row.baseline > 0)
-    assert done == [True] * len(KINDS)
+    threads = torch.get_num_threads()
+    for word in ("communicability", "tica", "blur", "cbsom"):  # each of another sort
+        row = bench.ROWS[f"step_{word}"](word, CPU)
+        assert row.ours > 0
+        assert row.baseline > 0
     assert torch.get_num_threads() == threads
 
 

@@ -282,7 +282,7 @@ def _topoloss(name: str, device: torch.device) -> Row:
         up = F.interpolate(down, size=SHEET.shape, mode="bilinear")
         return 1 - F.cosine_similarity(maps.flatten(2), up.flatten(2), dim=1).mean()
 
-    times = _objective(lambda weight: topoloss(weight, SHEET), plain, SHEET, device)
+    times = _objective(lambda weight: topoloss(weight, SHEET), plain, SHEET, device, rounds=3)
     return _against(name, times, "forward and backward, factor 8; interpolate down and up, then cosine_similarity")
 
 
@@ -309,7 +309,7 @@ def _communicability(name: str, device: torch.device) -> Row:
         reached: Tensor = torch.linalg.matrix_exp(root[:, None] * size * root)
         return (size * apart * reached).sum()
 
-    times = _objective(lambda weight: communicability(weight, SMALL), plain, SMALL, device)
+    times = _objective(lambda weight: communicability(weight, SMALL), plain, SMALL, device, rounds=3)
     return _against(name, times, f"{len(SMALL):,} units, forward and backward; torch.linalg.matrix_exp, with autograd")
 
 
