@@ -439,6 +439,14 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
 # Random command lines and files
 
+OBJECTIVES = [
+    "none", "none+none", "topoloss", "topoloss:", "topoloss:1e400", "topoloss:1,factor=1e400", "topoloss:1,factor=2,",
+    "topoloss:0.5,1,factor=2", "topoloss:1,cosine=", "tica:1e-3+wiring:1e-4", "tica:1,radius=-1", "tica:1,epsilon=nan",
+    "bimt:0.01,steps=0.25/0.5", "bimt:0.01,steps=1/0", "bimt:1,last=nowhere", "wiring:1,price=", "wiring:1,price=x",
+    "wiring:1,price=linear:2/3", "wiring:1,price=linear@1", "wiring:1,power=3", "saturating:1,relative=maybe",
+    "spatial_correlation:0.25,radius=0", "smoothness:1,ramp=2", "mask:2", "mask", "blur:0", "blur+mask+cbsom",
+    "communicability:0.1,through=1", "bootphon:0", "topoloß:1", "topoloss:１", "tica++tica", "+tica", "tica+",
+]  # fmt: skip
 VALUES = [
     "", " ", "-", "--", "-1", "0", "1", "2.5", "1e-4", "1e400", "nan", "inf", "-inf", "9" * 30, "9" * 4000, "0x10",
     "one", "None", "true", "[]", "[1, 2]", "{a: 1}", "a=b", "=", "a=", "=7x7", "fc1=7x7", "input=7x7,7x7,7x7",
@@ -452,7 +460,7 @@ VALUES = [
     "photographs", "object:thing", "[red]", "[/x]", "\x1b[31m", "\n", "\t", "ä", "雪", "\udcff", "../../x", "/",
     "/etc/passwd", "~", "*", "%s", "{}", "$HOME", "a" * 10_000, "sgd", "adam", "SGD", "32-true", "16", "cpu",
     "cuda:0", "auto", "processes", "dask", "dask://", "dask://x", "dask://x:y", "dask://x:99999999", "http://x:1",
-    "tcp://x:1", "ddp", "fsdp", "True", "1_000", "+1", "0.0", "1,2",
+    "tcp://x:1", "ddp", "fsdp", "True", "1_000", "+1", "0.0", "1,2", *OBJECTIVES,
 ]  # fmt: skip
 
 
@@ -463,8 +471,8 @@ def _random_line(rng: random.Random, flags: dict[str, list[str]]) -> list[str]:
     if rng.random() < 0.5 and command in ("study", "train", "reproduce"):
         words += {"study": [], "train": ["--out", "out"], "reproduce": ["digits"]}[command]
         words += [*SMALL, "--cost", "linear@2"]
-        for flag in rng.choices(flags[command], k=rng.choice([1, 1, 2])):
-            words += [flag, rng.choice(VALUES)]
+        for flag in rng.choices([*flags[command], "--objective"], k=rng.choice([1, 1, 2])):
+            words += [flag, rng.choice(OBJECTIVES if flag == "--objective" and rng.random() < 0.7 else VALUES)]
         return words
     if command in ("study", "reproduce", "analyse", "report", "prior") and rng.random() < 0.8:
         words += rng.choices([*VALUES, "digits", "7x7"], k=rng.choice([1, 1, 1, 2]))
@@ -507,6 +515,8 @@ def _random_file(rng: random.Random, study: bool) -> Any:
         "place": {"output": "4x4"},
     }
     values["local"] = {"middle": "4x4"}
+    if rng.random() < 0.4:
+        values["objective"] = rng.choice(OBJECTIVES)
     if study:
         values |= {"lr": [0.1, 0.2], "epochs": 1, "batch_size": 16, "also": [{"lr": 0.3}], "hypotheses": [claim]}
         values |= {"published": [{"name": "a", "source": "b", "measures": {"accuracy": 98}}], "title": "t", "about": []}

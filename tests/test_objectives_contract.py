@@ -110,6 +110,21 @@ def test_autocast_changes_no_dtype(kind: Any) -> None:
 
 
 @every
+def test_a_model_without_memory_can_be_bound_and_filled_afterwards(kind: Any) -> None:
+    with torch.device("meta"):
+        model = network()
+        objective = kind(placement(model, kind))
+        assert trained(model, objective, torch.empty(12, 16)).is_meta or not objective.LOSS
+    objective.remove()
+    with torch.device("meta"):
+        model = network()
+    objective = kind(placement(model, kind))
+    model.to_empty(device="cpu").load_state_dict(network().state_dict(), strict=False)
+    twin = network()
+    assert_close(trained(model, objective, inputs()), trained(twin, kind(placement(twin, kind)), inputs()))
+
+
+@every
 def test_it_is_bound_again_from_plain_values_and_from_its_word(kind: Any) -> None:
     model = network()
     placed = placement(model, kind)

@@ -228,7 +228,7 @@ class WithoutLoss(Objective):
 
 
 def compile_again() -> None:
-    """Let go of compiled code after a change of hooks: it does not look at a module's hooks again to see whether it fits.
+    """Let go of compiled code after a change of hooks, which it does not look at again to see whether it fits.
 
     Without this, a network that was compiled before, or one of the same class, would go on without the new hooks.
     """

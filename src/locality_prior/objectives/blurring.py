@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from locality_prior._check import instance, positive, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
+from locality_prior.objectives._kept import not_half
 from locality_prior.objectives.base import WithoutLoss, compile_again
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placed, Placement, along_axis
@@ -58,7 +59,7 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     wide = torch.float64 if responses.dtype == torch.float64 else torch.float32
     along = _along.__wrapped__ if torch.compiler.is_compiling() else _along  # compiled code cannot use a cache
     down, across = along(sheet, positive("share", share), wide, responses.device)
-    with torch.autocast(responses.device.type, enabled=False):
+    with not_half(responses):
         maps = responses.to(wide).reshape(*responses.shape[:-1], *sheet.shape)
         return (down @ maps @ across.mT).reshape(responses.shape).to(responses.dtype)
 

@@ -15,6 +15,7 @@ from locality_prior._check import choice, number, wrong
 from locality_prior._memory import aside
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
+from locality_prior.objectives._kept import not_half
 from locality_prior.objectives._neighbours import precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -68,7 +69,7 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
     grid = _given.plane("target", target)
     blur = _matrices(grid, number("factor", factor, least=1.0), weight.dtype == torch.float64, weight.device)
     cosine = choice("cosine", cosine, get_args(Cosine))
-    with torch.autocast(weight.device.type, enabled=False):
+    with not_half(weight):
         found: Tensor = _Lost.apply(precise(weight.flatten(1)), cosine, *blur)
         return found
 
@@ -188,7 +189,7 @@ class _Lost(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, z, gathered, overlapped, norm, blurred, cos, share, *matrices = ctx.saved_tensors
         blur = _Blur(*matrices)
-        with torch.autocast(x.device.type, enabled=False):
+        with not_half(x):
             share = -grad * share
             alpha, beta, gamma = share / norm / blurred, share * cos / norm.square(), share * cos / blurred.square()
             h, w = len(blur.up[0]), len(blur.up[1])

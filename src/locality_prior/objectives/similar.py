@@ -10,6 +10,7 @@ from torch import Tensor
 from locality_prior._check import choice, instance, wrong, wrong_type
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
+from locality_prior.objectives._kept import not_half
 from locality_prior.objectives._neighbours import Neighbours, moore, precise
 from locality_prior.objectives.base import OfResponses, OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -58,7 +59,7 @@ def similarity(vectors: Tensor, geometry: Geometry, *, by: str = "cosine") -> Te
         raise wrong("vectors", vectors, f"({len(geometry)}, features) for {geometry!r}")
     by = choice("by", by, get_args(By))
     pairs = moore("geometry", geometry).to(vectors.device)
-    with torch.autocast(vectors.device.type, enabled=False):
+    with not_half(vectors):
         return _mean(precise(vectors), pairs, by)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
+from locality_prior.objectives._kept import not_half
 from locality_prior.objectives._neighbours import Neighbours, listed, of_grid, precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -52,7 +53,7 @@ def smoothness(weight: Tensor, target: Geometry, *, bias: Tensor | None = None, 
     weight, target, _ = _given.weight(weight, target)
     circular = boolean("circular", circular)
     pairs = _neighbours(target, circular).to(weight.device)
-    with torch.autocast(weight.device.type, enabled=False):
+    with not_half(weight):
         rows = precise(weight.flatten(1))
         return pairs.differ(rows, None if bias is None else precise(_bias(bias, target)).to(rows.dtype)) / 2
 

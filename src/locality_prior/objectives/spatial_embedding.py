@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
+from locality_prior.objectives._kept import not_half
 from locality_prior.objectives._wires import lengths, wide
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -66,7 +67,7 @@ def communicability(
         raise wrong("weight", found, f"({len(at)}, {len(at)}), without a kernel")
     boolean("through", through)
     size = wide(found).abs()
-    with torch.autocast(size.device.type, enabled=False):
+    with not_half(size):
         charged = size * lengths(at, at, size.dtype, size.device)
         reached, sends, receives = _communicability(size if through else size.detach())
         return ((charged * reached) @ sends) @ receives
@@ -115,7 +116,7 @@ class Communicability(OfWeights):
 def _communicability(size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """C off the diagonal as M_ij r_i s_j: M (n, n), s (n,) and r (n,), from |W|."""
     sent = size.sum(0)
-    there = sent > 0
+    there = sent > torch.finfo(size.dtype).tiny ** (2 / 3)  # below it the gradient of 1/√sent would leave the range
     total = torch.where(there, sent, 1.0)  # where nothing is sent neither the value nor the gradient is NaN
     squarings = SQUARINGS[size.dtype]
     reached = _beyond_one(size / (total * 2**squarings))
