@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import locality_prior as lp
 from locality_prior import objectives
-from locality_prior.objectives import _wires, spatial_embedding, words
+from locality_prior.objectives import _kept, spatial_embedding, words
 from locality_prior.objectives.kinds import KINDS
 
 SHEETS: dict[str, tuple[lp.Geometry, lp.Geometry]] = {
@@ -527,7 +527,7 @@ def test_no_step_waits_for_a_gpu(word: str) -> None:
 def test_what_is_kept_goes_with_its_sheet() -> None:
     alive: list[weakref.ref[Tensor]] = []
 
-    @_wires.kept
+    @_kept.kept
     def made(target: lp.Geometry, source: lp.Geometry, number: int) -> Tensor:
         tensor = torch.full((1,), float(number))
         alive.append(weakref.ref(tensor))
@@ -538,7 +538,7 @@ def test_what_is_kept_goes_with_its_sheet() -> None:
         assert made(sheet, sheet, number) == number
     assert made(sheet, sheet, 19) == 19
     assert len(alive) == 20
-    assert sum(ref() is not None for ref in alive) == _wires.KEPT
+    assert sum(ref() is not None for ref in alive) == _kept.KEPT
     del sheet
     gc.collect()
     assert not any(ref() is not None for ref in alive)

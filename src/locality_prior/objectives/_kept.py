@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Generic, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from locality_prior._memory import aside
-from locality_prior.functional import not_autocast
 from locality_prior.geometry import Geometry
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Made = Callable[Concatenate[Geometry, Geometry, P], Tensor]
+
+#: How many answers are kept for each target.
+KEPT = 8
 
 
 class Kept(Generic[T]):
@@ -54,6 +58,27 @@ class Kept(Generic[T]):
             self.made.pop(number, None)
 
 
-def not_half(x: Tensor) -> AbstractContextManager[Any]:
-    """A block in which autocast brings nothing to half precision."""
-    return nullcontext() if not_autocast(x) else torch.autocast(x.device.type, enabled=False)
+def kept(make: Made[P]) -> Made[P]:
+    """Keep the tensors that ``make(target, source, …)`` returns, since an objective is asked for at every step.
+
+    They are made as ordinary tensors on the CPU, unless ``make`` moves them. The last few are held for each target, for
+    as long as the target lives. In compiled code they are constants.
+    """
+    memo: weakref.WeakKeyDictionary[Geometry, dict[Any, Tensor]] = weakref.WeakKeyDictionary()
+
+    @wraps(make)
+    def found(target: Geometry, source: Geometry, *rest: P.args, **options: P.kwargs) -> Tensor:
+        answers = memo.setdefault(target, {})
+        # the source is often the target, which a strong reference in here would keep alive
+        asked = weakref.ref(source), rest, *options.items()
+        answer = answers.get(asked)
+        if answer is None:
+            with aside():
+                answer = make(target, source, *rest, **options)
+            while len(answers) >= KEPT:
+                del answers[next(iter(answers))]
+            answers[asked] = answer
+        return answer
+
+    constant: Made[P] = torch.compiler.assume_constant_result(found)  # type: ignore[no-untyped-call]
+    return constant

@@ -351,8 +351,3 @@ class _Apart(torch.autograd.Function):
                 grad[a].add_(pull)
                 grad[b].sub_(pull)
         return grad.reshape(x.shape), None
-
-
-def precise(vectors: Tensor) -> Tensor:
-    """Vectors in float32, or in float64 where they are."""
-    return vectors if vectors.dtype == torch.float64 else vectors.float()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from locality_prior._check import instance, positive, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
+from locality_prior.objectives._precision import not_half
 from locality_prior.objectives.base import WithoutLoss, compile_again
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placed, Placement, along_axis

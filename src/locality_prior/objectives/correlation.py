@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from locality_prior._check import count, positive, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
 from locality_prior.objectives._nearness import Nearness, mutual, nearness, neighbourhood, slices, wide
+from locality_prior.objectives._precision import not_half
 from locality_prior.objectives.base import OfResponses
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement

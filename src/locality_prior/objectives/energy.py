@@ -11,8 +11,9 @@ from torch import Tensor
 from locality_prior._check import positive
 from locality_prior.geometry import Geometry, Grid, near
 from locality_prior.objectives import _given, _nearness
-from locality_prior.objectives._kept import Kept, not_half
+from locality_prior.objectives._kept import Kept
 from locality_prior.objectives._nearness import places
+from locality_prior.objectives._precision import not_half
 from locality_prior.objectives.base import OfResponses
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, instance, wrong, wrong_type
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
 from locality_prior.objectives import _given
-from locality_prior.objectives._wires import between_sheets, kept, over_kernel, wide
+from locality_prior.objectives._kept import kept
+from locality_prior.objectives._precision import precise
+from locality_prior.objectives._wires import between_sheets, over_kernel
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -57,12 +59,12 @@ def bimt(
     """
     if boolean("distance", distance):
         found, at, start = _given.with_source(weight, target, source)
-        w = wide(found)
+        w = precise(found)
         # not mean(), whose gradient would be one more matrix
         cost = (over_kernel(w.abs()) * _prices(at, start, w.dtype, w.device)).sum() / w.numel()
     else:
         found, at, _ = _given.weight(weight, target, source)
-        w = wide(found)
+        w = precise(found)
         cost = BETWEEN * w.abs().sum() / w.numel()
     if bias is None:
         return cost
@@ -70,7 +72,7 @@ def bimt(
         raise wrong_type("bias", bias, f"a floating-point tensor ({len(at)},), or None")
     if bias.shape != (len(at),):
         raise wrong("bias", bias, f"({len(at)},) for {at!r}")
-    return cost + BETWEEN * wide(bias).abs().mean()
+    return cost + BETWEEN * precise(bias).abs().mean()
 
 
 class BIMT(OfWeights):
@@ -99,7 +101,7 @@ class BIMT(OfWeights):
         else:
             pairs = between_sheets(self.placed, name)
             each = [bimt(one.weight, one.target, source) for one, source in pairs]
-        each += [BETWEEN * wide(b).abs().mean() for b in _biases(self.placed[name].module)]
+        each += [BETWEEN * precise(b).abs().mean() for b in _biases(self.placed[name].module)]
         return torch.stack(each).sum()
 
 

@@ -12,7 +12,9 @@ from locality_prior._check import choice, shown, wrong, wrong_type
 from locality_prior.cost import WORDS, Cost, parse, word
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
-from locality_prior.objectives._wires import between_sheets, kept, over_kernel, wide
+from locality_prior.objectives._kept import kept
+from locality_prior.objectives._precision import precise
+from locality_prior.objectives._wires import between_sheets, over_kernel
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -52,7 +54,7 @@ def wiring(
             weight that does not fit the geometries.
     """
     found, at, start = _given.with_source(weight, target, source)
-    v = wide(found)
+    v = precise(found)
     size = v.abs() if choice("power", power, (1, 2)) == 1 else v.square()
     return (over_kernel(size) * _charges(at, start, price, v.dtype, v.device)).sum()
 

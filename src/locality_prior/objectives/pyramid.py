@@ -15,8 +15,7 @@ from locality_prior._check import choice, number, wrong
 from locality_prior._memory import aside
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
-from locality_prior.objectives._neighbours import precise
+from locality_prior.objectives._precision import not_half, precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement

@@ -11,7 +11,9 @@ from torch.autograd.function import once_differentiable
 from locality_prior._check import boolean, choice, wrong
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
 from locality_prior.objectives import _given
-from locality_prior.objectives._wires import between_sheets, connected, kept, over_kernel, wide
+from locality_prior.objectives._kept import kept
+from locality_prior.objectives._precision import precise
+from locality_prior.objectives._wires import between_sheets, connected, over_kernel
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -67,7 +69,7 @@ def saturating(
     """
     found, at, start = _given.with_source(weight, target, source)
     kind, shares = choice("variant", variant, VARIANTS), boolean("relative", relative)
-    w = wide(found)
+    w = precise(found)
     charges = _charges(at, start, 2 if kind == "jacobs" else 1, shares, w.dtype, w.device)
     if kind == "wiring":
         return (over_kernel(w.abs()) * charges).sum()

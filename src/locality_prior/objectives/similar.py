@@ -10,8 +10,8 @@ from torch import Tensor
 from locality_prior._check import choice, instance, wrong, wrong_type
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
-from locality_prior.objectives._neighbours import Neighbours, moore, precise
+from locality_prior.objectives._neighbours import Neighbours, moore
+from locality_prior.objectives._precision import not_half, precise
 from locality_prior.objectives.base import OfResponses, OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from locality_prior._check import boolean, wrong, wrong_type
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
-from locality_prior.objectives._neighbours import Neighbours, listed, of_grid, precise
+from locality_prior.objectives._neighbours import Neighbours, listed, of_grid
+from locality_prior.objectives._precision import not_half, precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, wrong
 from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
-from locality_prior.objectives._kept import not_half
-from locality_prior.objectives._wires import lengths, wide
+from locality_prior.objectives._precision import not_half, precise
+from locality_prior.objectives._wires import lengths
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Between, Placement
@@ -66,7 +66,7 @@ def communicability(
     if found.dim() != 2:
         raise wrong("weight", found, f"({len(at)}, {len(at)}), without a kernel")
     boolean("through", through)
-    size = wide(found).abs()
+    size = precise(found).abs()
     with not_half(size):
         charged = size * lengths(at, at, size.dtype, size.device)
         reached, sends, receives = _communicability(size if through else size.detach())
