@@ -12,7 +12,7 @@ from locality_prior._check import boolean, choice, wrong
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
-from locality_prior.objectives._precision import precise
+from locality_prior.objectives._precision import not_half, precise
 from locality_prior.objectives._wires import between_sheets, connected, over_kernel
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -73,7 +73,7 @@ def saturating(
     charges = _charges(at, start, 2 if kind == "jacobs" else 1, shares, w.dtype, w.device)
     if kind == "wiring":
         return (over_kernel(w.abs()) * charges).sum()
-    with torch.autocast(w.device.type, enabled=False):
+    with not_half(w):
         total: Tensor = _Saturating.apply(w, charges.reshape(*charges.shape, *(1,) * (w.dim() - 2)))
         return total
 
