@@ -331,7 +331,8 @@ def test_words(word: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     "word",
     ["", "topo", "topoloss:", "topoloss:x", "topoloss:-1", "topoloss:1,1", "topoloss:1,size=3", "topoloss:1,ramp=2",
-     "topoloss:nan", "topoloss:1+", "topoloss:1+none", "bimt:1,steps=0.5/0.25", "bimt:1,steps=", "topoloss:1,factor=x"],
+     "topoloss:nan", "topoloss:1+", "topoloss:1+none", "bimt:1,steps=0.5/0.25", "bimt:1,steps=", "topoloss:1,factor=x",
+     "topoloss:1,factor=2,factor=3", "topoloss:1,ramp=0.1,ramp=0.2", "topoloss:1,times=3"],
 )  # fmt: skip
 def test_a_word_that_is_none_is_one_line(word: str) -> None:
     with pytest.raises(ValueError, match=r"objective|ramp|steps|at: got|strength") as caught:

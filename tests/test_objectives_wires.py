@@ -400,6 +400,13 @@ def test_units_that_send_nothing() -> None:
     assert (nothing.grad == 0).all()
 
 
+def test_units_that_send_next_to_nothing() -> None:
+    weight = (torch.randn(9, 9) * 1e-40).requires_grad_()
+    objectives.communicability(weight, lp.Grid(3, 3)).backward()
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
+
+
 def test_detached_communicability() -> None:
     sheet = lp.Grid(2, 3)
     weight = drawn(6, 6)

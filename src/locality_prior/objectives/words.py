@@ -156,8 +156,12 @@ def _read(name: str, part: str) -> tuple[type[Objective], list[Schedule], dict[s
     strengths, usual = [], base.options_of(kind)
     options: dict[str, Any] = {}
     told: dict[str, Any] = {}
+    given: set[str] = set()
     for item in rest.split(",") if colon else []:
         key, equals, value = (text.strip() for text in item.partition("="))
+        if equals and key in given:
+            raise wrong(name, repr(part), f"{key} once")
+        given.add(key)
         if not equals:
             strengths.append(number(f"{name} {head}: strength", _number(name, part, item), least=0.0))
         elif key == "ramp":
@@ -171,6 +175,8 @@ def _read(name: str, part: str) -> tuple[type[Objective], list[Schedule], dict[s
         else:
             known = ", ".join(["ramp", "steps", "times", *usual])
             raise wrong(name, repr(part), f"options among {known}")
+    if "factor" in told and "at" not in told:
+        raise wrong(name, repr(part), "steps where there are times")
     options = {key: options[key] for key in usual if key in options and options[key] != usual[key]}
     strengths = strengths or [base.usual_strength(kind)]
     return kind, [Schedule(strength, **told) for strength in strengths], options
