@@ -649,6 +649,8 @@ def compared_methods(n: int = 5) -> dict[str, Any]:
     kinds = {"a:1": ("a", 0.4, 0.1), "b:1": ("b", 0.8, -3.0), "c:1": ("c", 0.01, 0.0)}
     told = {"control": {"control": None, "of": None, "method": "control", "objective": "none"}}
     told |= {c: {"control": "control", "of": None, "method": m, "objective": c} for c, (m, _, _) in kinds.items()}
+    for name, one in told.items():
+        one["label"] = name.upper()
     rows = []
     for condition, (_, map_, change) in kinds.items():
         for measure, at, difference in (
@@ -675,11 +677,11 @@ def compared_methods(n: int = 5) -> dict[str, Any]:
 def test_methods_are_summed_up_in_three_sentences() -> None:
     found = compared_methods()
     assert summary(found) == [
-        "The clearest maps are those of b:1 (Moran's I 0.85 as a mean over sheets, 0.00 in the control; "
-        "accuracy −3.00 points [−3.50, −2.50]); where accuracy is not certainly worse, those of a:1 "
+        "The clearest maps are those of B:1 (Moran's I 0.85 as a mean over sheets, 0.00 in the control; "
+        "accuracy −3.00 points [−3.50, −2.50]); where accuracy is not certainly worse, those of A:1 "
         "(Moran's I 0.45 as a mean over sheets, 0.00 in the control; accuracy +0.10 points [−0.40, +0.60]).",
         "At no strength is Moran's I certainly above the control's in every sheet with c.",
-        "The shortest wires, where accuracy is not certainly worse, are those of a:1: 5.0 spacings on average, "
+        "The shortest wires, where accuracy is not certainly worse, are those of A:1: 5.0 spacings on average, "
         "9.0 in the control.",
     ]
     found["groups"].append({**found["groups"][0], "name": "other", "conditions": ["control"]})

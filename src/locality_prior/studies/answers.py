@@ -91,7 +91,9 @@ class _Methods:
             best = min(short, key=lambda c: self._mean(c, self.wires))
             if self._mean(best, self.wires) < self._mean(best, self.wires, side=1):
                 ours, control = (f"{self._mean(best, self.wires, side=k):.1f}" for k in (0, 1))
-                lead = f"The shortest wires, where {self._label()} is not certainly worse, are those of {best}"
+                lead = (
+                    f"The shortest wires, where {self._label()} is not certainly worse, are those of {self._name(best)}"
+                )
                 unit = self.measures[self.wires[0]]["unit"]
                 said.append(f"{lead}: {ours} {unit} on average, {control} in the control.")
         return [f"{self.model}: {text[0].lower()}{text[1:]}" if self.model else text for text in said]
@@ -114,7 +116,7 @@ class _Methods:
     def _with_map(self, condition: str) -> str:
         ours, control = (_number(self._mean(condition, self.maps, side=k), 2) for k in (0, 1))
         over = " as a mean over sheets" if len(self.maps) > 1 else ""
-        text = f"{condition} (Moran's I {ours}{over}, {control} in the control"
+        text = f"{self._name(condition)} (Moran's I {ours}{over}, {control} in the control"
         row = self.rows[condition].get(self.score)
         if row is None:
             return f"{text})"
@@ -122,6 +124,10 @@ class _Methods:
         change, low, high = (_number(v, digits, sign=True) for v in (row["mean_difference"], *row["ci"]))
         points = " points" if self.measures[self.score]["unit"] == "%" else ""
         return f"{text}; {self._label()} {change}{points} [{low}, {high}])"
+
+    def _name(self, condition: str) -> str:
+        """A condition as its group calls it."""
+        return str(self.told[condition]["label"])
 
     def _label(self) -> str:
         return str(self.measures[self.score]["label"]).removeprefix("test ")
