@@ -89,7 +89,7 @@ def averaged(study: Study, condition: str, measures: list[str]) -> dict[int, flo
 
 
 def epoch_times(study: Study, group: dict[str, Any]) -> dict[str, dict[int, float]]:
-    """Condition → seed → the median time of an epoch, relative to the median network of the control.
+    """Condition → seed → the median time of an epoch, relative to the mean of the control's.
 
     Empty where no network of the control tells its times.
     """
@@ -101,7 +101,7 @@ def epoch_times(study: Study, group: dict[str, Any]) -> dict[str, dict[int, floa
     of_control = list(seconds[group["control"]].values())
     if not of_control:
         return {}
-    usual = float(np.median(of_control))
+    usual = float(np.mean(of_control))
     return {condition: {seed: t / usual for seed, t in times.items()} for condition, times in seconds.items()}
 
 
