@@ -401,7 +401,10 @@ def test_a_study_whose_networks_all_fail(
 def test_one_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "one")
     assert cli.main(["train", *SMALL, "--cost", "linear@2", "--out", out]) == 0
-    assert re.fullmatch(rf"{re.escape(out)}: loss [\d.]+, accuracy [\d.]+\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        rf"{re.escape(out)}: loss [\d.]+, accuracy [\d.]+, noise_score [\d.]+, adversarial_score [\d.]+\n",
+        capsys.readouterr().out,
+    )
     assert cli.main(["train", "--config", f"{out}/config.yaml", "--out", out]) == 0
     status, told = here("train", "--config", f"{out}/config.yaml", "--seed", "2", "--out", out, capture=capsys)
     assert status == 2
