@@ -1,4 +1,7 @@
-"""How near the units of a sheet are to each other, q = 1/(1 + d), and products with it without a matrix on grids."""
+"""How near the units of a sheet are to each other, q = 1/(1 + d), and products with it.
+
+On a grid of more than 512 units no matrix of pairs is made.
+"""
 
 from __future__ import annotations
 

@@ -36,9 +36,10 @@ def spatial_correlation(
     spacetorch/losses/losses_torch.py), of TopoLM (ICLR 2025; epflneuroailab/topolm, models/positions.py) and of
     Topo-Omni (2026; epflneuroailab/topo-omni, src/models/spatial_utils.py).
 
-    By default it is exact, over all pairs of units, without a matrix of pairs. With z the responses standardised
-    over the samples, Σ r = ‖Σ_u z_u‖², Σ r² = ‖zzᵀ‖² and Σ rq = Σ z∘Qz. On a grid Qz is a convolution, done by FFT:
-    O(samples · n log n + samples² · n). Elsewhere Q is multiplied by blocks of its rows.
+    By default it is exact, over all pairs of units. With z the responses standardised over the samples,
+    Σ r = ‖Σ_u z_u‖², Σ r² = ‖zzᵀ‖² and Σ rq = Σ z∘Qz. On a grid Qz is a convolution, done by FFT without a matrix of
+    pairs: O(samples · n log n + samples² · n). Up to 512 units the product with Q is quicker, and Q takes 1 MiB at most
+    in float32. Elsewhere Q is multiplied by blocks of its rows.
 
     Their code looks at a few neighbourhoods in each step. With ``neighbourhoods`` above 0 this function does so too,
     but draws them anew in each call, from torch's generator, around any unit, and takes what is near by the geometry's
