@@ -35,6 +35,15 @@ def weight(value: Any, target: Any, source: Any = None) -> tuple[Tensor, Geometr
     return value, at, start
 
 
+def bias(value: Any, target: Geometry) -> Tensor:
+    """A bias (out,), with an entry for each of the target's units."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise wrong_type("bias", value, f"a floating-point tensor ({len(target)},), or None")
+    if value.shape != (len(target),):
+        raise wrong("bias", value, f"({len(target)},) for {target!r}")
+    return value
+
+
 def with_source(value: Any, target: Any, source: Any) -> tuple[Tensor, Geometry, Geometry]:
     """A weight between two sheets. Without a source, the weight must be square, and the source is the target."""
     found, at, start = weight(value, target, source)

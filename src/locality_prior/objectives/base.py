@@ -100,7 +100,15 @@ class Objective(ABC):
 
 
 class OfWeights(Objective):
-    """An objective that is measured from the weights of each placed module."""
+    """An objective that is measured from the weights of each placed module.
+
+    It is measured once when it is made, so that a module that does not fit is an error then.
+    """
+
+    def __init__(self, placed: Placement, strength: float | Strength, **options: Any) -> None:
+        super().__init__(placed, strength, **options)
+        with torch.no_grad():
+            self.parts()
 
     @abstractmethod
     def of(self, name: str) -> Tensor:

@@ -138,7 +138,22 @@ def bootphon(responses: Tensor, geometry: Geometry) -> Tensor:
     return _measured(_Squared, False, responses, geometry, 0, 3, None)
 
 
-class SpatialCorrelation(OfResponses):
+class _OfPairs(OfResponses):
+    """A loss of all pairs of units, or of those in some neighbourhoods."""
+
+    def __init__(
+        self,
+        placed: Placement,
+        strength: float | Strength = 0.25,
+        *,
+        neighbourhoods: int = 0,
+        units: int = 500,
+        radius: float | None = None,
+    ) -> None:
+        super().__init__(_fit(placed), strength, **_options(neighbourhoods, units, radius))
+
+
+class SpatialCorrelation(_OfPairs):
     """:func:`spatial_correlation` of each placed module's responses.
 
     Args:
@@ -154,22 +169,11 @@ class SpatialCorrelation(OfResponses):
 
     WORD = "spatial_correlation"
 
-    def __init__(
-        self,
-        placed: Placement,
-        strength: float | Strength = 0.25,
-        *,
-        neighbourhoods: int = 0,
-        units: int = 500,
-        radius: float | None = None,
-    ) -> None:
-        super().__init__(_fit(placed), strength, **_options(neighbourhoods, units, radius))
-
     def of(self, responses: Tensor, geometry: Geometry) -> Tensor:
         return spatial_correlation(responses, geometry, **self.options)
 
 
-class AbsoluteCorrelation(OfResponses):
+class AbsoluteCorrelation(_OfPairs):
     """:func:`absolute_correlation` of each placed module's responses.
 
     Args:
@@ -184,17 +188,6 @@ class AbsoluteCorrelation(OfResponses):
     """
 
     WORD = "absolute_correlation"
-
-    def __init__(
-        self,
-        placed: Placement,
-        strength: float | Strength = 0.25,
-        *,
-        neighbourhoods: int = 0,
-        units: int = 500,
-        radius: float | None = None,
-    ) -> None:
-        super().__init__(_fit(placed), strength, **_options(neighbourhoods, units, radius))
 
     def of(self, responses: Tensor, geometry: Geometry) -> Tensor:
         return absolute_correlation(responses, geometry, **self.options)

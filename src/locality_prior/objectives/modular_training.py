@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from locality_prior._check import boolean, instance, wrong, wrong_type
+from locality_prior._check import boolean, instance, wrong
 from locality_prior.geometry import Channels, Geometry, Grid, Measured
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
@@ -66,13 +66,7 @@ def bimt(
         found, at, _ = _given.weight(weight, target, source)
         w = precise(found)
         cost = BETWEEN * w.abs().sum() / w.numel()
-    if bias is None:
-        return cost
-    if not isinstance(bias, Tensor) or not bias.is_floating_point():
-        raise wrong_type("bias", bias, f"a floating-point tensor ({len(at)},), or None")
-    if bias.shape != (len(at),):
-        raise wrong("bias", bias, f"({len(at)},) for {at!r}")
-    return cost + BETWEEN * precise(bias).abs().mean()
+    return cost if bias is None else cost + BETWEEN * precise(_given.bias(bias, at)).abs().mean()
 
 
 class BIMT(OfWeights):
@@ -86,14 +80,13 @@ class BIMT(OfWeights):
     """
 
     WORD = "bimt"
+    last: str
 
     def __init__(self, placed: Placement, strength: float | Strength = 0.01, *, last: str = "") -> None:
-        super().__init__(placed, strength, last=instance("last", last, str, "the name of a placed module, or ''"))
-        self.last: str
-        if last and last not in placed:
+        instance("last", last, str, "the name of a placed module, or ''")
+        if isinstance(placed, Placement) and last and last not in placed:
             raise wrong("last", repr(last), f"one of {', '.join(placed)}, or ''")
-        with torch.no_grad():
-            self.parts()  # what does not fit is told now
+        super().__init__(placed, strength, last=last)
 
     def of(self, name: str) -> Tensor:
         if name == self.last:

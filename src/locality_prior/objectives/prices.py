@@ -73,15 +73,13 @@ class Wiring(OfWeights):
     """
 
     WORD = "wiring"
+    price: Price
+    power: int
 
     def __init__(
         self, placed: Placement, strength: float | Strength = 1e-4, *, price: Price = DISTANCE, power: int = 1
     ) -> None:
         super().__init__(placed, strength, price=_said(price), power=choice("power", power, (1, 2)))
-        self.price: Price
-        self.power: int
-        with torch.no_grad():
-            self.parts()  # what does not fit is told now
 
     def of(self, name: str) -> Tensor:
         each = [

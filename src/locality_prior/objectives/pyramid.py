@@ -228,8 +228,6 @@ class TopoLoss(OfWeights):
     ) -> None:
         factor, cosine = number("factor", factor, least=1.0), choice("cosine", cosine, get_args(Cosine))
         super().__init__(placed, strength, factor=factor, cosine=cosine)
-        for name in placed:
-            self.of(name)  # what does not fit is an error here
 
     def of(self, name: str) -> Tensor:
         return topoloss(self.placed.weights(name), self.placed[name].geometry, factor=self.factor, cosine=self.cosine)

@@ -110,16 +110,14 @@ class Saturating(OfWeights):
     """
 
     WORD = "saturating"
+    variant: str
+    relative: bool
 
     def __init__(
         self, placed: Placement, strength: float | Strength = 0.5, *, variant: str = "jacobs", relative: bool = True
     ) -> None:
         kind, shares = choice("variant", variant, VARIANTS), boolean("relative", relative)
         super().__init__(placed, strength, variant=kind, relative=shares)
-        self.variant: str
-        self.relative: bool
-        with torch.no_grad():
-            self.parts()  # what does not fit is told now
 
     def of(self, name: str) -> Tensor:
         each = [

@@ -88,8 +88,6 @@ class WeightSimilarity(OfWeights):
 
     def __init__(self, placed: Placement, strength: float | Strength = 1.0, *, by: str = "cosine") -> None:
         super().__init__(placed, strength, by=choice("by", by, get_args(By)))
-        for name in placed:
-            self.of(name)  # what does not fit is an error here
 
     def of(self, name: str) -> Tensor:
         return similarity(self.placed.weights(name), self.placed[name].geometry, by=self.by)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from locality_prior._check import boolean, wrong, wrong_type
+from locality_prior._check import boolean
 from locality_prior.geometry import Geometry, Grid
 from locality_prior.objectives import _given
 from locality_prior.objectives._neighbours import Neighbours, listed, of_grid
@@ -54,7 +54,7 @@ def smoothness(weight: Tensor, target: Geometry, *, bias: Tensor | None = None, 
     pairs = _neighbours(target, circular).to(weight.device)
     with not_half(weight):
         rows = precise(weight.flatten(1))
-        return pairs.differ(rows, None if bias is None else precise(_bias(bias, target)).to(rows.dtype)) / 2
+        return pairs.differ(rows, None if bias is None else precise(_given.bias(bias, target)).to(rows.dtype)) / 2
 
 
 class Smoothness(OfWeights):
@@ -71,8 +71,6 @@ class Smoothness(OfWeights):
 
     def __init__(self, placed: Placement, strength: float | Strength = 10.0, *, circular: bool = True) -> None:
         super().__init__(placed, strength, circular=boolean("circular", circular))
-        for name in placed:
-            self.of(name)  # what does not fit is an error here
 
     def of(self, name: str) -> Tensor:
         placed = self.placed[name]
@@ -85,14 +83,6 @@ def bias_of(module: nn.Module, units: int) -> Tensor | None:
     inside = module.out_proj if isinstance(module, nn.MultiheadAttention) else module
     bias: Any = getattr(inside, "bias", None)
     return bias if isinstance(bias, Tensor) and bias.shape == (units,) else None
-
-
-def _bias(bias: Any, target: Geometry) -> Tensor:
-    if not isinstance(bias, Tensor) or not bias.is_floating_point():
-        raise wrong_type("bias", bias, f"a floating-point tensor ({len(target)},), or None")
-    if bias.shape != (len(target),):
-        raise wrong("bias", bias, f"({len(target)},) for {target!r}")
-    return bias
 
 
 def _neighbours(geometry: Geometry, circular: bool) -> Neighbours:

@@ -89,12 +89,10 @@ class Communicability(OfWeights):
     """
 
     WORD = "communicability"
+    through: bool
 
     def __init__(self, placed: Placement, strength: float | Strength = 0.5, *, through: bool = True) -> None:
         super().__init__(placed, strength, through=boolean("through", through))
-        self.through: bool
-        with torch.no_grad():
-            self.parts()  # what does not fit is told now
 
     def of(self, name: str) -> Tensor:
         each = [communicability(one.weight, one.target, through=self.through) for one in self._own(name)]
