@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
@@ -23,6 +23,21 @@ T = TypeVar("T")
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 _SPATIAL = (nn.modules.conv._ConvNd, *_NORMS)
+#: Where each kind of module says how many units it has, and how many its wires come from.
+_OUT: dict[Any, str] = {
+    (nn.Linear, LocalityLinear): "out_features",
+    nn.modules.conv._ConvNd: "out_channels",
+    nn.MultiheadAttention: "embed_dim",
+    nn.modules.batchnorm._NormBase: "num_features",
+    nn.GroupNorm: "num_channels",
+    nn.Embedding: "embedding_dim",
+}
+_IN: dict[Any, str] = {
+    (nn.Linear, LocalityLinear): "in_features",
+    nn.modules.conv._ConvNd: "in_channels",
+    nn.RNNBase: "input_size",
+    nn.MultiheadAttention: "embed_dim",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,25 +149,21 @@ class Placement:
             ValueError: the module has no weights into its units (a ReLU has none).
         """
         placed = self[name]
-        weights = _incoming(name, placed.module, layer)
-        if len(weights) != len(placed.geometry):
-            given = f"{name}, whose weights belong to {len(weights)} units and its geometry to {len(placed.geometry)}"
-            raise wrong("name", given, "a module placed by its channels, not by the places of its feature map")
-        return weights
+        return _by_unit(placed, _incoming(name, placed.module, layer))
 
     def matrices(self, name: str) -> list[Between]:
         """Effective weights of a module, as matrices between the sheets of its units; differentiable.
 
         - ``Linear``, Conv1D of the ``transformers`` library, convolutions: one, (out, in) or (out, in, *kernel).
-        - ``RNN``, ``GRU``, ``LSTM``: for each gate of the last layer, and each direction, W_hh from the hidden units to
-          themselves, and W_ih where the module was placed with a source or its inputs lie on the same sheet.
+        - ``RNN``, ``GRU``, ``LSTM`` of one direction: for each gate of the last layer W_hh, from the hidden units to
+          themselves. In a network of one layer also W_ih, where the places of its inputs are known.
         - ``MultiheadAttention``: the projections of queries, keys, values and outputs.
 
         Args:
             name: name of a placed module.
 
         Raises:
-            ValueError: the module has no weights between its units and others.
+            ValueError: the module has no weights between its units and others, two directions, or several groups.
         """
         return _between(self[name])
 
@@ -184,18 +195,10 @@ class Placement:
         """
         items = boolean("items", items)
         seen = Recording(self.names)
-        fast = torch.backends.mha.get_fastpath_enabled()
-        hooks = []
-        try:
-            # torch's encoder layers have a path in evaluation mode that calls none of their modules
-            torch.backends.mha.set_fastpath_enabled(False)
+        with ExitStack() as stack:
             for placed in self._placed.values():
-                hooks.append(placed.module.register_forward_hook(_hook(placed, seen._parts[placed.name], items)))
+                stack.enter_context(hooked(placed.module, _hook(placed, seen._parts[placed.name], items)))
             yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
-            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def place(
@@ -258,17 +261,7 @@ def _units(module: nn.Module) -> int | None:
         return module.normalized_shape[-1] if len(module.normalized_shape) == 1 else None
     if is_conv1d(type(module)):
         return int(module.nf)  # type: ignore[arg-type]
-    for kind, attribute in (
-        ((nn.Linear, LocalityLinear), "out_features"),
-        (nn.modules.conv._ConvNd, "out_channels"),
-        (nn.MultiheadAttention, "embed_dim"),
-        (nn.modules.batchnorm._NormBase, "num_features"),
-        (nn.GroupNorm, "num_channels"),
-        (nn.Embedding, "embedding_dim"),
-    ):
-        if isinstance(module, kind):
-            return int(getattr(module, attribute))
-    return None
+    return _size(module, _OUT)
 
 
 def _axis(name: str, module: nn.Module, geometry: Geometry) -> int | None:
@@ -307,15 +300,13 @@ def _inputs(module: nn.Module) -> int | None:
     """How many units a module's wires come from; None for a module without wires."""
     if is_conv1d(type(module)):
         return len(attrgetter("weight")(module))
-    for kind, attribute in (
-        ((nn.Linear, LocalityLinear), "in_features"),
-        (nn.modules.conv._ConvNd, "in_channels"),
-        (nn.RNNBase, "input_size"),
-        (nn.MultiheadAttention, "embed_dim"),
-    ):
-        if isinstance(module, kind):
-            return int(getattr(module, attribute))
-    return None
+    return _size(module, _IN)
+
+
+def _size(module: nn.Module, attributes: Mapping[Any, str]) -> int | None:
+    """The number that a module of a known kind has in the attribute of that kind; None for other kinds."""
+    attribute = next((name for kind, name in attributes.items() if isinstance(module, kind)), None)
+    return None if attribute is None else int(getattr(module, attribute))
 
 
 def _batch_axis(model: nn.Module, name: str) -> int:
@@ -330,6 +321,20 @@ def _batch_axis(model: nn.Module, name: str) -> int:
         if isinstance(first := getattr(module, "batch_first", None), bool):
             return 0 if first else 1
     return 0
+
+
+@contextmanager
+def hooked(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
+    """A block in which ``hook`` is called after each call of a module, in evaluation mode too."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    handle = module.register_forward_hook(hook)
+    try:
+        # torch's encoder layers have a path in evaluation mode that calls none of their modules
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        handle.remove()
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Module, Any, Any], None]:
@@ -534,7 +539,13 @@ def _between(placed: Placed) -> list[Between]:
         weight = _incoming(name, module, -1)
     else:
         raise _no_weights(name, module)
-    if len(weight) != len(target):
-        given = f"{name}, whose weights belong to {len(weight)} units and its geometry to {len(target)}"
+    return [Between(_by_unit(placed, weight), target, source)]
+
+
+def _by_unit(placed: Placed, weight: Tensor) -> Tensor:
+    """A weight, where it has a row for each unit of the module's geometry."""
+    units = len(placed.geometry)
+    if len(weight) != units:
+        given = f"{placed.name}, whose weights belong to {len(weight)} units and its geometry to {units}"
         raise wrong("name", given, "a module placed by its channels, not by the places of its feature map")
-    return [Between(weight, target, source)]
+    return weight

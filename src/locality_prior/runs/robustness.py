@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from locality_prior.geometry import Geometry
-from locality_prior.placement import Placed, silenced
+from locality_prior.placement import Placed, hooked, silenced
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.network import Network, call, sheet_of, to_device
 from locality_prior.runs.stages import Reader, held, staged
@@ -135,10 +135,16 @@ def _lesioned(
         for places in chosen:
             lost = torch.zeros(len(sheet), dtype=torch.bool)
             lost[places] = True
-            with _without(placed, lost.repeat(len(placed.geometry) // len(sheet)).to(device)):
+            units = lost.repeat(len(placed.geometry) // len(sheet)).to(device)
+            with hooked(placed.module, partial(_silence, placed, units)):
                 scores.append(_score(rest, task, after(), device))
         found[base] = math.fsum(scores) / len(scores)
     return found
+
+
+def _silence(placed: Placed, lost: Tensor, module: nn.Module, args: object, output: object) -> object:
+    """A hook by which the units of a module that are ``lost`` give 0."""
+    return silenced(placed, output, lost)
 
 
 def _chosen(sheet: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -149,21 +155,3 @@ def _chosen(sheet: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
     centres = torch.randint(n, (TIMES,), generator=generator)
     patches = list(sheet.distances(rows=centres).argsort(dim=1, stable=True)[:, :size])
     return patches, [torch.randperm(n, generator=generator)[:size] for _ in range(TIMES)]
-
-
-@contextmanager
-def _without(placed: Placed, lost: Tensor) -> Iterator[None]:
-    """A block in which the units of a module that are ``lost`` give 0."""
-
-    def silence(module: nn.Module, args: object, output: object) -> object:
-        return silenced(placed, output, lost)
-
-    fast = torch.backends.mha.get_fastpath_enabled()
-    hook = placed.module.register_forward_hook(silence)
-    try:
-        # torch's encoder layers have a path in evaluation mode that calls none of their modules
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        hook.remove()
-        torch.backends.mha.set_fastpath_enabled(fast)
