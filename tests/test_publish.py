@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 import locality_prior as lp
@@ -29,3 +31,33 @@ def test_the_citation_and_the_changelog_name_the_same_release() -> None:
     citation = yaml.safe_load((HOME / "CITATION.cff").read_text(encoding="utf-8"))
     assert released[0] == (lp.__version__, str(citation["date-released"]))
     assert citation["version"] == lp.__version__
+
+
+def workflow(name: str) -> dict[str, Any]:
+    """A workflow's jobs by name."""
+    text = (HOME / ".github" / "workflows" / name).read_text(encoding="utf-8")
+    jobs: dict[str, Any] = yaml.safe_load(text)["jobs"]
+    return jobs
+
+
+def test_the_pythons_that_are_tested_are_those_that_are_promised() -> None:
+    project = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    promised = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert workflow("tests.yml")["tests"]["strategy"]["matrix"]["python"] == promised
+    assert project["requires-python"] == f">={promised[0]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "scripts"), [("tests.yml", {".ci/run", ".ci/lowest"}), ("publish.yml", {".ci/package"})]
+)
+def test_workflows_run_the_scripts_of_the_project(name: str, scripts: set[str]) -> None:
+    steps = [step.get("run", "") for job in workflow(name).values() for step in job["steps"]]
+    called = set(re.findall(r"bash (\S+)", "\n".join(steps)))
+    assert called == scripts
+    assert all((HOME / script).is_file() for script in called)
+
+
+def test_only_the_job_that_publishes_may_ask_for_a_token() -> None:
+    jobs = workflow("publish.yml")
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert "permissions" not in jobs["build"]
