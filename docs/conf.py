@@ -30,7 +30,7 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
-html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 6}
+html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
 
 
 def plain_equations(app, what, name, obj, options, lines):
