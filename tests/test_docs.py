@@ -205,3 +205,14 @@ def test_the_table_of_rooms_is_whole() -> None:
     rooms |= {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
     named = first_column(HOME / "CONTRIBUTING.md", "The house")
     assert sorted(named) == sorted(rooms)
+
+
+@pytest.mark.parametrize("room", ["", "analysis", "objectives", "plots", "runs", "studies"])
+def test_the_reference_is_whole(room: str) -> None:
+    """Each public class, function and constant of a room has its place in docs/reference/, and nothing else has."""
+    stub = Path(locality_prior.__file__).parent / room / "__init__.pyi"
+    imported = re.findall(r"^from (\S+) import \w+ as (\w+)$", stub.read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for source, name in imported if source != "locality_prior"}
+    page = (HOME / "docs" / "reference" / f"{room or 'top'}.md").read_text(encoding="utf-8")
+    prefix = re.escape(f"locality_prior.{room}".rstrip("."))
+    assert set(re.findall(rf"^\.\. auto\w+:: {prefix}\.(\w+)$", page, re.MULTILINE)) == names
