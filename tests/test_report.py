@@ -64,6 +64,10 @@ def test_a_page_with_its_figures_stands_alone(tmp_path: Path) -> None:
     assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
     kept = {p.name for p in (tmp_path / "figures").iterdir()}
     assert kept == {name + suffix for name in names for suffix in (".png", ".pdf")}
+    for name in names:  # text is text: in TrueType fonts, and not drawn as shapes
+        drawn = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
+        assert b"/Type0" in drawn
+        assert b"/Type3" not in drawn
     assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "report.html", "runs", "study.json"]
 
 
