@@ -30,6 +30,7 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
+html_sidebars = {"*": [], "tutorials/*": []}  # pages without pages below them
 html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
 
 
