@@ -29,7 +29,7 @@ from locality_prior._check import Problem
 
 HOME = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME / "src")}
-COMMANDS = ("reproduce", "study", "train", "analyse", "report", "prior", "bench")
+COMMANDS = ("reproduce", "study", "train", "analyse", "report", "open", "prior", "bench")
 SMALL = ["--task", f"{TASK}:items=48", "--model", MODEL, "--epochs", "1", "--batch-size", "16"]
 
 
@@ -138,11 +138,22 @@ BAD = [
     (["train", "--out", "OUT", "--shuffled"], "shuffled: got True with the cost flat, expected a cost that depends"),
     (["analyse", "nowhere"], "nowhere is not a study: it holds neither plan.json nor directories of finished runs"),
     (["report", "nowhere"], "nowhere is not a study"),
+    (["open", "nowhere"], "DIR: got nowhere, expected a directory with report.html"),
     (["prior", "7x7", "--out", "nowhere/prior.png"], "out: got nowhere/prior.png, expected a file in a directory"),
     (["prior", "99999x99999"], "got 99999x99999, which is 9,999,800,001 units, expected"),
     (["bench", "--out", "nowhere/x.json"], "out: got nowhere/x.json, expected a file in a directory that exists"),
     (["bench", "--only", "nothing"], "nothing"),
 ]
+
+
+def test_open_shows_the_page_in_the_browser(tmp_path: Path) -> None:
+    page = tmp_path / "a study" / "report.html"
+    page.parent.mkdir()
+    page.write_text("<!doctype html>", encoding="utf-8")
+    quick = "import webbrowser\nwebbrowser.open = lambda address: print(address)\nsys.modules['torch'] = None"
+    done = program("open", str(page.parent), code=quick)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(page), page.as_uri()]
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: " ".join(value)[:40] or "nothing")

@@ -1,4 +1,4 @@
-"""The command line: ``locality-prior reproduce | study | train | analyse | report | prior | bench``.
+"""The command line: ``locality-prior reproduce | study | train | analyse | report | open | prior | bench``.
 
 Every setting has the name that it has in a study file and in Python, with hyphens for underscores. What takes long to
 import is imported only by the command that needs it, so that ``--help`` is quick.
@@ -148,6 +148,7 @@ def _parser() -> _Parser:
         ("train", _define_train, _train, "--out DIR [options]"),
         ("analyse", _define_analyse, _analyse, "DIR"),
         ("report", _define_report, _report, "DIR"),
+        ("open", _define_open, _open, "DIR"),
         ("prior", _define_prior, _prior, "SHEET [SHEET ...] [options]"),
         ("bench", _define_bench, _bench, "[options]"),
     ):
@@ -430,6 +431,23 @@ def _report(options: argparse.Namespace) -> None:
     if not (directory / FINDINGS).exists():
         find(directory)
     print(report.write(directory))
+
+
+def _define_open(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="a study's directory, with its report.html")
+
+
+def _open(options: argparse.Namespace) -> None:
+    """Open the page of a study in the browser, and print its path."""
+    import webbrowser
+
+    from locality_prior.studies.files import PAGE
+
+    page = Path(options.directory) / PAGE
+    if not page.is_file():
+        raise wrong("DIR", options.directory, f"a directory with {PAGE}, which `{PROGRAM} report` writes")
+    print(page)
+    webbrowser.open(page.resolve().as_uri())
 
 
 def _define_prior(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,9 @@ from locality_prior.report.files import Study, read
 from locality_prior.report.methods import Method, epoch_times, likeness, methods
 from locality_prior.report.pictures import Picture
 from locality_prior.report.words import listed, plain, several, slug
+from locality_prior.studies.files import PAGE
 
-PAGE, FIGURES = "report.html", "figures"
+FIGURES = "figures"
 #: Answers, comparisons of a group, and networks without a result that are shown before the rest is folded.
 ANSWERS, COMPARISONS, MISSING = 6, 10, 12
 #: Rows of a folded table of a comparison of methods: of hundreds of networks there are thousands of comparisons.
