@@ -51,6 +51,13 @@ def study_of(directory: Path) -> files.Study:
 # The page
 
 
+def assert_text_is_text(pdf: Path) -> None:
+    """A PDF's letters are in TrueType fonts, and not drawn as shapes."""
+    drawn = pdf.read_bytes()
+    assert b"/Type0" in drawn
+    assert b"/Type3" not in drawn
+
+
 def test_a_page_with_its_figures_stands_alone(tmp_path: Path) -> None:
     write_study(tmp_path, seeds=(1, 2))
     path = report.write(tmp_path)
@@ -64,10 +71,8 @@ def test_a_page_with_its_figures_stands_alone(tmp_path: Path) -> None:
     assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
     kept = {p.name for p in (tmp_path / "figures").iterdir()}
     assert kept == {name + suffix for name in names for suffix in (".png", ".pdf")}
-    for name in names:  # text is text: in TrueType fonts, and not drawn as shapes
-        drawn = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
-        assert b"/Type0" in drawn
-        assert b"/Type3" not in drawn
+    for name in names:
+        assert_text_is_text(tmp_path / "figures" / f"{name}.pdf")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "report.html", "runs", "study.json"]
 
 
@@ -821,6 +826,7 @@ def test_priors_are_drawn(tmp_path: Path) -> None:
     *lines, path = prior.draw_priors(["4x4", "5"], "linear", tmp_path / "prior.pdf")
     assert path == str(tmp_path / "prior.pdf")
     assert (tmp_path / "prior.pdf").stat().st_size > 1000
+    assert_text_is_text(tmp_path / "prior.pdf")
     assert "256 wires of 256" in lines[0]
     assert "25 wires of 25" in lines[1]
     assert prior.centre(Grid(7, 7)) == 24

@@ -146,9 +146,9 @@ def _parser() -> _Parser:
         ("reproduce", _define_reproduce, _reproduce, "NAME [options]"),
         ("study", _define_study, _study, "[FILE.yaml] [options]"),
         ("train", _define_train, _train, "--out DIR [options]"),
-        ("analyse", _define_analyse, _analyse, "DIR"),
-        ("report", _define_report, _report, "DIR"),
-        ("open", _define_open, _open, "DIR"),
+        ("analyse", _define_directory, _analyse, "DIR"),
+        ("report", _define_directory, _report, "DIR"),
+        ("open", _define_directory, _open, "DIR"),
         ("prior", _define_prior, _prior, "SHEET [SHEET ...] [options]"),
         ("bench", _define_bench, _bench, "[options]"),
     ):
@@ -400,7 +400,7 @@ def _machine(options: argparse.Namespace) -> Any:
 # What is there already
 
 
-def _define_analyse(parser: argparse.ArgumentParser) -> None:
+def _define_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="a study's directory, or a folder of recorded networks")
 
 
@@ -417,10 +417,6 @@ def _analyse(options: argparse.Namespace) -> None:
     print(f"{directory / FINDINGS}: {done} of {len(found['cells'])} networks")
 
 
-def _define_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="a study's directory, or a folder of recorded networks")
-
-
 def _report(options: argparse.Namespace) -> None:
     """Write the page (report.html) and figures of trained networks."""
     from locality_prior import report
@@ -431,10 +427,6 @@ def _report(options: argparse.Namespace) -> None:
     if not (directory / FINDINGS).exists():
         find(directory)
     print(report.write(directory))
-
-
-def _define_open(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="a study's directory, with its report.html")
 
 
 def _open(options: argparse.Namespace) -> None:

@@ -15,10 +15,10 @@ from locality_prior._check import Problem, wrong
 from locality_prior._files import read_csv, read_json, read_npz
 from locality_prior.plots import Places
 from locality_prior.report.words import LONGEST, plain
+from locality_prior.studies.files import FINDINGS
 
 Floats = NDArray[np.float64]
 
-STUDY = "study.json"
 #: Bytes beyond which a file is not what a run writes.
 LARGEST = 1 << 30
 #: A strength must be below this, so that it can be a float.
@@ -182,9 +182,9 @@ def read_found(directory: Path) -> dict[str, Any]:
         ValueError: there is no study.json.
         Problem: it is damaged.
     """
-    path = directory / STUDY
+    path = directory / FINDINGS
     if not path.is_file():
-        raise wrong("directory", str(directory), f"the directory of a study, which holds {STUDY}")
+        raise wrong("directory", str(directory), f"the directory of a study, which holds {FINDINGS}")
     again = "Make it again with `locality-prior analyse`."
     try:
         found = read_json(path, LARGEST)
@@ -249,7 +249,7 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name or not inside.parts:
         raise Problem(
-            f"{directory / STUDY} names a run outside its own directory ({plain(name, LONGEST)!r}). "
+            f"{directory / FINDINGS} names a run outside its own directory ({plain(name, LONGEST)!r}). "
             "Make it again with `locality-prior analyse`."
         )
     home = directory / inside

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from locality_prior._check import Problem, instance
 from locality_prior._files import replacing, replacing_folder
 from locality_prior.report import frontiers, pictures, tables
@@ -234,7 +232,7 @@ def _saved(picture: Picture, figures: Path, small: bool = False) -> Path:
         picture.figure.draw_without_rendering()
         picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
         picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": not small})
-        with matplotlib.rc_context({"pdf.fonttype": 42}):  # text stays text, which can be searched and edited
+        with pictures.text_in_pdf():
             picture.figure.savefig(path.with_suffix(".pdf"))
     if small:
         _fewer_colours(path)

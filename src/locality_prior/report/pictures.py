@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -523,6 +524,13 @@ def unseen_glyphs() -> Iterator[None]:
     """No warning of a name in a script that matplotlib's font lacks: its letters are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+@contextlib.contextmanager
+def text_in_pdf() -> Iterator[None]:
+    """The text of a PDF stays text, which can be searched and edited: its fonts are TrueType."""
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
         yield
 
 
