@@ -18,10 +18,10 @@ from locality_prior.placement import Placed, Placement, along_axis
 
 
 def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
-    r"""Responses of the units of a sheet, blurred over the sheet by a Gaussian.
+    """Responses of the units of a sheet, blurred over the sheet by a Gaussian.
 
     y_u = Σ_v g(r_u − r_v) g(c_u − c_v) x_v, where unit u is in row r_u and column c_u, and g(k) ∝ exp(−k²/2σ²) for
-    \|k\| ≤ (K − 1)/2, 0 beyond it, and Σ_k g(k) = 1. With m the shorter side of the sheet, σ = ``share``·m, and K is m,
+    |k| ≤ (K − 1)/2, 0 beyond it, and Σ_k g(k) = 1. With m the shorter side of the sheet, σ = ``share``·m, and K is m,
     or m − 1 where m is even, and at least 3. Beyond an open border the responses are 0, so units near a border get
     less; an axis that is periodic goes on at its other end.
 

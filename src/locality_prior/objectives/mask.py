@@ -74,7 +74,7 @@ class Mask(WithoutLoss):
     whose gradient is 0 where there is no wire, under the name ``parametrizations.weight.original`` in a state dict. In
     attention the projections of queries, keys, values and outputs are masked.
 
-    Source and differences: as in :func:`topoformer_mask`. With ``absolute`` the module computes with \\|W∘M\\|; their
+    Source and differences: as in :func:`topoformer_mask`. With ``absolute`` the module computes with |W∘M|; their
     code writes this back into W at each step, and first multiplies the initial weights by 10, which is left out.
 
     >>> import torch
