@@ -34,6 +34,7 @@ ROOMS = [
     {"plots"},
     {"runs"},
     {"studies"},
+    {"explorer"},
     {"report"},
     {"catalog"},
     {"bench"},

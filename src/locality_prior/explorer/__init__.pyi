@@ -1,0 +1,5 @@
+from locality_prior.explorer.scene import Network as Network
+from locality_prior.explorer.scene import Scene as Scene
+from locality_prior.explorer.scene import Sheet as Sheet
+from locality_prior.explorer.scene import Wires as Wires
+from locality_prior.explorer.scene import pack as pack
