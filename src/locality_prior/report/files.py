@@ -24,6 +24,9 @@ LARGEST = 1 << 30
 #: A strength must be below this, so that it can be a float.
 LARGEST_STRENGTH = 1e300
 
+#: The last part of the names of arrays in measures.npz that are of single units and wires.
+OF_UNITS = {"epochs", "epoch_means", "factors", "origin", "weight", "distance", "rank"}
+
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
 _OBJECT = dict
@@ -103,14 +106,16 @@ class Run:
     """What one network left for the page.
 
     Args:
-        arrays: measures.npz, by key.
+        arrays: measures.npz, by key, without those of single units and wires.
         metrics: metrics.csv, by column; empty for a network that was not trained by this package.
         pruning: pruning.csv: what is cut first → columns.
+        units: what measures.npz holds of single units and wires, which the explorer alone shows; it may be large.
     """
 
     arrays: dict[str, Floats]
     metrics: dict[str, Floats] = field(default_factory=dict)
     pruning: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    units: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -255,7 +260,9 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
     home = directory / inside
     path = home / "measures.npz"
     try:
-        arrays = {key: array.astype(np.float64) for key, array in read_npz(path, LARGEST).items()}
+        read = read_npz(path, LARGEST)
+        units = {key: read.pop(key) for key in list(read) if key.rpartition("/")[2] in OF_UNITS}
+        arrays = {key: array.astype(np.float64) for key, array in read.items()}
         _fits(arrays, group)
         path = home / "metrics.csv"
         metrics = _columns(read_csv(path)) if path.exists() else {}
@@ -273,7 +280,7 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
             f"{path} cannot be read: {_reason(error, path)}. To write it anew, run the study again; "
             "for a network that was trained elsewhere, record it again."
         ) from None
-    return Run(arrays, metrics, pruning)
+    return Run(arrays, metrics, pruning, units)
 
 
 def _reason(error: ValueError, path: Path) -> str:
