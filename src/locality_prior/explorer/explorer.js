@@ -50,21 +50,23 @@ const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
 // A name on one line without invisible characters; the middle of a long one is left out.
 function plain(text, most = 48) {
-  const line = String(text).slice(0, 20000).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
+  const line = String(text ?? "").slice(0, 20000).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
   const letters = Array.from(line);
   if (letters.length <= most) return line || "–";
   const end = Math.floor(most / 4);
   return letters.slice(0, most - end - 1).join("") + "…" + letters.slice(-end).join("");
 }
 
+// A number with three digits.
 function number(x) {
   if (!Number.isFinite(x)) return "–";
   const size = Math.abs(x);
-  let text = size && (size >= 1e5 || size < 1e-3) ? x.toExponential(1) : size >= 1000 ? x.toFixed(0) : x.toPrecision(3);
-  if (!size) text = "0";
-  return text.replaceAll("-", "−");
+  if (!size) return "0";
+  return (size >= 1e5 || size < 1e-3 ? x.toExponential(2) : size >= 1000 ? x.toFixed(0) : x.toPrecision(3)).replaceAll("-", "−");
 }
 
+const percent = (x) => `${Number((100 * x).toPrecision(2))} %`;
+const epochText = (epoch) => (epoch === 0 ? "before training" : `after epoch ${epoch}`);
 const several = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 // A field of a CSV file (RFC 4180). A text that a spreadsheet would compute is made a text.
@@ -115,6 +117,14 @@ function colour(scale, value) {
   if (scale.names) return scale.colours[value];
   const t = (value - scale.low) / (scale.high - scale.low);
   return scale.colours[t <= 0 ? 0 : t >= 1 ? 255 : Math.round(t * 255)];
+}
+
+// What a legend shows: the ticks of a colour bar, if there is one, and colours with their names; no colour is the hatch.
+function legendOf(scale, holes) {
+  const one = (value, text) => [css(colour(scale, value)), text];
+  const keys = scale.names ? scale.names.map((name, c) => one(c, name)) : scale.single == null ? [] : [one(scale.single, number(scale.single))];
+  const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map((t) => number(t));
+  return { what: scale.what, ticks, keys: holes ? [...keys, [null, scale.empty ?? "no value"]] : keys };
 }
 
 // ---- places --------------------------------------------------------------------------------------------------------
@@ -229,6 +239,8 @@ function neighbours(lay, unit) {
   return found;
 }
 
+const middleOf = (lay) => Math.min(Math.floor(lay.rows / 2) * lay.cols + Math.floor((lay.cols || lay.n) / 2), lay.n - 1);
+
 // A unit's place in words.
 function placeOf(lay, unit) {
   if (lay.line) return `place ${unit}`;
@@ -280,6 +292,15 @@ function textures(lay, values, scale) {
   }
   return tiles;
 }
+
+// A sheet's values as colours.
+function coloured(lay, values, scale) {
+  if (lay.kind === "cells") return { tiles: textures(lay, values, scale) };
+  return { colours: Uint32Array.from(values, (v) => colour(scale, v)) };
+}
+
+// Height to width of a sheet's picture.
+const aspectOf = ({ box: [x0, y0, x1, y1] }) => clamp((y1 - y0) / (x1 - x0), 0.06, 1);
 
 // The hatch that stands for "no value".
 function hatch(dark, ratio) {
@@ -380,11 +401,9 @@ function drawMark(context, lay, p, unit, weight, ratio) {
 
 // ---- what is shown -------------------------------------------------------------------------------------------------
 
+const has = (net, sheet) => sheet != null && Object.hasOwn(net.sheets, sheet);
 // The layers of a network that have both ends on its sheets.
-const pairs = (net) => Object.keys(net.layers).filter((name) => {
-  const { source, target } = net.layers[name];
-  return source != null && target != null && Object.hasOwn(net.sheets, source) && Object.hasOwn(net.sheets, target);
-});
+const pairs = (net) => Object.keys(net.layers).filter((name) => has(net, net.layers[name].source) && has(net, net.layers[name].target));
 const layersFrom = (net, sheet) => Object.keys(net.layers).filter((name) => net.layers[name].source === sheet);
 const layersInto = (net, sheet) => Object.keys(net.layers).filter((name) => net.layers[name].target === sheet);
 
@@ -463,7 +482,6 @@ function meansAt(data, sheet, epoch) {
   return e == null ? [unpack(data, sheet.means), 0] : [unpack(data, sheet.epoch_means), e * sheet.means.shape[0]];
 }
 
-const WIRED = ["in", "out", "kept"];
 const BY = { weight: "strength |V|", length: "length", kept: "kept or cut" };
 
 // What a sheet can be coloured by, as [word, label].
@@ -498,62 +516,56 @@ const COMPARE = {
 const STYLE = `
 :host { display: block; text-align: start; }
 * { box-sizing: border-box; }
+[hidden] { display: none !important; }
 .explorer { --ink: light-dark(#1d1d1f, #ececee); --quiet: light-dark(#5f5f64, #a5a5ab); --line: light-dark(#d2d2d7, #48484c);
   --accent: light-dark(#0066b3, #6cb8ff); container-type: inline-size; color: var(--ink); overflow-wrap: anywhere;
   font: 14px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; font-variant-numeric: tabular-nums; }
-[hidden] { display: none !important; }
 h3 { font-size: 16px; font-weight: 600; margin: 0 0 8px; }
-.row { display: flex; flex-wrap: wrap; gap: 6px 18px; align-items: end; min-width: 0; }
+.row { display: flex; flex-wrap: wrap; gap: 6px 18px; align-items: end; }
 label { display: grid; font-size: 11.5px; color: var(--quiet); min-width: 0; max-width: 100%; }
 select { font: inherit; font-size: 14px; color: var(--ink); background: transparent; border: 0; border-bottom: 1px solid var(--line);
   border-radius: 0; padding: 2px 0 3px; max-width: min(17em, 100%); text-overflow: ellipsis; cursor: pointer; }
-option { background: light-dark(#fff, #2a2a2c); color: light-dark(#1d1d1f, #ececee); }
+option { background: light-dark(#fff, #2a2a2c); color: var(--ink); }
 button { font: inherit; color: var(--accent); background: none; border: 0; padding: 4px 0; cursor: pointer; }
-button:hover { text-decoration: underline; text-underline-offset: 3px; }
-input[type=range] { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
+input { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
-.time { display: flex; gap: 10px; align-items: end; flex: 1 1 15em; max-width: 24em; min-width: 0; }
-.time label, .share { flex: 1 1 9em; max-width: 20em; }
-.time button { width: 1.4em; font-size: 15px; line-height: 1; padding-bottom: 6px; flex: none; }
-.time button:hover { text-decoration: none; }
-.legends { min-height: 42px; margin: 12px 0 0; }
+.time { display: flex; gap: 10px; align-items: end; }
+.time button { width: 1.4em; font-size: 15px; line-height: 1; padding-bottom: 6px; }
+.slider { flex: 1 1 14em; max-width: 22em; }
 .legend { font-size: 12px; color: var(--quiet); display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; }
 .legend .what { flex: 1 1 100%; }
+.legend.shared { margin-top: 12px; }
 .bar { width: min(240px, 60%); }
 .bar i { display: block; height: 9px; }
 .bar span { display: flex; justify-content: space-between; line-height: 1.35; color: var(--ink); }
 .key { display: inline-flex; align-items: center; gap: 5px; color: var(--ink); }
 .key i { width: 11px; height: 11px; flex: none; }
 .hatch { background: repeating-linear-gradient(-45deg, light-dark(#e4e4e7, #38383b) 0 3px, light-dark(#cfcfd4, #4e4e53) 3px 4px); }
-.panels { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 28px; margin-top: 10px; }
+.panels { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); column-gap: 28px; }
 .panels.one { grid-template-columns: minmax(0, 34em); }
-.name { margin: 0 0 6px; min-height: 2.9em; line-height: 1.4; }
-.name b { margin-right: 6px; }
-.panel .row { margin-bottom: 8px; }
-.panel > .legend { min-height: 42px; margin-bottom: 8px; align-content: end; }
-canvas { display: block; width: 100%; cursor: crosshair; -webkit-user-select: none; user-select: none; -webkit-tap-highlight-color: transparent; }
-.status { margin: 8px 0 0; min-height: 1.45em; font-weight: 600; }
-.unit { min-height: 17em; font-size: 12.5px; color: var(--quiet); }
-.unit p { margin: 2px 0; }
-.unit h4 { font-size: 12.5px; font-weight: 600; color: var(--ink); margin: 9px 0 3px; }
+.panel { display: grid; grid-template: subgrid / minmax(0, 1fr); grid-row: span 6; row-gap: 8px; margin-top: 14px; }
+.panel p { margin: 0; }
+.panel b { margin-right: 6px; }
+canvas { display: block; width: 100%; cursor: crosshair; user-select: none; -webkit-user-select: none; -webkit-tap-highlight-color: transparent; }
+.status { min-height: 1.45em; font-weight: 600; }
+.unit { font-size: 12.5px; color: var(--quiet); }
+h4 { font-size: inherit; font-weight: 600; color: var(--ink); margin: 9px 0 3px; }
 table { border-collapse: collapse; width: 100%; max-width: 30em; color: var(--ink); }
-td { padding: 0 10px 0 0; line-height: 1.5; vertical-align: middle; }
-th { font-weight: 400; color: var(--quiet); text-align: start; padding: 0 10px 0 0; }
+td, th { padding: 0 10px 0 0; line-height: 1.5; text-align: start; font-weight: inherit; }
+th { color: var(--quiet); }
 .n { text-align: end; white-space: nowrap; width: 4.5em; }
 .cut { color: var(--quiet); text-decoration: line-through; }
-.tune td:first-child { width: 30%; max-width: 9em; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.tune i { display: block; height: 7px; background: light-dark(#8e8e93, #8e8e93); min-width: 1px; }
-.tune .now i { background: var(--accent); }
+.tune td:first-child { width: 30%; }
+.tune i { display: block; height: 7px; background: #8e8e93; min-width: 1px; }
 .tune .now { font-weight: 600; }
-.help, .note { font-size: 12px; color: var(--quiet); margin: 8px 0 0; }
-.save { gap: 6px 22px; margin-top: 10px; }
-@container (max-width: 600px) {
-  .panels { grid-template-columns: minmax(0, 1fr); gap: 22px; }
-  .unit { min-height: 0; } .name { min-height: 0; }
-  select { font-size: 16px; }
-}
-@media print { button, .help { display: none; } .explorer { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+.tune .now i { background: var(--accent); }
+.note { font-size: 12px; color: var(--quiet); margin: 8px 0 0; }
+@container (max-width: 600px) { .panels { grid-template-columns: minmax(0, 1fr); } select { font-size: 16px; } }
+@media print { button { display: none; } .explorer { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 `;
+
+const HELP = "Point at a unit, or move with the arrow keys; click or Enter holds it, and Escape lets it go. Zoom with + and − (0 shows the "
+  + "whole sheet), by pinching, or with the wheel once the map is selected. Drag, or Shift with the arrow keys, moves the sheet.";
 
 // An element: its properties, then its children. Texts are only ever set as text.
 function make(tag, properties = {}, ...children) {
@@ -574,61 +586,61 @@ function named(element, text, most) {
   return element;
 }
 
+// Numbers of several bytes must lie at multiples of them.
+function aligned(buffer) {
+  if (!ArrayBuffer.isView(buffer)) return { buffer, byteOffset: 0 };
+  return buffer.byteOffset % 4 ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).slice() : buffer;
+}
+
 export function mount(host, description, buffer) {
-  const root = host.shadowRoot ?? host.attachShadow({ mode: "open" });
-  const stop = new AbortController();
   performance.mark("explorer:start");
-  // numbers of two or four bytes must lie at even places
-  const data = ArrayBuffer.isView(buffer) ? (buffer.byteOffset % 4 ? { buffer: new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).slice().buffer, byteOffset: 0 } : buffer) : { buffer, byteOffset: 0 };
-  const networks = description.networks.filter((net) => Object.keys(net.sheets).length);
-  const frame = make("div", { className: "explorer" });
+  const root = host.shadowRoot ?? host.attachShadow({ mode: "open" }), frame = make("div", { className: "explorer" });
   root.replaceChildren(make("style", { textContent: STYLE }), frame);
+  const data = aligned(buffer), networks = description.networks.filter((net) => Object.keys(net.sheets).length);
   if (!networks.length) {
-    frame.append(make("p", { textContent: "There is no sheet to show." }));
+    frame.append("There is no sheet to show.");
     return { destroy: () => root.replaceChildren() };
   }
 
   // -- state
-  const first = networks.find((net) => net.name === "control") ?? networks[0];
-  const start = { net: first, sheet: Object.keys(first.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null };
+  const control = networks.find((net) => net.name === "control") ?? networks[0];
+  const start = { net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null };
   const panels = [{ ...start }, { ...start }];
   let compare = "one", link = "same", by = "weight", share = 1;
-  let over = null, held = null; // {panel, unit}
+  let over = null, held = null; // the unit under the pointer and the held one, as {panel, unit}
   const last = new Map(); // sheet → the unit that was pointed at last
-  const views = new Map(); // number of places → {zoom, x, y}
+  const views = new Map(); // number of places → {zoom, x, y}, the same for all sheets with these places
 
-  const layouts = description.places.map(() => null);
-  const sheetOf = (p) => p.net.sheets[p.sheet];
+  const layouts = [];
   const layoutAt = (index) => layouts[index] ??= layOut(data, description.places[index]);
+  const sheetOf = (p) => p.net.sheets[p.sheet];
   const layoutOf = (p) => layoutAt(sheetOf(p).places);
-  const viewOf = (p) => {
-    const index = sheetOf(p).places;
-    if (!views.has(index)) views.set(index, { zoom: 1 });
-    return views.get(index);
-  };
-  const shownPanels = () => (compare === "one" ? [0] : [0, 1]);
-  const className = (c, most = 24) => plain(description.classes[c] ?? c, most);
+  const viewOf = (p) => views.get(sheetOf(p).places) ?? views.set(sheetOf(p).places, { zoom: 1 }).get(sheetOf(p).places);
+  const shown = () => (compare === "one" ? [0] : [0, 1]);
   const classCount = (p) => sheetOf(p).means.shape[0];
+  const classText = (c) => description.classes[c] ?? String(c);
   const hasClass = (p) => (p.value === "mean" || p.value === "d") && classCount(p) > 1;
-  const hasEpochs = (p) => p.value === "mean" && epochIndex(sheetOf(p), null) != null && sheetOf(p).epochs.length > 1;
+  const hasEpochs = (p) => p.value === "mean" && sheetOf(p).epochs?.length > 1;
 
-  // -- fields: what a panel can be set to, as [word, label, whole name]
   const option = (text) => [text, plain(text), plain(text, 300)];
+  const distinct = (list) => [...new Set(list)];
+  const names = distinct(networks.map((net) => net.name));
   const ofName = (name) => networks.filter((net) => net.name === name);
   const seedOf = (net) => String(net.seed ?? "–");
   const layersOf = (p) => {
     if (compare === "layer") return pairs(p.net);
     const from = layersFrom(p.net, p.sheet), into = layersInto(p.net, p.sheet);
-    return p.value === "in" ? from : p.value === "out" ? into : p.value === "kept" ? [...new Set([...into, ...from])] : [];
+    return { in: from, out: into, kept: distinct([...into, ...from]) }[p.value] ?? [];
   };
+
+  // What a panel can be set to: options are [word, label, whole name].
   const FIELDS = {
     network: {
-      label: "network", get: (p) => p.net.name,
-      options: () => [...new Set(networks.map((net) => net.name))].map(option),
-      set: (p, name) => { p.net = ofName(name).find((net) => net.seed === p.net.seed) ?? ofName(name)[0] ?? p.net; },
+      label: "network", get: (p) => p.net.name, options: () => names.map(option),
+      set: (p, name) => { p.net = ofName(name).find((net) => net.seed === p.net.seed) ?? ofName(name)[0]; },
     },
     seed: {
-      label: "seed", get: (p) => seedOf(p.net), options: (p) => [...new Set(ofName(p.net.name).map(seedOf))].map(option),
+      label: "seed", get: (p) => seedOf(p.net), options: (p) => distinct(ofName(p.net.name).map(seedOf)).map(option),
       set: (p, seed) => { p.net = ofName(p.net.name).find((net) => seedOf(net) === seed) ?? p.net; },
     },
     sheet: {
@@ -639,452 +651,390 @@ export function mount(host, description, buffer) {
     layer: { label: "layer", get: (p) => p.layer, options: (p) => layersOf(p).map(option), set: (p, layer) => { p.layer = layer; } },
     cls: {
       label: "class", get: (p) => String(p.cls), set: (p, c) => { p.cls = Number(c); },
-      options: (p) => (hasClass(p) ? Array.from({ length: classCount(p) }, (_, c) => [String(c), className(c, 48), plain(description.classes[c] ?? c, 300)]) : []),
+      options: (p) => (hasClass(p) ? Array.from({ length: classCount(p) }, (_, c) => [String(c), ...option(classText(c)).slice(1)]) : []),
     },
   };
 
-  // A panel may ask for what its network does not have.
+  // A panel that asks for what its network does not have gets what is nearest.
   function settle() {
     for (const p of panels) {
       if (compare === "layer" && pairs(p.net).length) {
         if (!pairs(p.net).includes(p.layer)) p.layer = pairs(p.net).at(-1);
         p.sheet = p.net.layers[p.layer][p === panels[0] ? "source" : "target"];
       }
-      if (!Object.hasOwn(p.net.sheets, p.sheet)) p.sheet = Object.keys(p.net.sheets).at(-1);
+      if (!has(p.net, p.sheet)) p.sheet = Object.keys(p.net.sheets).at(-1);
       if (!quantities(p.net, p.sheet).some(([word]) => word === p.value)) p.value = "mean";
       if (!layersOf(p).includes(p.layer)) p.layer = layersOf(p)[0] ?? null;
-      p.cls = clamp(p.cls, 0, classCount(p) - 1);
+      p.cls = Math.min(p.cls, classCount(p) - 1);
     }
-    if (!shownPanels().includes(held?.panel) || held.unit >= layoutOf(panels[held.panel]).n) held = null;
-    if (!shownPanels().includes(over?.panel) || over.unit >= layoutOf(panels[over.panel]).n) over = null;
+    const there = (focus) => focus && shown().includes(focus.panel) && focus.unit < layoutOf(panels[focus.panel]).n;
+    if (!there(held)) held = null;
+    if (!there(over)) over = null;
   }
 
-  const names = [...new Set(networks.map((net) => net.name))];
-  const choices = Object.keys(COMPARE).filter((word) => ({
-    networks: names.length > 1,
-    seeds: names.some((name) => ofName(name).length > 1),
-    epochs: networks.some((net) => Object.values(net.sheets).some((sheet) => sheet.epochs?.length > 1 && sheet.epoch_means)),
-    layer: networks.some((net) => pairs(net).length),
-    classes: networks.some((net) => Object.values(net.sheets).some((sheet) => sheet.means.shape[0] > 1)),
-    values: networks.some((net) => Object.keys(net.sheets).some((name) => quantities(net, name).length > 1)),
-  })[word] ?? true);
+  // Where two things can be compared.
+  const ABLE = {
+    networks: () => names.length > 1,
+    seeds: (net) => ofName(net.name).length > 1,
+    epochs: (net, sheet) => net.sheets[sheet].epochs?.length > 1,
+    layer: (net) => pairs(net).length,
+    classes: (net, sheet) => net.sheets[sheet].means.shape[0] > 1,
+    values: (net, sheet) => quantities(net, sheet).length > 1,
+    free: (net) => networks.length > 1 || Object.keys(net.sheets).length > 1,
+    one: () => true,
+  };
+  const everywhere = networks.flatMap((net) => Object.keys(net.sheets).map((sheet) => [net, sheet]));
+  const choices = Object.keys(COMPARE).filter((word) => everywhere.some((where) => ABLE[word](...where)));
 
   function setCompare(word) {
-    const [a] = panels, b = Object.assign(panels[1], word === "free" ? {} : a);
-    if (compare === "layer") link = "same";
+    const [a, b] = panels;
+    if (word !== "free") {
+      if (compare === "layer") Object.assign(a, { sheet: b.sheet, value: "mean" });
+      if (!ABLE[word](a.net, a.sheet)) [a.net, a.sheet] = everywhere.find((where) => ABLE[word](...where));
+      Object.assign(b, a);
+    }
     compare = word;
+    link = word === "layer" ? "wires" : "same";
     if (word === "networks") FIELDS.network.set(b, names.filter((name) => name !== a.net.name).at(-1));
-    if (word === "seeds") {
-      if (ofName(a.net.name).length < 2) a.net = b.net = networks.find((net) => ofName(net.name).length > 1);
-      b.net = ofName(a.net.name).find((net) => net !== a.net) ?? a.net;
-    }
-    if (word === "epochs") {
-      a.value = b.value = "mean";
-      a.epoch = sheetOf(a).epochs?.[0] ?? null, b.epoch = null;
-    }
-    if (word === "layer") {
-      if (!pairs(a.net).length) a.net = b.net = networks.find((net) => pairs(net).length);
-      link = "wires";
-    }
+    if (word === "seeds") b.net = ofName(a.net.name).find((net) => net !== a.net);
+    if (word === "epochs") Object.assign(a, { value: "mean", epoch: sheetOf(a).epochs[0] }), Object.assign(b, { value: "mean", epoch: null });
     if (word === "classes") b.cls = (a.cls + 1) % classCount(a);
-    if (word === "values") b.value = quantities(b.net, b.sheet).find(([value]) => value !== a.value)?.[0] ?? a.value;
+    if (word === "values") b.value = quantities(b.net, b.sheet).find(([value]) => value !== a.value)[0];
     settle();
   }
 
   // -- what a panel shows
-  // The unit whose correlations or wires are shown on a sheet: the held one, the one pointed at, or the last of its sheet.
-  function probe(sheet, n) {
-    const focus = held ?? over;
-    if (focus) {
-      const p = panels[focus.panel];
-      if (p.sheet === sheet && focus.unit < n) return focus.unit;
-      if (layoutOf(p).n === n && !panels.some((q) => q.sheet === sheet && q !== p)) return focus.unit;
-      if (layoutOf(p).n === n && p.sheet !== sheet && compare !== "layer") return focus.unit;
-    }
-    return last.get(sheet) < n ? last.get(sheet) : null;
+  // The unit of a sheet of n units whose correlations or wires are shown: the one in focus; the same unit where the
+  // focus is on another sheet; the last one pointed at; the middle one.
+  function probe(net, sheet, n) {
+    const focus = held ?? over, there = focus && panels[focus.panel];
+    if (focus && focus.unit < n && there.sheet === sheet) return focus.unit;
+    if (focus && linkNow() === "same" && layoutOf(there).n === n) return focus.unit;
+    if (last.get(sheet) < n) return last.get(sheet);
+    return has(net, sheet) ? middleOf(layoutAt(net.sheets[sheet].places)) : Math.floor(n / 2);
   }
-  const middleOf = (lay) => (lay.rows > 1 ? Math.min(Math.floor(lay.rows / 2) * lay.cols + Math.floor(lay.cols / 2), lay.n - 1) : Math.floor(lay.n / 2));
-  const unitName = (net, sheet, unit) => (sheet != null && Object.hasOwn(net.sheets, sheet) ? placeOf(layoutAt(net.sheets[sheet].places), unit) : `unit ${unit}`);
+  const unitName = (net, sheet, unit) => (has(net, sheet) ? placeOf(layoutAt(net.sheets[sheet].places), unit) : `unit ${unit}`);
 
-  function probeAt(net, sheet, n) {
-    const found = probe(sheet, n);
-    if (found != null) return found;
-    return sheet != null && Object.hasOwn(net.sheets, sheet) ? middleOf(layoutAt(net.sheets[sheet].places)) : Math.floor(n / 2);
-  }
-
-  // {key, text, values()}: what the values are, in words, and the values themselves
+  // What the values of a panel are, in words, and the values; the key tells whether they have changed.
   function shownOn(p) {
-    const sheet = sheetOf(p), n = layoutOf(p).n, base = [networks.indexOf(p.net), p.sheet, p.value].join("|");
-    const ofClass = classCount(p) > 1 ? ` of “${className(p.cls)}”` : "";
-    if (p.value === "mean") {
-      const [array, r] = meansAt(data, sheet, p.epoch), e = epochIndex(sheet, p.epoch);
-      const when = e == null ? "" : sheet.epochs[e] === 0 ? ", before training" : `, after epoch ${sheet.epochs[e]}`;
-      return { key: `${base}|${p.cls}|${e}`, text: (ofClass ? "class mean" : "mean response") + ofClass + when, values: () => row(array, r + p.cls, n) };
+    const sheet = sheetOf(p), n = layoutOf(p).n, layer = p.net.layers[p.layer];
+    const told = (text, key, values) => ({ text, key: [networks.indexOf(p.net), p.sheet, p.value, ...key].join("|"), values });
+    const ofClass = classCount(p) > 1 ? ` of “${plain(classText(p.cls), 24)}”` : "";
+    switch (p.value) {
+      case "mean": {
+        const e = epochIndex(sheet, p.epoch), [array, first] = meansAt(data, sheet, p.epoch);
+        const when = e == null ? "" : `, ${epochText(sheet.epochs[e])}`;
+        return told((ofClass ? "class mean" : "mean response") + ofClass + when, [p.cls, e], () => row(array, first + p.cls, n));
+      }
+      case "d": return told(`selectivity d′${ofClass}`, [p.cls], () => row(unpack(data, sheet.selectivity), p.cls, n));
+      case "best": return told("preferred class", [], () => preferred(unpack(data, sheet.selectivity), n));
+      case "r": {
+        const unit = probe(p.net, p.sheet, n);
+        return told(`correlation with the unit at ${placeOf(layoutOf(p), unit)}`, [unit], () => correlation(unpack(data, sheet.factors), n, unit));
+      }
+      case "kept": {
+        const leaving = layer.target !== p.sheet;
+        return told(`wires kept ${leaving ? "out of" : "into"} each unit`, [p.layer, share], () => keptWires(data, layer, leaving, share));
+      }
     }
-    if (p.value === "d") return { key: `${base}|${p.cls}`, text: `selectivity d′${ofClass}`, values: () => row(unpack(data, sheet.selectivity), p.cls, n) };
-    if (p.value === "best") return { key: base, text: "preferred class", values: () => preferred(unpack(data, sheet.selectivity), n) };
-    if (p.value === "r") {
-      const unit = probeAt(p.net, p.sheet, n);
-      return { key: `${base}|${unit}`, text: `correlation with the unit at ${unitName(p.net, p.sheet, unit)}`, values: () => correlation(unpack(data, sheet.factors), n, unit) };
-    }
-    const layer = p.net.layers[p.layer], name = plain(p.layer, 24);
-    if (p.value === "kept") {
-      const leaving = layer.target !== p.sheet;
-      return { key: `${base}|${p.layer}|${share}`, text: `wires of ${name} kept ${leaving ? "out of" : "into"} each unit`, values: () => keptWires(data, layer, leaving, share) };
-    }
-    const into = p.value === "in", [end, count] = into ? [layer.target, layer.units[1]] : [layer.source, layer.units[0]];
-    const unit = probeAt(p.net, end, count), where = unitName(p.net, end, unit);
-    const text = `wires ${into ? "into" : "out of"} the unit at ${where}${end == null ? "" : ` of ${plain(end, 24)}`}`;
-    return {
-      key: `${base}|${p.layer}|${by}|${unit}|${by === "kept" ? share : ""}`, text,
-      values: () => {
-        const out = new Float32Array(n).fill(NaN);
-        for (const one of into ? wiresInto(data, layer, unit) : wiresFrom(data, layer, unit)) {
-          const i = into ? one.source : one.target;
-          if (i < n) out[i] = by === "weight" ? one.weight : by === "length" ? one.length : one.rank <= share ? 0 : 1;
-        }
-        return out;
-      },
-    };
+    const into = p.value === "in", end = into ? layer.target : layer.source;
+    const unit = probe(p.net, end, layer.units[into ? 1 : 0]);
+    const text = `wires ${into ? "into" : "out of"} the unit at ${unitName(p.net, end, unit)}${end == null ? "" : ` of ${plain(end, 24)}`}`;
+    return told(text, [p.layer, by, unit, by === "kept" && share], () => {
+      const values = new Float32Array(n).fill(NaN);
+      for (const one of into ? wiresInto(data, layer, unit) : wiresFrom(data, layer, unit)) {
+        values[into ? one.source : one.target] = { weight: one.weight, length: one.length, kept: one.rank <= share ? 0 : 1 }[by];
+      }
+      return values;
+    });
   }
 
-  // What panels must have in common to share a scale.
-  const scaleKey = (p) => (p.value === "in" || p.value === "out" ? `wires|${by}` : p.value);
+  // Panels that have this in common share a scale.
+  const scaleKey = (p) => (p.value === "in" || p.value === "out" ? `wires by ${by}` : p.value);
 
-  // One scale for all panels that show the same: over all their classes and epochs, so that it never jumps.
+  // One scale for all panels that show the same, over all their classes and epochs, so that it never jumps.
   function scaleOf(p) {
-    const same = shownPanels().map((k) => panels[k]).filter((q) => scaleKey(q) === scaleKey(p));
-    const over = (pick) => union(same.map(pick));
-    const means = (q) => extent(meansAt(data, sheetOf(q), null)[0]);
-    const listed = (q) => q.net.layers[q.layer], most = (q) => listed(q).origin.shape[1];
-    const classes = Math.max(...same.map(classCount)) > 1;
+    const same = shown().map((k) => panels[k]).filter((q) => scaleKey(q) === scaleKey(p));
+    const over = (pick) => union(same.map(pick)), layer = (q) => q.net.layers[q.layer];
+    const most = Math.max(...same.map((q) => layer(q)?.origin.shape[1] ?? 0)), classes = Math.max(...same.map(classCount));
     const epochs = same.some((q) => epochIndex(sheetOf(q), null) != null);
-    const all = classes && epochs ? "all classes and epochs" : classes ? "all classes" : epochs ? "all epochs" : "";
-    const scope = (text) => {
-      const parts = [same.length > 1 && "both maps", text].filter(Boolean);
+    const scope = (...all) => {
+      const parts = [same.length > 1 && "both maps", ...all].filter(Boolean);
       return parts.length ? `; one scale for ${parts.join(", ")}` : "";
     };
-    const listedNone = () => (p.value === "in" ? `not among the ${several(most(p), "strongest wire")} into it` : "no wire from it among the strongest");
+    const notShown = p.value === "in" ? `not among the ${several(most, "strongest wire")} into it` : "no wire from it among the strongest";
     switch (scaleKey(p)) {
-      case "mean": return { ...ramp(over(means)), what: (classes ? "class mean" : "mean response") + scope(all), empty: "no value" };
-      case "d": return { ...ramp(over((q) => extent(unpack(data, sheetOf(q).selectivity))), true), what: `selectivity d′${scope(classes ? "all classes" : "")}`, empty: "no value" };
-      case "best": return { colours: TABLES.ten, names: Array.from({ length: Math.max(...same.map(classCount)) }, (_, c) => className(c)), what: "preferred class: the one with the largest d′", empty: "none" };
-      case "r": return { ...ramp([-1, 1], true), what: "correlation with the unit, over items", empty: "no value" };
-      case "kept": return { ...ramp([0, Math.max(...same.map(most))]), what: `number of wires kept, of those shown: the ${most(p)} strongest into each unit`, empty: "no value" };
-      case "wires|weight": return { ...ramp(over((q) => [0, extent(unpack(data, listed(q).weight))[1]])), what: `strength |V| of a wire${scope("all units")}`, empty: listedNone() };
-      case "wires|length": return { ...ramp(over((q) => [0, extent(unpack(data, listed(q).distance))[1]])), what: `length of a wire, in spacings of the source${scope("all units")}`, empty: listedNone() };
-      default: return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires if ${percent(share)} of the layer’s are kept, the strongest`, empty: listedNone() };
+      case "mean": return {
+        ...ramp(over((q) => extent(meansAt(data, sheetOf(q), null)[0]))),
+        what: (classes > 1 ? "class mean" : "mean response") + scope(classes > 1 && "all classes", epochs && "all epochs"),
+      };
+      case "d": return { ...ramp(over((q) => extent(unpack(data, sheetOf(q).selectivity))), true), what: `selectivity d′${scope(classes > 1 && "all classes")}` };
+      case "best": return { colours: TABLES.ten, names: Array.from({ length: classes }, (_, c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′" };
+      case "r": return { ...ramp([-1, 1], true), what: `correlation over items${scope()}` };
+      case "kept": return { ...ramp([0, most]), what: `wires kept if the layer keeps ${percent(share)}, of the ${most} strongest into each unit` };
+      case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires if the layer keeps ${percent(share)}, the strongest`, empty: notShown };
+      case "wires by length": return { ...ramp(over((q) => [0, extent(unpack(data, layer(q).distance))[1]])), what: `length of a wire, in spacings of the source${scope("all units")}`, empty: notShown };
+      default: return { ...ramp(over((q) => [0, extent(unpack(data, layer(q).weight))[1]])), what: `strength |V| of a wire${scope("all units")}`, empty: notShown };
     }
   }
-  const percent = (x) => `${x >= 0.1 || x === 0 ? Math.round(100 * x) : number(100 * x)} %`;
 
   const titleOf = (p, most = 40) => {
-    const seed = p.net.seed == null ? "" : `, seed ${plain(p.net.seed, 16)}`;
+    const seed = p.net.seed == null ? "" : `, seed ${p.net.seed}`;
     return `${plain(p.net.name, most)}${seed}: ${plain(p.sheet, most)}, ${shownOn(p).text}`;
   };
 
-  // The units of panel k that go with the one in focus, as [unit, outline's weight].
-  function marksOn(k) {
-    const marks = [], lay = layoutOf(panels[k]);
-    const focus = held ?? over;
-    if (focus && focus.panel !== k) for (const [i, weight] of linked(focus, k)) marks.push([i, weight]);
-    if (held?.panel === k) marks.push([held.unit, 2.5]);
-    if (over?.panel === k && over.unit !== held?.unit) marks.push([over.unit, 1.2]);
-    return marks.filter(([i]) => i < lay.n);
-  }
+  // Wires light up only where some layer runs between the two sheets.
+  const between = () => panels.some((p, k) => Object.values(p.net.layers).some((layer) => layer.source === p.sheet && layer.target === panels[1 - k].sheet));
+  const linkNow = () => (link === "wires" && compare !== "one" && between() ? "wires" : "same");
 
+  // The units of panel k that go with the unit in focus in the other panel: unit → weight of its outline.
   function linked(focus, k) {
-    const here = panels[focus.panel], there = panels[k];
-    if (link === "same") return layoutOf(here).n === layoutOf(there).n ? [[focus.unit, 1.8]] : [];
-    const found = new Map(), add = (unit, one) => found.set(unit, one.rank <= share ? 1.4 : 0.5);
+    const here = panels[focus.panel], there = panels[k], found = new Map();
+    if (linkNow() === "same") return layoutOf(here).n === layoutOf(there).n ? found.set(focus.unit, 1.8) : found;
+    const add = (unit, one) => found.set(unit, one.rank <= share ? 1.4 : 0.5);
     for (const layer of Object.values(here.net.layers)) {
       if (layer.target === here.sheet && layer.source === there.sheet) for (const one of wiresInto(data, layer, focus.unit)) add(one.source, one);
       if (layer.source === here.sheet && layer.target === there.sheet) for (const one of wiresFrom(data, layer, focus.unit)) add(one.target, one);
     }
-    return [...found];
+    return found;
+  }
+
+  function drawMarks(context, lay, p, k, ratio) {
+    const focus = held ?? over, mark = (unit, weight) => unit < lay.n && drawMark(context, lay, p, unit, weight, ratio);
+    if (focus && focus.panel !== k) linked(focus, k).forEach((weight, unit) => mark(unit, weight));
+    if (held?.panel === k) mark(held.unit, 2.5);
+    if (over?.panel === k && over.unit !== held?.unit) mark(over.unit, 1.2);
   }
 
   // -- controls
-  const fields = []; // {name, scope, label, select}
-  function fieldFor(name, scope) {
-    const select = make("select"), label = make("label", {}, FIELDS[name].label, select);
-    if (scope !== "both") select.setAttribute("aria-label", `${FIELDS[name].label} of map ${"AB"[scope]}`);
-    select.addEventListener("change", () => {
-      for (const p of scope === "both" ? panels : [panels[scope]]) FIELDS[name].set(p, select.value);
-      settle();
-      changed();
-    });
-    fields.push({ name, scope, label, select });
-    return label;
-  }
-  function fill(select, options, value) {
-    const signature = JSON.stringify(options);
-    if (select.dataset.options !== signature) {
-      select.dataset.options = signature;
-      select.replaceChildren(...options.map(([word, text, whole]) => make("option", { value: word, textContent: text, title: whole && whole !== text ? whole : "" })));
-    }
-    select.value = value;
-  }
-  function choice(label, options, value, set) {
-    const select = make("select"), holder = make("label", {}, label, select);
+  const updates = []; // what each control does when a setting has changed
+  function chooser(label, whose, options, get, set, visible) {
+    const select = make("select", { "aria-label": whose ? `${label} of map ${whose}` : label }), holder = make("label", {}, label, select);
+    let filled = "";
     select.addEventListener("change", () => { set(select.value); settle(); changed(); });
-    return { holder, update: (shown) => { holder.hidden = !shown; fill(select, options, value()); } };
+    updates.push(() => {
+      const all = options(), signature = JSON.stringify(all);
+      holder.hidden = !visible() || all.length < 2;
+      if (filled !== signature) select.replaceChildren(...all.map(([value, textContent, title]) => make("option", { value, textContent, title: title === textContent ? "" : title ?? "" })));
+      filled = signature;
+      select.value = get();
+    });
+    return holder;
   }
+  // A field of panel k, or of both panels (null).
+  const choosers = (k) => Object.entries(FIELDS).map(([name, { label, options, get, set }]) => {
+    const p = panels[k ?? 0];
+    const change = (word) => {
+      const before = get(p), other = panels[1 - k];
+      for (const one of k == null ? panels : [p]) set(one, word);
+      // two of a kind are never the same one: they change places
+      if (other && compare !== "free" && compare !== "layer" && get(other) === get(p)) set(other, before);
+    };
+    return chooser(label, k == null ? "" : "AB"[k], () => options(p), () => get(p), change, () => COMPARE[compare][1].includes(name) === (k != null));
+  });
 
-  // Time: a slider over the kept epochs of the panels that it moves.
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
-  function timeFor(scope) {
-    const slider = make("input", { type: "range", min: 0, step: 1 }), text = make("span");
-    const button = make("button", { type: "button" }), holder = make("div", { className: "time" }, button, make("label", {}, text, slider));
-    const of = scope === "both" ? "" : ` of map ${"AB"[scope]}`;
-    slider.setAttribute("aria-label", `epoch${of}`);
-    const moved = () => (scope === "both" ? shownPanels() : [scope]).map((k) => panels[k]).filter(hasEpochs);
-    const epochs = () => [...new Set(moved().flatMap((p) => sheetOf(p).epochs))].sort((a, b) => a - b);
-    const at = () => { const all = epochs(), now = moved()[0]?.epoch; return now == null ? all.length - 1 : Math.max(all.findLastIndex((e) => e <= now), 0); };
-    const go = (i) => { const e = epochs()[i]; for (const p of scope === "both" ? panels : [panels[scope]]) p.epoch = e; changed(); };
-    let timer = 0;
-    const pause = () => { clearInterval(timer); timer = 0; };
-    const next = () => { const i = at(), end = epochs().length - 1; if (i >= end) { pause(); changed(); } else go(i + 1); };
+  // Time: a slider over the kept epochs of panel k, or of both (null).
+  const still = matchMedia("(prefers-reduced-motion: reduce)"), timers = [];
+  function timeFor(k) {
+    const slider = make("input", { type: "range", min: 0, step: 1 }), text = make("span"), whose = k == null ? "" : ` of map ${"AB"[k]}`;
+    const button = make("button", { type: "button" }), holder = make("div", { className: "time slider" }, button, make("label", { className: "slider" }, text, slider));
+    slider.setAttribute("aria-label", `epoch${whose}`);
+    const moved = () => (k == null ? shown() : [k]).map((j) => panels[j]).filter(hasEpochs);
+    const epochs = () => distinct(moved().flatMap((p) => sheetOf(p).epochs)).sort((a, b) => a - b);
+    const at = () => epochs().findLastIndex((e) => e <= (moved()[0].epoch ?? Infinity));
+    const go = (i) => { for (const p of k == null ? panels : [panels[k]]) p.epoch = epochs()[i]; changed(); };
+    const pause = () => { clearInterval(timers[k ?? 2]); timers[k ?? 2] = 0; };
+    const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };
     slider.addEventListener("input", () => { pause(); go(Number(slider.value)); });
     button.addEventListener("click", () => {
-      if (timer) { pause(); changed(); return; }
-      const end = at() >= epochs().length - 1;
-      if (!still.matches) timer = setInterval(next, 333); // with reduced motion, a press is one step
-      if (end) go(0); else next();
+      if (timers[k ?? 2]) return pause(), changed();
+      if (!still.matches) timers[k ?? 2] = setInterval(next, 333); // with reduced motion, a press is one step
+      if (at() < epochs().length - 1) next(); else go(0);
     });
-    stop.signal.addEventListener("abort", pause);
-    return {
-      holder,
-      update(shown) {
-        const all = epochs();
-        holder.hidden = !shown || all.length < 2;
-        if (holder.hidden) { pause(); return; }
-        const i = at(), words = all[i] === 0 ? "before training" : `after epoch ${all[i]}`;
-        slider.max = all.length - 1, slider.value = i;
-        slider.setAttribute("aria-valuetext", words);
-        text.textContent = `${words} (of ${all.at(-1)})`;
-        button.textContent = timer ? "❚❚" : "▶";
-        button.setAttribute("aria-label", `${timer ? "Pause" : still.matches ? "Next epoch" : "Play the epochs"}${of}`);
-      },
-    };
+    updates.push(() => {
+      const all = epochs();
+      holder.hidden = COMPARE[compare][1].includes("epoch") !== (k != null) || all.length < 2;
+      if (holder.hidden) return pause();
+      const words = epochText(all[at()]), act = timers[k ?? 2] ? "Pause" : still.matches ? "Next epoch" : "Play the epochs";
+      slider.max = all.length - 1, slider.value = at();
+      slider.setAttribute("aria-valuetext", words);
+      text.textContent = `${words} (of ${all.at(-1)})`;
+      button.textContent = act === "Pause" ? "❚❚" : "▶";
+      button.setAttribute("aria-label", act + whose);
+    });
+    return holder;
   }
 
-  const comparing = choice("compare", choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare);
-  const linking = choice("link", [["same", "same unit"], ["wires", "its wires"]], () => link, (word) => { link = word; });
-  const byWhat = choice("wires by", Object.entries(BY), () => by, (word) => { by = word; });
-  const times = ["both", 0, 1].map((scope) => [scope, timeFor(scope)]);
-  const shareSlider = make("input", { type: "range", min: -3, max: 0, step: 0.05, value: 0 }), shareText = make("span");
-  const shareHolder = make("label", { className: "share" }, shareText, shareSlider);
-  shareSlider.setAttribute("aria-label", "strongest share of wires kept");
-  shareSlider.addEventListener("input", () => { share = 10 ** Number(shareSlider.value); changed(); });
+  function shareSlider() {
+    const slider = make("input", { type: "range", min: -3, max: 0, step: 0.05, value: 0 }), text = make("span");
+    const holder = make("label", { className: "slider" }, text, slider), words = "strongest share of wires kept";
+    slider.setAttribute("aria-label", words);
+    slider.addEventListener("input", () => { share = 10 ** Number(slider.value); changed(); });
+    updates.push(() => {
+      const cut = shown().some((k) => ["kept", "wires by kept"].includes(scaleKey(panels[k])));
+      holder.hidden = !cut && (linkNow() === "same" || share === 1);
+      text.textContent = `${words}: ${percent(share)}`;
+      slider.setAttribute("aria-valuetext", percent(share));
+    });
+    return holder;
+  }
 
-  const title = named(make("h3"), description.title || "", 120);
-  title.hidden = !description.title;
-  const top = make("div", { className: "row" }, comparing.holder, ...Object.keys(FIELDS).map((name) => fieldFor(name, "both")), byWhat.holder, linking.holder, times[0][1].holder, shareHolder);
-  const sharedLegend = make("div", { className: "legend" }), legends = make("div", { className: "legends" }, sharedLegend);
+  const title = named(make("h3", { hidden: !description.title }), description.title, 120);
+  const controls = make("div", { className: "row" },
+    chooser("compare", "", () => choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare, () => true), ...choosers(null),
+    chooser("wires by", "", () => Object.entries(BY), () => by, (word) => { by = word; }, () => shown().some((k) => scaleKey(panels[k]).startsWith("wires"))),
+    chooser("link", "", () => [["same", "same unit"], ["wires", "its wires"]], () => link, (word) => { link = word; }, () => compare !== "one" && between()),
+    timeFor(null), shareSlider());
+  const sharedLegend = make("div", { className: "legend shared" });
   const parts = [0, 1].map((k) => {
-    const heading = make("p", { className: "name" }, make("b", { textContent: "AB"[k] }), make("span"));
-    const own = make("div", { className: "row" }, ...Object.keys(FIELDS).map((name) => fieldFor(name, k)), times[k + 1][1].holder);
-    const canvas = make("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "map of units" });
-    const legend = make("div", { className: "legend" }), status = make("p", { className: "status", role: "status", "aria-live": "polite" });
-    const unit = make("div", { className: "unit" });
-    const holder = make("section", { className: "panel", "aria-label": `map ${"AB"[k]}` }, heading, own, legend, canvas, status, unit);
-    return { holder, heading: heading.lastChild, own, canvas, legend, status, unit, w: 0, h: 0, key: null, base: new OffscreenCanvas(1, 1) };
+    const part = {
+      own: make("div", { className: "row" }, ...choosers(k), timeFor(k)), letter: make("b", { textContent: "AB"[k] }), name: make("span"),
+      legend: make("div", { className: "legend" }), status: make("p", { className: "status", role: "status" }), unit: make("div", { className: "unit" }),
+      canvas: make("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "map of units", "aria-describedby": "help" }),
+      base: new OffscreenCanvas(1, 1),
+    };
+    part.holder = make("section", { className: "panel", "aria-label": `map ${"AB"[k]}` }, part.own, make("p", {}, part.letter, part.name), part.legend, part.canvas, part.status, part.unit);
+    return part;
   });
   const panelRow = make("div", { className: "panels" }, ...parts.map((part) => part.holder));
-  const png = make("button", { type: "button", textContent: "Save picture (PNG)" }), csv = make("button", { type: "button", textContent: "Save numbers (CSV)" });
-  png.addEventListener("click", savePicture);
-  csv.addEventListener("click", saveNumbers);
-  const help = make("p", { className: "help", textContent: "Point at a unit, or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by pinching, or with the wheel once the map is selected; drag or Shift with arrows moves the sheet." });
-  const note = named(make("p", { className: "note" }), description.note || "", 600);
-  note.hidden = !description.note;
-  frame.append(title, top, legends, panelRow, help, make("div", { className: "row save" }, png, csv), note);
+  const button = (textContent, click) => { const one = make("button", { type: "button", textContent }); one.addEventListener("click", click); return one; };
+  frame.append(title, controls, sharedLegend, panelRow, make("p", { className: "note", id: "help", textContent: HELP }),
+    make("div", { className: "row" }, button("Save picture (PNG)", savePicture), button("Save numbers (CSV)", saveNumbers)),
+    named(make("p", { className: "note", hidden: !description.note }), description.note, 600));
 
-  // -- updates: settings change the controls, everything else only the pictures, once for each frame
+  // -- drawing: once for each frame; controls only when a setting has changed
+  const stop = new AbortController();
   let scheduled = 0, stale = true;
-  function changed() { stale = true; redraw(); }
   function redraw() { scheduled ||= requestAnimationFrame(draw); }
+  function changed() { stale = true; redraw(); }
 
   function updateControls() {
-    const own = COMPARE[compare][1];
-    for (const { name, scope, label, select } of fields) {
-      const p = panels[scope === "both" ? 0 : scope], options = FIELDS[name].options(p);
-      const mine = own.includes(name) ? scope !== "both" : scope === "both";
-      label.hidden = !mine || options.length < 2;
-      if (!label.hidden) fill(select, options, FIELDS[name].get(p));
+    for (const update of updates) update();
+    panelRow.classList.toggle("one", compare === "one");
+    parts[1].holder.hidden = parts[0].letter.hidden = compare === "one";
+    for (const part of parts) {
+      part.own.hidden = [...part.own.children].every((child) => child.hidden);
+      part.unit.style.minHeight = "";
     }
-    const shown = shownPanels().map((k) => panels[k]), wired = (word) => shown.some((p) => p.value === word);
-    for (const [scope, time] of times) time.update((scope === "both") !== own.includes("epoch") && (scope === "both" || hasEpochs(panels[scope])));
-    comparing.update(choices.length > 1);
-    linking.update(shown.length > 1 && shown.some((p) => Object.keys(p.net.layers).length));
-    byWhat.update(wired("in") || wired("out"));
-    shareHolder.hidden = !(wired("kept") || ((wired("in") || wired("out")) && by === "kept") || (link === "wires" && shown.length > 1 && share < 1));
-    shareText.textContent = `strongest share of wires kept: ${percent(share)}`;
-    shareSlider.setAttribute("aria-valuetext", percent(share));
-    panelRow.classList.toggle("one", shown.length === 1);
-    parts[1].holder.hidden = shown.length === 1;
-    for (const part of parts) part.own.hidden = [...part.own.children].every((child) => child.hidden);
-    help.hidden = false;
   }
 
   function updateLegend(element, scale, holes) {
-    const signature = JSON.stringify([scale.what, scale.low, scale.high, scale.names, scale.single, scale.none, holes]);
+    const { what, ticks, keys } = legendOf(scale, holes), signature = JSON.stringify([what, ticks, keys]);
     if (element.dataset.shown === signature) return;
     element.dataset.shown = signature;
-    const key = (style, text, className = "") => make("span", { className: "key" }, Object.assign(make("i", { className }), { style }), text);
-    const parts = [make("span", { className: "what", textContent: scale.what })];
-    if (scale.names) scale.names.forEach((name, c) => parts.push(key(`background:${css(scale.colours[c])}`, name)));
-    else if (scale.single != null) parts.push(key(`background:${css(colour(scale, scale.single))}`, number(scale.single)));
-    else if (!scale.none) {
-      const stops = Array.from({ length: 33 }, (_, i) => css(scale.colours[Math.round(i * 255 / 32)]));
-      const ticks = scale.low < 0 ? [scale.low, 0, scale.high] : [scale.low, (scale.low + scale.high) / 2, scale.high];
-      parts.push(make("span", { className: "bar" }, make("i", { style: `background:linear-gradient(90deg,${stops})` }), make("span", {}, ...ticks.map((t) => make("span", { textContent: number(t) })))));
-    }
-    if (holes) parts.push(key("", scale.empty, "hatch"));
-    element.replaceChildren(...parts);
+    const stops = Array.from({ length: 33 }, (_, i) => css(scale.colours[Math.round(i * 255 / 32)]));
+    const bar = make("span", { className: "bar" }, make("i", { style: `background:linear-gradient(90deg,${stops})` }), make("span", {}, ...ticks.map((t) => make("span", { textContent: t }))));
+    element.replaceChildren(make("span", { className: "what", textContent: what }), ...(ticks.length ? [bar] : []),
+      ...keys.map(([fill, text]) => make("span", { className: "key" }, make("i", fill ? { style: `background:${fill}` } : { className: "hatch" }), text)));
   }
 
   const isDark = () => {
-    const [r, g, b] = getComputedStyle(frame).color.match(/[\d.]+/g).map(Number);
+    const [r, g, b] = getComputedStyle(frame).color.match(/[\d.]+/g);
     return 0.3 * r + 0.6 * g + 0.1 * b > 128;
   };
 
-  function resize() {
-    const ratio = Math.min(devicePixelRatio || 1, 3), shown = shownPanels();
-    let tall = 0;
-    for (const k of shown) {
-      const [x0, y0, x1, y1] = layoutOf(panels[k]).box, wide = parts[k].holder.clientWidth;
-      tall = Math.max(tall, wide * clamp((y1 - y0) / (x1 - x0), 0.12, 1));
-    }
-    for (const k of shown) {
-      const part = parts[k], w = Math.round(part.holder.clientWidth * ratio), h = Math.round(tall * ratio);
-      if (!w || (part.w === w && part.h === h && part.ratio === ratio)) continue;
-      Object.assign(part, { w, h, ratio });
-      part.canvas.style.height = `${tall}px`;
-      part.canvas.width = part.base.width = w;
-      part.canvas.height = part.base.height = h;
-    }
+  function resize(part, lay) {
+    const ratio = Math.min(devicePixelRatio || 1, 3), wide = part.holder.clientWidth, tall = wide * aspectOf(lay);
+    const w = Math.round(wide * ratio), h = Math.round(tall * ratio);
+    if (part.w === w && part.h === h) return;
+    Object.assign(part, { w, h, ratio });
+    part.canvas.style.height = `${tall}px`;
+    part.canvas.width = part.base.width = w;
+    part.canvas.height = part.base.height = h;
   }
 
-  // The picture of panel k: colours, and how they were reached.
-  function pictureOf(k) {
-    const part = parts[k], p = panels[k], shown = shownOn(p), scale = scaleOf(p), lay = layoutOf(p);
-    if (part.shown?.key !== shown.key) part.shown = { key: shown.key, values: shown.values() };
-    const { values } = part.shown, key = JSON.stringify([shown.key, scale.low, scale.high, scale.names?.length]);
-    if (part.picture?.key !== key) {
-      part.holes = values.some((v) => v !== v);
-      part.picture = { key };
-      if (lay.kind === "cells") part.picture.tiles = textures(lay, values, scale);
-      else part.picture.colours = Uint32Array.from(values, (v) => colour(scale, v));
-    }
+  // What is needed to draw panel k; the colours are made again only where the values or the scale have changed.
+  function stateOf(k) {
+    const part = parts[k], p = panels[k], now = shownOn(p), scale = scaleOf(p), lay = layoutOf(p);
+    if (part.shown?.key !== now.key) part.shown = { key: now.key, values: now.values() };
+    const { values } = part.shown, key = [now.key, scale.low, scale.high, scale.names?.length].join("|");
+    if (part.picture?.key !== key) part.picture = { key, holes: values.some(Number.isNaN), ...coloured(lay, values, scale) };
     return { values, scale, lay, picture: part.picture, title: titleOf(p) };
   }
 
   function draw() {
     scheduled = 0;
-    if (stop.signal.aborted) return;
     if (stale) updateControls();
-    resize();
-    const dark = isDark(), shown = shownPanels();
-    const states = shown.map(pictureOf);
-    const shared = shown.length > 1 && scaleKey(panels[0]) === scaleKey(panels[1]);
-    legends.hidden = !shared && shown.length > 1;
-    if (!legends.hidden) updateLegend(sharedLegend, states[0].scale, shown.some((k) => parts[k].holes));
-    for (const k of shown) {
-      const part = parts[k], { lay, scale, picture, title } = states[k], { w, h, ratio } = part;
-      part.legend.hidden = !legends.hidden;
-      if (legends.hidden) updateLegend(part.legend, scale, part.holes);
-      named(part.heading, title, 160);
-      part.canvas.setAttribute("aria-label", plain(title, 200));
-      updateUnit(k, states[k]);
-      if (!w) continue;
-      const p = projection(lay, viewOf(panels[k]), w, h), key = `${picture.key}|${w}|${h}|${p.scale}|${p.dx}|${p.dy}|${dark}`;
-      const context = part.canvas.getContext("2d");
-      if (lay.kind === "cells") drawSheet(context, lay, p, picture, dark, ratio);
-      else {
-        if (part.key !== key) drawSheet(part.base.getContext("2d"), lay, p, picture, dark, ratio);
-        context.clearRect(0, 0, w, h);
-        context.drawImage(part.base, 0, 0);
-      }
+    const dark = isDark(), states = shown().map(stateOf), holes = states.some(({ picture }) => picture.holes);
+    sharedLegend.hidden = states.length > 1 && scaleKey(panels[0]) !== scaleKey(panels[1]);
+    if (!sharedLegend.hidden) updateLegend(sharedLegend, states[0].scale, holes);
+    states.forEach((state, k) => {
+      const part = parts[k], { lay, scale, picture, title } = state;
+      part.legend.hidden = !sharedLegend.hidden;
+      if (sharedLegend.hidden) updateLegend(part.legend, scale, picture.holes);
+      named(part.name, title, 160);
+      part.canvas.setAttribute("aria-label", plain(title, 160));
+      updateUnit(k, state);
+      resize(part, lay);
+      const { w, h, ratio } = part, view = viewOf(panels[k]);
+      if (!w || !h) return;
+      const p = projection(lay, view, w, h), key = [picture.key, w, h, p.scale, p.dx, p.dy, dark].join("|");
+      if (part.key !== key) drawSheet(part.base.getContext("2d"), lay, p, picture, dark, ratio);
       part.key = key;
-      for (const [unit, weight] of marksOn(k)) drawMark(context, lay, p, unit, weight, ratio);
-      part.canvas.style.touchAction = viewOf(panels[k]).zoom > 1 ? "none" : "pan-y";
-    }
+      const context = part.canvas.getContext("2d");
+      context.clearRect(0, 0, w, h);
+      context.drawImage(part.base, 0, 0);
+      drawMarks(context, lay, p, k, ratio);
+      part.canvas.style.touchAction = view.zoom > 1 ? "none" : "pan-y";
+    });
     if (stale) performance.mark("explorer:drawn");
     stale = false;
   }
 
   // -- the unit in focus
-  function valueText(scale, value) {
-    return scale.names ? scale.names[value] ?? scale.empty : Number.isFinite(value) ? number(value) : scale.empty;
-  }
-
-  function focusOn(k) {
-    const focus = over ?? held;
-    if (!focus) return null;
-    if (focus.panel === k) return focus.unit;
-    return link === "same" && layoutOf(panels[k]).n === layoutOf(panels[focus.panel]).n ? focus.unit : null;
-  }
-
-  function updateUnit(k, { values, scale, lay }) {
-    const part = parts[k], p = panels[k], unit = focusOn(k), focus = over ?? held;
-    const state = JSON.stringify([unit, focus, held, part.picture.key, p.epoch, share, link]);
+  function updateUnit(k, { values, scale, lay, picture }) {
+    const part = parts[k], p = panels[k], focus = over ?? held, here = focus?.panel === k;
+    const unit = here || (focus && linkNow() === "same" && linked(focus, k).size) ? focus.unit : null;
+    const state = JSON.stringify([unit, focus, held, picture.key, p.epoch, share, link]);
     if (part.told === state) return;
     part.told = state;
-    if (unit == null) {
-      const wired = focus && link === "wires" ? linked(focus, k).length : 0;
-      part.status.textContent = wired ? `${several(wired, "unit")} wired to it` : "";
-      part.unit.replaceChildren();
-      return;
+    const rows = [], line = (textContent, tag = "p") => rows.push(make(tag, { textContent }));
+    if (unit == null) part.status.textContent = focus && linkNow() === "wires" ? `wired to ${several(linked(focus, k).size, "unit")}` : "";
+    else {
+      const text = (v) => (Number.isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v));
+      part.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${here && held?.panel === k && held.unit === unit ? " (held)" : ""}`;
+      const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !Number.isNaN(v)), of = several(around.length, "neighbour");
+      const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length)}`;
+      line(`unit ${unit.toLocaleString("en")}${around.length ? `; ${alike}` : ""}`);
+      const classes = classCount(p);
+      if (classes > 1) {
+        line(classes > 12 ? `Largest of ${classes} class means` : "Class means", "h4");
+        rows.push(tuning(p, unit));
+      }
+      const tell = (way, name, wires, net, end) => {
+        line(`Strongest wires ${way}: ${plain(name, 24)}`, "h4");
+        if (wires.length) rows.push(wireTable(wires, way, (one) => unitName(net, end, way === "in" ? one.source : one.target)));
+        else line("none among those shown");
+      };
+      for (const name of layersInto(p.net, p.sheet)) tell("in", name, wiresInto(data, p.net.layers[name], unit), p.net, p.net.layers[name].source);
+      for (const name of layersFrom(p.net, p.sheet)) tell("out", name, wiresFrom(data, p.net.layers[name], unit), p.net, p.net.layers[name].target);
     }
-    const isHeld = held?.panel === k && held.unit === unit;
-    part.status.textContent = `${placeOf(lay, unit)}: ${valueText(scale, values[unit])}${isHeld ? " (held)" : ""}`;
-    const around = neighbours(lay, unit).map((i) => values[i]).filter(Number.isFinite);
-    const rows = [];
-    const line = `unit ${unit.toLocaleString("en")}`;
-    const mean = around.reduce((a, b) => a + b, 0) / around.length;
-    const alike = around.filter((v) => v === values[unit]).length;
-    rows.push(make("p", { textContent: !around.length ? line : scale.names ? `${line}; ${alike} of ${several(around.length, "neighbour")} alike` : `${line}; mean of ${several(around.length, "neighbour")} ${number(mean)}` }));
-    const tune = tuning(p, unit);
-    if (tune) rows.push(make("h4", { textContent: tune.title }), tune.table);
-    for (const name of layersInto(p.net, p.sheet)) rows.push(...wireTable(p, name, unit, true));
-    for (const name of layersFrom(p.net, p.sheet)) rows.push(...wireTable(p, name, unit, false));
     part.unit.replaceChildren(...rows);
+    // what is below does not move when units have more or less to tell
+    part.unit.style.minHeight = `${Math.max(part.unit.offsetHeight, parseFloat(part.unit.style.minHeight) || 0)}px`;
   }
 
   // A unit's class means as bars; of many classes, those with the largest.
   function tuning(p, unit) {
-    const classes = classCount(p), n = layoutOf(p).n;
-    if (classes < 2) return null;
-    const [array, r] = meansAt(data, sheetOf(p), p.epoch);
-    let all = Array.from({ length: classes }, (_, c) => [c, array.at((r + c) * n + unit)]);
-    if (classes > 12) all = all.sort((a, b) => (b[1] === b[1] ? b[1] : -Infinity) - (a[1] === a[1] ? a[1] : -Infinity)).slice(0, 10);
-    const { low, high } = ramp(extent(array));
-    const zero = 100 * -low / (high - low), bars = all.map(([c, value]) => {
-      const length = 100 * Math.abs(value) / (high - low), from = value < 0 ? zero - length : zero;
-      const bar = make("i", { style: Number.isFinite(value) ? `width:${length}%;margin-left:${from}%` : "visibility:hidden" });
-      const name = named(make("td"), description.classes[c] ?? c, 24);
-      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, name, make("td", {}, bar), make("td", { className: "n", textContent: number(value) }));
-    });
-    return { title: classes > 12 ? `Largest of its ${classes} class means` : "Class means", table: make("table", { className: "tune" }, ...bars) };
+    const [array, first] = meansAt(data, sheetOf(p), p.epoch), { low, high } = ramp(extent(array)), n = layoutOf(p).n;
+    let all = Array.from({ length: classCount(p) }, (_, c) => [c, array.at((first + c) * n + unit)]);
+    if (all.length > 12) all = all.filter(([, v]) => !Number.isNaN(v)).sort((a, b) => b[1] - a[1]).slice(0, 10);
+    return make("table", { className: "tune" }, ...all.map(([c, value]) => {
+      const long = 100 * Math.abs(value) / (high - low), from = 100 * Math.min(value, 0) / (high - low) - 100 * low / (high - low);
+      const bar = make("i", { style: Number.isNaN(value) ? "visibility:hidden" : `width:${long}%;margin-left:${from}%` });
+      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, named(make("td"), classText(c), 24), make("td", {}, bar), make("td", { className: "n", textContent: number(value) }));
+    }));
   }
 
-  function wireTable(p, name, unit, into) {
-    const layer = p.net.layers[name], wires = into ? wiresInto(data, layer, unit) : wiresFrom(data, layer, unit);
-    const end = into ? layer.source : layer.target;
-    const text = `${into ? "Strongest wires in" : "Strongest wires out"}: ${plain(name, 24)}`;
-    if (!wires.length) return into ? [] : [make("h4", { textContent: text }), make("p", { textContent: "none among those shown" })];
-    const rows = wires.slice(0, 5).map((one) => make("tr", { className: one.rank <= share ? "" : "cut" },
-      make("td", { textContent: unitName(p.net, end, into ? one.source : one.target) }),
-      make("td", { className: "n", textContent: number(one.weight) }), make("td", { className: "n", textContent: number(one.length) })));
-    const head = make("tr", {}, make("th", { textContent: into ? "from" : "to" }), make("th", { className: "n", textContent: "|V|" }), make("th", { className: "n", textContent: "length" }));
-    return [make("h4", { textContent: text }), make("table", {}, head, ...rows)];
+  function wireTable(wires, way, place) {
+    const cells = (tag, [first, ...rest]) => [make(tag, { textContent: first }), ...rest.map((textContent) => make(tag, { className: "n", textContent }))];
+    return make("table", {}, make("tr", {}, ...cells("th", [way === "in" ? "from" : "to", "|V|", "length"])), ...wires.slice(0, 5).map((one) =>
+      make("tr", { className: one.rank <= share ? "" : "cut" }, ...cells("td", [place(one), number(one.weight), number(one.length)]))));
   }
 
   // -- pointer and keys
   function point(k, unit) {
-    const same = unit == null ? over == null : over?.panel === k && over.unit === unit;
-    if (same) return;
+    if (unit == null ? !over : over?.panel === k && over.unit === unit) return;
     over = unit == null ? null : { panel: k, unit };
     if (over) last.set(panels[k].sheet, unit);
     redraw();
@@ -1093,211 +1043,182 @@ export function mount(host, description, buffer) {
     held = unit == null || (held?.panel === k && held.unit === unit) ? null : { panel: k, unit };
     redraw();
   }
-  function zoomBy(k, factor, x, y) {
-    const part = parts[k], lay = layoutOf(panels[k]), view = viewOf(panels[k]);
-    const before = projection(lay, view, part.w, part.h), [x0, , x1] = lay.box;
-    const most = Math.max((x1 - x0) / (8 * lay.radius), 1);
-    view.zoom = clamp(view.zoom * factor, 1, most);
-    const after = before.scale && projection(lay, view, part.w, part.h).scale;
-    // what is under the pointer stays there
-    view.x = (x - before.dx) / before.scale + (part.w / 2 - x) / after;
-    view.y = (y - before.dy) / before.scale + (part.h / 2 - y) / after;
+  const projected = (k) => projection(layoutOf(panels[k]), viewOf(panels[k]), parts[k].w, parts[k].h);
+  // What is at x, y in the canvas stays there.
+  function zoomBy(k, factor, x = parts[k].w / 2, y = parts[k].h / 2) {
+    const { w, h } = parts[k], lay = layoutOf(panels[k]), view = viewOf(panels[k]), before = projected(k);
+    view.zoom = clamp(view.zoom * factor, 1, Math.max((lay.box[2] - lay.box[0]) / (8 * lay.radius), 1));
+    const { scale } = projected(k);
+    view.x = (x - before.dx) / before.scale + (w / 2 - x) / scale;
+    view.y = (y - before.dy) / before.scale + (h / 2 - y) / scale;
     redraw();
   }
   function panBy(k, dx, dy) {
-    const part = parts[k], view = viewOf(panels[k]), { scale } = projection(layoutOf(panels[k]), view, part.w, part.h);
+    const view = viewOf(panels[k]), { scale } = projected(k);
     view.x -= dx / scale, view.y -= dy / scale;
     redraw();
   }
+  // Keep the unit that the keys have moved to inside the canvas.
+  function follow(k, unit) {
+    const { w, h } = parts[k], { scale, dx, dy } = projected(k), [x, y] = layoutOf(panels[k]).at(unit), edge = Math.min(w, h) / 10;
+    const px = x * scale + dx, py = y * scale + dy;
+    if (viewOf(panels[k]).zoom > 1) panBy(k, clamp(px, edge, w - edge) - px, clamp(py, edge, h - edge) - py);
+  }
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  for (const k of [0, 1]) {
-    const { canvas } = parts[k], touches = new Map();
+  parts.forEach((part, k) => {
+    const { canvas } = part, touches = new Map();
     let down = null, dragged = false, spread = 0;
     const pixel = (event) => {
       const box = canvas.getBoundingClientRect();
-      return [(event.clientX - box.left) * parts[k].w / box.width, (event.clientY - box.top) * parts[k].h / box.height];
+      return [(event.clientX - box.left) * part.w / box.width, (event.clientY - box.top) * part.h / box.height];
     };
     const unitUnder = (event) => {
-      const [x, y] = pixel(event), lay = layoutOf(panels[k]), p = projection(lay, viewOf(panels[k]), parts[k].w, parts[k].h);
-      return unitAt(lay, (x - p.dx) / p.scale, (y - p.dy) / p.scale, 6 * parts[k].ratio / p.scale);
+      const [x, y] = pixel(event), { scale, dx, dy } = projected(k);
+      return unitAt(layoutOf(panels[k]), (x - dx) / scale, (y - dy) / scale, 6 * part.ratio / scale);
     };
-    canvas.addEventListener("pointerdown", (event) => {
+    const on = (types, act, options) => types.split(" ").forEach((type) => canvas.addEventListener(type, act, options));
+    on("pointerdown", (event) => {
       if (event.button) return;
-      touches.set(event.pointerId, pixel(event));
-      down = pixel(event), dragged = touches.size > 1, spread = 0;
+      down = pixel(event);
+      touches.set(event.pointerId, down);
+      dragged = touches.size > 1, spread = 0;
       canvas.setPointerCapture(event.pointerId);
     });
-    canvas.addEventListener("pointermove", (event) => {
+    on("pointermove", (event) => {
       const now = pixel(event), before = touches.get(event.pointerId);
-      if (!before) { point(k, unitUnder(event)); return; }
+      if (!before) return point(k, unitUnder(event));
       touches.set(event.pointerId, now);
       if (touches.size === 2) {
         const [a, b] = [...touches.values()], apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
         if (spread) zoomBy(k, apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
         spread = apart;
-      } else {
-        if (Math.hypot(now[0] - down[0], now[1] - down[1]) > 4 * parts[k].ratio) dragged = true;
-        if (dragged) panBy(k, now[0] - before[0], now[1] - before[1]);
-      }
+      } else if (dragged ||= Math.hypot(now[0] - down[0], now[1] - down[1]) > 4 * part.ratio) panBy(k, now[0] - before[0], now[1] - before[1]);
     });
-    const release = (event) => {
+    on("pointerup pointercancel", (event) => {
       if (!touches.delete(event.pointerId)) return;
       spread = 0;
-      if (event.type === "pointerup" && !dragged) {
-        const unit = unitUnder(event);
-        point(k, unit);
-        hold(k, unit);
-      }
-    };
-    canvas.addEventListener("pointerup", release);
-    canvas.addEventListener("pointercancel", release);
-    canvas.addEventListener("pointerleave", () => { if (!touches.size) point(k, null); });
-    canvas.addEventListener("wheel", (event) => {
-      const out = event.deltaY > 0 && viewOf(panels[k]).zoom <= 1;
-      if (out || !(event.ctrlKey || event.metaKey || root.activeElement === canvas)) return; // the page scrolls
+      if (event.type === "pointercancel" || dragged) return;
+      point(k, unitUnder(event));
+      hold(k, unitUnder(event));
+    });
+    on("pointerleave", () => touches.size || point(k, null));
+    on("wheel", (event) => {
+      const outermost = event.deltaY > 0 && viewOf(panels[k]).zoom <= 1;
+      if (outermost || !(event.ctrlKey || event.metaKey || root.activeElement === canvas)) return; // the page scrolls
       event.preventDefault();
-      const lines = event.deltaMode ? 30 : 1;
-      zoomBy(k, Math.exp(-clamp(event.deltaY * lines, -100, 100) / (event.ctrlKey ? 80 : 250)), ...pixel(event));
+      zoomBy(k, Math.exp(-clamp(event.deltaY * (event.deltaMode ? 30 : 1), -100, 100) / (event.ctrlKey ? 80 : 250)), ...pixel(event));
     }, { passive: false });
-    canvas.addEventListener("keydown", (event) => {
-      const lay = layoutOf(panels[k]), arrow = ARROWS[event.key];
+    on("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const here = over?.panel === k ? over.unit : held?.panel === k ? held.unit : last.get(panels[k].sheet);
-      if (arrow && event.shiftKey) panBy(k, -arrow[0] * parts[k].w / 8, -arrow[1] * parts[k].h / 8);
+      const lay = layoutOf(panels[k]), arrow = ARROWS[event.key], { key } = event;
+      const known = [over?.panel === k && over.unit, held?.panel === k && held.unit, last.get(panels[k].sheet)].find((unit) => unit < lay.n && unit !== false);
+      const here = known ?? middleOf(lay);
+      if (arrow && event.shiftKey) panBy(k, -arrow[0] * part.w / 8, -arrow[1] * part.h / 8);
       else if (arrow) {
-        const known = here != null && here < lay.n, unit = known ? step(lay, here, ...arrow) : middleOf(lay);
+        const unit = known == null ? here : step(lay, here, ...arrow);
         point(k, unit);
         follow(k, unit);
-      } else if (event.key === "Enter" || event.key === " ") {
-        const unit = here != null && here < lay.n ? here : middleOf(lay);
-        point(k, unit);
-        hold(k, unit);
-      } else if (event.key === "Escape") {
-        if (held) hold(k, null); else point(k, null);
-      } else if (event.key === "+" || event.key === "=") zoomBy(k, 1.5, parts[k].w / 2, parts[k].h / 2);
-      else if (event.key === "-") zoomBy(k, 1 / 1.5, parts[k].w / 2, parts[k].h / 2);
-      else if (event.key === "0") { Object.assign(viewOf(panels[k]), { zoom: 1, x: null, y: null }); redraw(); }
+      } else if (key === "Enter" || key === " ") point(k, here), hold(k, here);
+      else if (key === "Escape") { if (held) hold(k, null); else point(k, null); }
+      else if (key === "+" || key === "=") zoomBy(k, 1.5);
+      else if (key === "-") zoomBy(k, 1 / 1.5);
+      else if (key === "0") zoomBy(k, 0);
       else return;
       event.preventDefault();
     });
-  }
-  // Keep the unit that the keys moved to inside the canvas.
-  function follow(k, unit) {
-    const { w, h } = parts[k], lay = layoutOf(panels[k]), view = viewOf(panels[k]), p = projection(lay, view, w, h), [x, y] = lay.at(unit);
-    const px = x * p.scale + p.dx, py = y * p.scale + p.dy, edge = Math.min(w, h) / 10;
-    if (view.zoom > 1) panBy(k, clamp(px, edge, w - edge) - px, clamp(py, edge, h - edge) - py);
-  }
+  });
 
   // -- saving
   function save(blob, ending) {
-    const url = URL.createObjectURL(blob), anchor = make("a", { href: url, download: `${slug(description.title || "maps")}.${ending}` });
+    const href = URL.createObjectURL(blob), anchor = make("a", { href, download: `${slug(description.title)}.${ending}` });
     frame.append(anchor);
     anchor.click();
     anchor.remove();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
+    setTimeout(() => URL.revokeObjectURL(href), 10000);
   }
 
   function saveNumbers() {
-    const states = shownPanels().map(pictureOf), lays = states.map((state) => state.lay);
-    const together = lays.every((lay) => lay === lays[0]), places = together ? [lays[0]] : lays;
-    const axes = (lay, k) => (lay.rows ? ["column", "row"] : ["x", "y"]).map((name) => (together ? name : `${name} ${"AB"[k]}`));
-    const titles = states.map((state, k) => (states.length > 1 ? `${"AB"[k]}: ` : "") + plain(titleOf(panels[k], 200), 500));
-    const lines = [["unit", ...places.flatMap(axes), ...titles]];
-    for (let i = 0; i < Math.max(...lays.map((lay) => lay.n)); i++) {
-      const at = places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : [NaN, NaN]));
-      lines.push([i, ...at, ...states.map(({ values, scale, lay }) => (i >= lay.n ? NaN : scale.names ? scale.names[values[i]] ?? "" : rounded(values[i])))]);
+    const states = shown().map(stateOf), lays = states.map(({ lay }) => lay), places = lays.every((lay) => lay === lays[0]) ? lays.slice(0, 1) : lays;
+    const letter = (k, of) => (of.length > 1 ? `${"AB"[k]}: ` : "");
+    const lines = [["unit", ...places.flatMap((lay, k) => (lay.rows ? ["column", "row"] : ["x", "y"]).map((axis) => letter(k, places) + axis)),
+      ...states.map((_, k) => letter(k, states) + titleOf(panels[k], 200))]];
+    // a 32-bit number has seven digits at most
+    const value = ({ values, scale }, i) => (scale.names ? scale.names[values[i]] ?? "" : Number((values[i] ?? NaN).toPrecision(7)));
+    for (let i = 0; i < Math.max(...lays.map(({ n }) => n)); i++) {
+      lines.push([i, ...places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : ["", ""])), ...states.map((state) => value(state, i))]);
     }
-    save(new Blob([lines.map((line) => line.map(field).join(",")).join("\r\n"), "\r\n"], { type: "text/csv" }), "csv");
+    save(new Blob(lines.map((line) => `${line.map(field).join(",")}\r\n`), { type: "text/csv" }), "csv");
   }
-  const rounded = (x) => Number(x.toPrecision(6)); // as many digits as a 32-bit number has
 
   // Both maps with their titles and legends on one canvas, at twice the size.
   function savePicture() {
-    const ratio = 2, shown = shownPanels(), states = shown.map(pictureOf), dark = isDark();
-    const w = 460 * ratio, gap = 28 * ratio, edge = 16 * ratio, line = 18 * ratio;
-    const aspects = states.map(({ lay: { box: [x0, y0, x1, y1] } }) => clamp((y1 - y0) / (x1 - x0), 0.12, 1)), h = Math.round(w * Math.max(...aspects));
-    const ink = dark ? "#ececee" : "#1d1d1f", canvas = make("canvas");
-    const shared = legends.hidden ? shown.length : 1, top = edge + 3 * line, legendTop = top + h + line;
-    const context = canvas.getContext("2d");
-    const font = (weight = 400, size = 13) => { context.font = `${weight} ${size * ratio}px system-ui, sans-serif`; };
-    const heights = [...Array(shared).keys()].map((k) => drawLegend(null, states[k].scale, 0, 0, shared > 1 ? w : states.length * w, k));
-    canvas.width = 2 * edge + states.length * w + (states.length - 1) * gap;
-    canvas.height = legendTop + Math.max(...heights) + edge;
+    const states = shown().map(stateOf), dark = isDark(), ratio = 2, wide = 460 * ratio, gap = 28 * ratio, edge = 16 * ratio, line = 18 * ratio;
+    const tall = Math.round(wide * Math.max(...states.map(({ lay }) => aspectOf(lay)))), ink = dark ? "#ececee" : "#1d1d1f";
+    const legends = sharedLegend.hidden ? states : states.slice(0, 1), rows = legends.some(({ scale }) => scale.names) ? 4 : 3;
+    const canvas = make("canvas", { width: 2 * edge + states.length * (wide + gap) - gap, height: 2 * edge + tall + (rows + 2) * line }), context = canvas.getContext("2d");
+    const text = (words, x, y, most, weight = 400) => {
+      context.font = `${weight} ${12 * ratio}px system-ui, sans-serif`;
+      context.fillStyle = ink;
+      context.fillText(words, x, y, most);
+    };
+    context.textBaseline = "top";
     context.fillStyle = dark ? "#1c1c1e" : "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    context.textBaseline = "top";
     states.forEach(({ lay, picture, title }, k) => {
-      const x = edge + k * (w + gap);
-      context.fillStyle = ink;
-      font(600);
-      if (states.length > 1) context.fillText("AB"[k], x, edge);
-      const indent = states.length > 1 ? 20 * ratio : 0;
-      font();
-      lines(title, w - indent, 2).forEach((text, r) => context.fillText(text, x + indent, edge + r * line));
-      const base = new OffscreenCanvas(w, h), p = projection(lay, { ...viewOf(panels[k]) }, w, h), inner = base.getContext("2d");
+      const x = edge + k * (wide + gap), indent = states.length > 1 ? 16 * ratio : 0, high = Math.round(wide * aspectOf(lay));
+      const base = new OffscreenCanvas(wide, high), inner = base.getContext("2d"), p = projection(lay, { ...viewOf(panels[k]) }, wide, high);
+      if (indent) text("AB"[k], x, edge, indent, 700);
+      text(plain(title, 100), x + indent, edge, wide - indent);
       drawSheet(inner, lay, p, picture, dark, ratio);
-      for (const [unit, weight] of marksOn(k)) drawMark(inner, lay, p, unit, weight, ratio);
-      context.drawImage(base, x, top);
-      if (k < shared) drawLegend(context, states[k].scale, x, legendTop, shared > 1 ? w : states.length * w, k);
+      drawMarks(inner, lay, p, k, ratio);
+      context.drawImage(base, x, edge + 1.4 * line);
+    });
+    legends.forEach(({ scale, picture }, k) => {
+      const { what, ticks, keys } = legendOf(scale, legends.length > 1 ? picture.holes : states.some((state) => state.picture.holes));
+      const left = edge + k * (wide + gap), bar = 240 * ratio, size = 11 * ratio;
+      let x = left, y = edge + 2 * line + tall;
+      text(what, x, y, wide);
+      y += 1.2 * line;
+      if (ticks.length) {
+        for (let i = 0; i < bar; i++) context.fillStyle = css(scale.colours[Math.floor(i * 256 / bar)]), context.fillRect(x + i, y, 1, size);
+        ticks.forEach((tick, i) => { context.textAlign = ["left", "center", "right"][i]; text(tick, x + i * bar / 2, y + size + 2 * ratio); });
+        context.textAlign = "left";
+        x += bar + 20 * ratio;
+      }
+      for (const [fill, words] of keys) {
+        const long = size + 6 * ratio + context.measureText(words).width;
+        if (x > left && x + long > left + wide) x = left, y += line;
+        context.fillStyle = fill ?? hatch(dark, ratio);
+        context.fillRect(x, y, size, size);
+        text(words, x + size + 6 * ratio, y - ratio);
+        x += long + 14 * ratio;
+      }
     });
     canvas.toBlob((blob) => blob && save(blob, "png"));
-
-    function lines(text, width, most) {
-      const found = [""];
-      for (const word of text.split(" ")) {
-        const longer = found.at(-1) ? `${found.at(-1)} ${word}` : word;
-        if (context.measureText(longer).width <= width || !found.at(-1)) found[found.length - 1] = longer;
-        else found.push(word);
-      }
-      const shown = found.slice(0, most);
-      return shown.map((one, r) => {
-        let text = r === most - 1 && found.length > most ? `${one} …` : one;
-        while (context.measureText(text).width > width && text.length > 2) text = `${text.slice(0, -3)}…`;
-        return text;
-      });
-    }
-
-    // Draws a legend and returns its height; without `to` it only measures.
-    function drawLegend(to, scale, x, y, width, k) {
-      font(400, 12);
-      const text = (words, at, top, align = "left") => { if (to) to.fillStyle = ink, to.textAlign = align, to.fillText(words, at, top), to.textAlign = "left"; };
-      const told = lines(scale.what, width, 2);
-      told.forEach((one, r) => text(one, x, y + r * line));
-      let across = x, down = y + told.length * line + 4 * ratio;
-      const key = (fill, words) => {
-        const size = 11 * ratio, long = size + 6 * ratio + context.measureText(words).width;
-        if (across > x && across + long > x + width) across = x, down += line;
-        if (to) to.fillStyle = fill, to.fillRect(across, down, size, size);
-        text(words, across + size + 6 * ratio, down - ratio);
-        across += long + 14 * ratio;
-      };
-      if (scale.names) scale.names.forEach((name, c) => key(css(scale.colours[c]), name));
-      else if (scale.single != null) key(css(colour(scale, scale.single)), number(scale.single));
-      else if (!scale.none) {
-        const long = 240 * ratio, ticks = scale.low < 0 ? [scale.low, 0, scale.high] : [scale.low, (scale.low + scale.high) / 2, scale.high];
-        if (to) for (let i = 0; i < long; i++) to.fillStyle = css(scale.colours[Math.floor(i * 256 / long)]), to.fillRect(x + i, down, 1, 10 * ratio);
-        ticks.forEach((t, i) => text(number(t), x + i * long / 2, down + 13 * ratio, ["left", "center", "right"][i]));
-        across += long + 20 * ratio;
-        down += 0;
-      }
-      if (shown.some((j) => (shared === 1 || j === k) && parts[j].holes)) key(hatch(dark, ratio), scale.empty);
-      return down - y + 2 * line;
-    }
   }
 
   // -- life
+  // A notebook's own theme goes before the system's.
+  const themed = () => {
+    const light = document.body.dataset.jpThemeLight;
+    frame.style.colorScheme = light ? (light === "true" ? "light" : "dark") : "";
+    redraw();
+  };
+  const resized = new ResizeObserver(redraw), rethemed = new MutationObserver(themed);
   setCompare(choices[0]);
-  const observer = new ResizeObserver(redraw);
-  observer.observe(frame);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed, { signal: stop.signal });
+  themed();
+  resized.observe(frame);
+  rethemed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: stop.signal });
   addEventListener("beforeprint", draw, { signal: stop.signal });
-  if (document.body?.dataset.jpThemeLight) frame.style.colorScheme = document.body.dataset.jpThemeLight === "true" ? "light" : "dark";
   draw();
   return {
     destroy() {
       stop.abort();
-      observer.disconnect();
+      resized.disconnect();
+      rethemed.disconnect();
+      timers.forEach(clearInterval);
       cancelAnimationFrame(scheduled);
       root.replaceChildren();
     },
