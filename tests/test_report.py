@@ -897,7 +897,9 @@ def test_the_page_has_an_explorer_of_all_networks(tmp_path: Path, unpainted: Non
 
 
 def test_each_group_has_its_explorer_and_the_page_the_module_once(tmp_path: Path, unpainted: None) -> None:
-    write_study(tmp_path, groups=[Group("first"), Group("second", classes=["a", "b"])])
+    write_study(
+        tmp_path, groups=[Group("first"), Group("second", conditions={"other": ("flat", None)}, classes=["a", "b"])]
+    )
     page = report.write(tmp_path).read_text()
     assert [len(one["classes"]) for one in explored(page)] == [6, 2]
     assert page.count("export function mount") == 1
@@ -920,7 +922,7 @@ def test_an_explorer_without_room_shows_fewer_seeds_then_less_detail_then_fewer_
     assert less <= size // 2
     assert [n["seed"] for n in fewer["networks"]] == [1] * conditions
     assert fewer["networks"][0]["layers"]
-    assert fewer["note"].startswith(f"To keep this page small: {2 * conditions} networks of {3 * conditions} left out.")
+    assert fewer["note"].startswith(f"To keep this page small: {2 * conditions} of {3 * conditions} networks left out.")
     thinned, _ = shown(less // 2)
     assert len(thinned["networks"]) % conditions == 0
     assert "left out" in thinned["note"]

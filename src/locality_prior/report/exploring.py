@@ -110,7 +110,7 @@ def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, l
     left = sum(map(len, by_seed.values())) - len(networks)
     said = []
     if left:
-        said.append(f"{several(left, 'network')} of {several(left + len(networks), 'network')} left out")
+        said.append(f"{left} of {several(left + len(networks), 'network')} left out")
     if detail is not DETAILS[0]:
         said.append("wires and epochs thinned out" if detail.wires else "wires, correlations and epochs left out")
     return f"To keep this page small: {', '.join(said)}. lp.explore(DIR) shows everything." if said else ""
