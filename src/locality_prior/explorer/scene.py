@@ -172,6 +172,65 @@ class Scene:
                     raise wrong("networks", f"{len(sheet.means)} maps of the sheet {name!r}", expected)
 
 
+def network(
+    name: str,
+    seed: int | None,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    sheets: Mapping[str, Mapping[str, Any]],
+    layers: Mapping[str, Mapping[str, Any]],
+) -> Network:
+    """A network from what its run keeps.
+
+    A sheet without places or class means is left out, and so is a layer without its strongest wires.
+
+    Args:
+        name: its condition as a reader sees it.
+        seed: of the network.
+        arrays: those of measures.npz.
+        sheets: what analysis.json says of each sheet: ``places``, see :meth:`Places.config`, or None.
+        layers: what it says of each layer: the sheets that its wires leave and enter, ``from`` and ``to``, and how many
+            ``units`` the two have.
+
+    Raises:
+        ValueError: arrays that do not fit.
+    """
+    drawn: dict[str, Sheet] = {}
+    for key, sheet in sheets.items():
+        xy, means = arrays.get(f"sheet/{key}/xy"), arrays.get(f"sheet/{key}/class_means")
+        if sheet.get("places") is None or xy is None or means is None:
+            continue
+        epochs, grown = arrays.get("epochs"), arrays.get(f"sheet/{key}/epoch_means")
+        drawn[key] = Sheet(
+            Places.from_config(dict(sheet["places"]), xy),
+            means,
+            arrays.get(f"sheet/{key}/selectivity"),
+            None if epochs is None or grown is None else _whole(epochs),
+            None if epochs is None else grown,
+            arrays.get(f"sheet/{key}/factors"),
+        )
+    wires: dict[str, Wires] = {}
+    for key, layer in layers.items():
+        parts = ("origin", "weight", "distance", "rank")
+        kept = {part: arrays[f"wires/{key}/{part}"] for part in parts if f"wires/{key}/{part}" in arrays}
+        if len(kept) < len(parts) or "units" not in layer:
+            continue
+        source, target = (
+            end if end in drawn and len(drawn[end].places) == units else None
+            for end, units in zip((layer.get("from"), layer.get("to")), layer["units"], strict=True)
+        )
+        origin = _whole(kept["origin"])
+        wires[key] = Wires(
+            source, target, tuple(layer["units"]), origin, kept["weight"], kept["distance"], kept["rank"]
+        )
+    return Network(name, seed, drawn, wires)
+
+
+def _whole(values: Any) -> Any:
+    """Whole numbers that were read as floats, as whole numbers."""
+    a = np.asarray(values)
+    return a.astype(np.int64) if a.dtype.kind == "f" and (a == np.rint(a)).all() else a
+
+
 def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
     """A scene as plain values for JSON, and the bytes of its arrays.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from locality_prior._check import Problem, instance
 from locality_prior._files import replacing, replacing_folder
-from locality_prior.report import frontiers, pictures, tables
+from locality_prior.explorer.element import fragment
+from locality_prior.report import exploring, frontiers, pictures, tables
 from locality_prior.report.files import Study, read
 from locality_prior.report.methods import Method, epoch_times, likeness, methods
 from locality_prior.report.pictures import Picture
@@ -25,6 +26,8 @@ ANSWERS, COMPARISONS, MISSING = 6, 10, 12
 FOLDED = 200
 #: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
 OF_MEASURES = 2_000_000
+#: Bytes of a page that its explorers' numbers may take, in all.
+EXPLORED = 2_500_000
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
@@ -60,6 +63,7 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
     several_groups = len(found["groups"]) > 1
     telling = pictures.most_telling(study)
     failed = [cell for cell in found["cells"] if cell["measures"] is None]
+    explorers = _explorers(study)
     return {
         "title": plain(found["title"], 200) or "A study",
         "about": [plain(one, 2000) for one in found["about"]],
@@ -71,6 +75,7 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
         "hypotheses": tables.hypotheses(study),
         "groups": [
             _group(study, group, figures, k if several_groups else 0, telling and telling.subject)
+            | {"explorer": explorers[k - 1]}
             for k, group in enumerate(found["groups"], start=1)
         ],
         "nulls": any(told["null"] for told in found["conditions"].values()),
@@ -130,6 +135,16 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
         "measures": [show(p) for p in pictures.measures(study, group, prefix)],
         "training": [show(pictures.training(study, group, prefix))],
     }
+
+
+def _explorers(study: Study) -> list[str]:
+    """The explorer of each group, as HTML; empty where there is nothing to look at. The module comes with the first."""
+    groups = study.found["groups"]
+    found: list[str] = []
+    for group in groups:
+        packed = exploring.scene(study, group, EXPLORED // len(groups))
+        found.append("" if packed is None else fragment(*packed, module=not any(found)))
+    return found
 
 
 def _methods(
