@@ -3,23 +3,20 @@
 // Numbers → text → colours → places → picture → what is shown → the explorer → its doors. Everything down to "what is
 // shown" is functions of plain values; only the explorer holds state.
 
-// ---- numbers -------------------------------------------------------------------------------------------------------
+// ---- numbers ----
 
+const { abs, floor, hypot, max, min, round, sqrt } = Math;
 const CODES = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
-const kept = new WeakMap(); // packed array → what was computed from it
 
-// A packed array: value = low + step · code, and the type's largest code is NaN.
-function unpack(data, packed) {
-  let array = kept.get(packed);
-  if (array) return array;
-  const size = packed.shape.reduce((a, b) => a * b, 1);
-  const Type = CODES[packed.type];
-  const codes = new Type(data.buffer, data.byteOffset + packed.at, size);
-  const none = 2 ** (8 * Type.BYTES_PER_ELEMENT) - 1;
-  const at = (i) => (codes[i] === none ? NaN : packed.low + packed.step * codes[i]);
-  array = { codes, none, at, size, shape: packed.shape, low: packed.low, step: packed.step };
-  kept.set(packed, array);
-  return array;
+// A description with its packed arrays opened: value = low + step · code, and the type's largest code is NaN.
+function opened(described, data) {
+  if (Array.isArray(described)) return described.map((one) => opened(one, data));
+  if (described === null || typeof described !== "object") return described;
+  const { at: from, shape, type, low, step } = described, Type = CODES[type];
+  if (!Type) return Object.fromEntries(Object.entries(described).map(([name, one]) => [name, opened(one, data)]));
+  const size = shape.reduce((a, b) => a * b, 1), none = 2 ** (8 * Type.BYTES_PER_ELEMENT) - 1;
+  const codes = new Type(data, from, size);
+  return { codes, none, size, shape, low, step, at: (i) => (codes[i] === none ? NaN : low + step * codes[i]) };
 }
 
 // Row r of an array whose last axis has n entries.
@@ -43,34 +40,45 @@ function extent(array) {
   return array.extent;
 }
 
-const union = (extents) => [Math.min(...extents.map((e) => e[0])), Math.max(...extents.map((e) => e[1]))];
-const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+const union = (extents) => [min(...extents.map((e) => e[0])), max(...extents.map((e) => e[1]))];
+const range = (n) => [...Array(n).keys()];
+const clamp = (x, low, high) => min(max(x, low), high);
 
-// ---- text ----------------------------------------------------------------------------------------------------------
+// Entries sorted by their group, of n: where each group starts, and the entries. What is in no group is left out.
+function grouped(groups, n) {
+  const start = new Uint32Array(n + 1), entries = new Uint32Array(groups.length);
+  for (const g of groups) if (g < n) start[g + 1]++;
+  for (let g = 0; g < n; g++) start[g + 1] += start[g];
+  const next = start.slice();
+  groups.forEach((g, e) => { if (g < n) entries[next[g]++] = e; });
+  return [start, entries];
+}
+
+// ---- text ----
 
 // A name on one line without invisible characters; the middle of a long one is left out.
 function plain(text, most = 48) {
   const line = String(text ?? "").slice(0, 20000).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
   const letters = Array.from(line);
   if (letters.length <= most) return line || "–";
-  const end = Math.floor(most / 4);
+  const end = floor(most / 4);
   return letters.slice(0, most - end - 1).join("") + "…" + letters.slice(-end).join("");
 }
 
 // A number with three digits.
 function number(x) {
   if (!Number.isFinite(x)) return "–";
-  const size = Math.abs(x);
+  const size = abs(x);
   if (!size) return "0";
   return (size >= 1e5 || size < 1e-3 ? x.toExponential(2) : size >= 1000 ? x.toFixed(0) : x.toPrecision(3)).replaceAll("-", "−");
 }
 
 const percent = (x) => `${Number((100 * x).toPrecision(2))} %`;
 const epochText = (epoch) => (epoch === 0 ? "before training" : `after epoch ${epoch}`);
-const several = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+const several = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 
-// A field of a CSV file (RFC 4180). A text that a spreadsheet would compute is made a text.
-function field(value) {
+// One value of a CSV file (RFC 4180). A text that a spreadsheet would compute is made a text.
+function quoted(value) {
   if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
   let text = String(value);
   if (/^\s*[=+\-@]/.test(text)) text = "'" + text;
@@ -79,7 +87,7 @@ function field(value) {
 
 const slug = (text) => plain(text, 60).toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "maps";
 
-// ---- colours -------------------------------------------------------------------------------------------------------
+// ---- colours ----
 
 // Viridis, and ColorBrewer's RdBu from blue to red: even in lightness, and safe for colour-blind eyes.
 const VIRIDIS = "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725";
@@ -92,31 +100,28 @@ const parse = (hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
 const packed = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0; // as ImageData holds it
 const css = (colour) => `rgb(${colour & 255} ${colour >> 8 & 255} ${colour >> 16 & 255})`;
 
-function table(anchors, steps) {
+function table(anchors, steps = 0) {
   const points = anchors.split(" ").map(parse);
-  if (!steps) return Uint32Array.from(points, packed);
-  return Uint32Array.from({ length: steps }, (_, i) => {
-    const t = i / (steps - 1) * (points.length - 1), k = Math.min(Math.floor(t), points.length - 2);
-    return packed(points[k].map((a, c) => Math.round(a + (points[k + 1][c] - a) * (t - k))));
-  });
+  return Uint32Array.from(steps ? range(steps).map((i) => {
+    const t = i / (steps - 1) * (points.length - 1), k = min(floor(t), points.length - 2);
+    return points[k].map((a, c) => round(a + (points[k + 1][c] - a) * (t - k)));
+  }) : points, packed);
 }
 
 const TABLES = { one: table(VIRIDIS, 256), two: table(BLUE_RED, 256), ten: table(TEN), kept: table(KEPT) };
 
 // A scale from numbers to colours: from 0 to the greatest, or symmetric about 0 where there are two signs.
 function ramp([low, high], signed = low < 0) {
-  const none = low > high, single = low === high;
-  const top = Math.max(Math.abs(low), Math.abs(high)) || 1;
-  const colours = TABLES[signed ? "two" : "one"];
-  return { colours, low: signed ? -top : 0, high: top, none, single: single ? low : null };
+  const top = low > high ? 1 : max(abs(low), abs(high)) || 1;
+  return { colours: TABLES[signed ? "two" : "one"], low: signed ? -top : 0, high: top, none: low > high, single: low === high ? low : null };
 }
 
 // The colour of a value, 0 (transparent) where there is none.
 function colour(scale, value) {
-  if (!(value === value)) return 0;
+  if (isNaN(value)) return 0;
   if (scale.names) return scale.colours[value];
   const t = (value - scale.low) / (scale.high - scale.low);
-  return scale.colours[t <= 0 ? 0 : t >= 1 ? 255 : Math.round(t * 255)];
+  return scale.colours[t <= 0 ? 0 : t >= 1 ? 255 : round(t * 255)];
 }
 
 // What a legend shows: the ticks of a colour bar, if there is one, and colours with their names; no colour is the hatch.
@@ -127,65 +132,57 @@ function legendOf(scale, holes) {
   return { what: scale.what, ticks, keys: holes ? [...keys, [null, scale.empty ?? "no value"]] : keys };
 }
 
-// ---- places --------------------------------------------------------------------------------------------------------
+// ---- places ----
 
 // Where units lie in the picture: x rightwards, y downwards, with what finds units there.
-function layOut(data, places) {
-  const { kind, units: n } = places;
-  const line = places.shape?.length === 1;
-  const [rows, cols] = line ? [1, places.shape[0]] : places.shape?.length === 2 ? places.shape : [0, 0];
+function layOut(places) {
+  const { kind, units: n, spacing } = places, line = places.shape.length === 1;
+  const [rows, cols] = line ? [1, ...places.shape] : places.shape.length ? places.shape : [0, 0];
   const lay = { kind, n, rows, cols, line };
   if (kind === "cells") {
-    const spacing = places.spacing ?? [];
-    lay.height = line ? Math.max(1, 0.08 * cols) : spacing.length === 2 ? spacing[0] / spacing[1] : 1;
-    lay.at = (i) => [i % cols + 0.5, (Math.floor(i / cols) + 0.5) * lay.height];
+    lay.height = line ? max(1, 0.08 * cols) : spacing.length === 2 ? spacing[0] / spacing[1] : 1;
+    lay.at = (i) => [i % cols + 0.5, (floor(i / cols) + 0.5) * lay.height];
     lay.box = [0, 0, cols, rows * lay.height];
-    lay.radius = Math.min(1, lay.height) / 2;
+    lay.radius = min(1, lay.height) / 2;
     return lay;
   }
-  const xy = unpack(data, places.xy), up = kind === "hexagons" ? 1 : -1;
+  const xy = places.xy, up = kind === "hexagons" ? 1 : -1;
   const xs = new Float64Array(n), ys = new Float64Array(n);
-  for (let i = 0; i < n; i++) xs[i] = xy.at(2 * i), ys[i] = up * xy.at(2 * i + 1);
   let x0 = Infinity, y0 = Infinity, x1 = -Infinity, y1 = -Infinity;
   for (let i = 0; i < n; i++) {
-    x0 = Math.min(x0, xs[i]), x1 = Math.max(x1, xs[i]);
-    y0 = Math.min(y0, ys[i]), y1 = Math.max(y1, ys[i]);
+    const x = xs[i] = xy.at(2 * i), y = ys[i] = up * xy.at(2 * i + 1);
+    x0 = min(x0, x), x1 = max(x1, x), y0 = min(y0, y), y1 = max(y1, y);
   }
   // room for one unit if the units were spread evenly over the box, or the line, that holds them
-  const across = x1 - x0, down = y1 - y0, least = Math.max(across, down) / n;
-  const spacing = Math.sqrt(Math.max(across, least) * Math.max(down, least) / n) || 1;
-  lay.radius = kind === "hexagons" ? 1 / Math.sqrt(3) : kind === "sphere" ? 0.5 : 0.42 * spacing;
+  const across = x1 - x0, down = y1 - y0, least = max(across, down) / n;
+  const room = sqrt(max(across, least) * max(down, least) / n) || 1;
+  lay.radius = kind === "hexagons" ? 1 / sqrt(3) : kind === "sphere" ? 0.5 : 0.42 * room;
   const edge = 1.15 * lay.radius;
   lay.box = [x0 - edge, y0 - edge, x1 + edge, y1 + edge];
   if (kind === "sphere") {
     const a = 2 * Math.SQRT2 * places.radius;
     if (a) lay.ellipse = [a, a / 2], lay.box = [-a - edge, -a / 2 - edge, a + edge, a / 2 + edge];
   }
-  return Object.assign(lay, { xs, ys, spacing, up, at: (i) => [xs[i], ys[i]] });
+  return Object.assign(lay, { xs, ys, up, at: (i) => [xs[i], ys[i]] });
 }
 
 // Units by the square of a regular mesh that they lie in.
 function mesh(lay) {
   if (lay.mesh) return lay.mesh;
-  const [x0, y0, x1, y1] = lay.box, side = Math.max(Math.sqrt((x1 - x0) * (y1 - y0) / lay.n), Math.max(x1 - x0, y1 - y0) / 2048);
+  const [x0, y0, x1, y1] = lay.box, side = max(sqrt((x1 - x0) * (y1 - y0) / lay.n), max(x1 - x0, y1 - y0) / 2048);
   const cols = Math.ceil((x1 - x0) / side) || 1, rows = Math.ceil((y1 - y0) / side) || 1;
-  const square = (i) => clamp(Math.floor((lay.ys[i] - y0) / side), 0, rows - 1) * cols
-    + clamp(Math.floor((lay.xs[i] - x0) / side), 0, cols - 1);
-  const start = new Uint32Array(rows * cols + 1), units = new Uint32Array(lay.n);
-  for (let i = 0; i < lay.n; i++) start[square(i) + 1]++;
-  for (let s = 0; s < rows * cols; s++) start[s + 1] += start[s];
-  const next = start.slice();
-  for (let i = 0; i < lay.n; i++) units[next[square(i)]++] = i;
+  const square = (_, i) => clamp(floor((lay.ys[i] - y0) / side), 0, rows - 1) * cols + clamp(floor((lay.xs[i] - x0) / side), 0, cols - 1);
+  const [start, units] = grouped(Uint32Array.from(lay.xs, square), rows * cols);
   return lay.mesh = { x0, y0, side, cols, rows, start, units };
 }
 
 // The k units nearest to a place, the nearest first, as [squared distance, unit].
 function nearest(lay, x, y, k) {
   const { x0, y0, side, cols, rows, start, units } = mesh(lay);
-  const cx = Math.floor((x - x0) / side), cy = Math.floor((y - y0) / side);
+  const cx = floor((x - x0) / side), cy = floor((y - y0) / side);
   for (let reach = 1; ; reach *= 2) {
     const found = [];
-    for (let r = Math.max(cy - reach, 0); r <= Math.min(cy + reach, rows - 1); r++) {
+    for (let r = max(cy - reach, 0); r <= min(cy + reach, rows - 1); r++) {
       const from = start[r * cols + clamp(cx - reach, 0, cols)], to = start[r * cols + clamp(cx + reach + 1, 0, cols)];
       for (let e = from; e < to; e++) {
         const i = units[e];
@@ -193,7 +190,7 @@ function nearest(lay, x, y, k) {
       }
     }
     found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    const all = reach > rows + cols + Math.abs(cx) + Math.abs(cy);
+    const all = reach > rows + cols + abs(cx) + abs(cy);
     if (all || (found.length >= k && found[k - 1][0] <= (reach * side) ** 2)) return found.slice(0, k);
   }
 }
@@ -201,23 +198,23 @@ function nearest(lay, x, y, k) {
 // The unit at a place, or null; `slack` is how far beside a unit the pointer may be.
 function unitAt(lay, x, y, slack) {
   if (lay.kind === "cells") {
-    const c = Math.floor(x), r = Math.floor(y / lay.height), i = r * lay.cols + c;
+    const c = floor(x), r = floor(y / lay.height), i = r * lay.cols + c;
     return c >= 0 && r >= 0 && c < lay.cols && i < lay.n ? i : null;
   }
   const [one] = nearest(lay, x, y, 1);
-  return one && one[0] <= Math.max(1.3 * lay.radius, slack) ** 2 ? one[1] : null;
+  return one && one[0] <= max(1.3 * lay.radius, slack) ** 2 ? one[1] : null;
 }
 
 // The next unit to the right (1, 0), below (0, 1), …; the unit itself at the edge.
 function step(lay, unit, dx, dy) {
   if (lay.rows) {
-    const c = unit % lay.cols + dx, r = Math.floor(unit / lay.cols) + dy, i = r * lay.cols + c;
+    const c = unit % lay.cols + dx, r = floor(unit / lay.cols) + dy, i = r * lay.cols + c;
     return c >= 0 && c < lay.cols && r >= 0 && i < lay.n ? i : unit;
   }
   let best = unit, least = Infinity;
   for (let i = 0; i < lay.n; i++) {
     const x = lay.xs[i] - lay.xs[unit], y = lay.ys[i] - lay.ys[unit];
-    const along = x * dx + y * dy, beside = Math.abs(x * dy) + Math.abs(y * dx);
+    const along = x * dx + y * dy, beside = abs(x * dy) + abs(y * dx);
     if (along > 0 && beside <= 1.5 * along && along + beside < least) best = i, least = along + beside;
   }
   return best;
@@ -225,36 +222,23 @@ function step(lay, unit, dx, dy) {
 
 // The units around one: at most 8 on a grid, 6 otherwise.
 function neighbours(lay, unit) {
-  const found = [];
-  if (lay.kind === "cells") {
-    const c = unit % lay.cols, r = Math.floor(unit / lay.cols);
-    for (let y = r - 1; y <= r + 1; y++) for (let x = c - 1; x <= c + 1; x++) {
-      const i = y * lay.cols + x;
-      if (x >= 0 && x < lay.cols && y >= 0 && i < lay.n && i !== unit) found.push(i);
-    }
-    return found;
-  }
-  const far = lay.kind === "hexagons" ? 1.5 ** 2 : Infinity;
-  for (const [d, i] of nearest(lay, ...lay.at(unit), 7)) if (i !== unit && d <= far && found.length < 6) found.push(i);
-  return found;
+  const found = new Set(), around = [-1, 0, 1];
+  if (lay.kind === "cells") for (const dy of around) for (const dx of around) found.add(step(lay, unit, dx, dy));
+  else for (const [d, i] of nearest(lay, ...lay.at(unit), 7)) if (lay.kind !== "hexagons" || d < 2) found.add(i);
+  found.delete(unit);
+  return [...found];
 }
 
-const middleOf = (lay) => Math.min(Math.floor(lay.rows / 2) * lay.cols + Math.floor((lay.cols || lay.n) / 2), lay.n - 1);
+const middleOf = (lay) => min(floor(lay.rows / 2) * lay.cols + floor((lay.cols || lay.n) / 2), lay.n - 1);
 
-// A unit's place in words.
+// A unit's place in numbers, and in words.
+const numbersOf = (lay, unit) => (lay.rows ? [unit % lay.cols, floor(unit / lay.cols)] : [lay.xs[unit], lay.up * lay.ys[unit]]);
 function placeOf(lay, unit) {
-  if (lay.line) return `place ${unit}`;
-  if (lay.rows) return `row ${Math.floor(unit / lay.cols)}, column ${unit % lay.cols}`;
-  return `x ${number(lay.xs[unit])}, y ${number(lay.up * lay.ys[unit])}`;
+  const [x, y] = numbersOf(lay, unit);
+  return lay.line ? `place ${x}` : lay.rows ? `row ${y}, column ${x}` : `x ${number(x)}, y ${number(y)}`;
 }
 
-// A unit's place in numbers.
-function numbersOf(lay, unit) {
-  if (lay.rows) return [unit % lay.cols, Math.floor(unit / lay.cols)];
-  return [lay.xs[unit], lay.up * lay.ys[unit]];
-}
-
-// ---- picture -------------------------------------------------------------------------------------------------------
+// ---- picture ----
 
 const TILE = 4096; // pixels of a texture's side
 const EDGE = 1; // pixels around the sheet
@@ -263,7 +247,7 @@ const MANY = 5000; // units that are drawn as shapes; beyond, as pixels
 // Sheet to canvas: scale and shift, for a canvas of w × h pixels and a view {zoom, x, y} whose x, y is in its middle.
 function projection(lay, view, w, h) {
   const [x0, y0, x1, y1] = lay.box;
-  const fit = Math.min((w - 2 * EDGE) / (x1 - x0), (h - 2 * EDGE) / (y1 - y0));
+  const fit = min((w - 2 * EDGE) / (x1 - x0), (h - 2 * EDGE) / (y1 - y0));
   const scale = fit * view.zoom;
   // inside, the sheet fills the canvas; where it is smaller than the canvas, it is centred
   const middle = (at, low, high, size) => {
@@ -279,24 +263,17 @@ function projection(lay, view, w, h) {
 function textures(lay, values, scale) {
   const tiles = [];
   for (let y = 0; y < lay.rows; y += TILE) for (let x = 0; x < lay.cols; x += TILE) {
-    const w = Math.min(TILE, lay.cols - x), h = Math.min(TILE, lay.rows - y);
-    const canvas = new OffscreenCanvas(w, h), context = canvas.getContext("2d");
-    const image = context.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
-    for (let r = 0, p = 0; r < h; r++) {
+    const w = min(TILE, lay.cols - x), h = min(TILE, lay.rows - y);
+    const canvas = new OffscreenCanvas(w, h), pen = canvas.getContext("2d");
+    const image = pen.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
+    for (let r = 0; r < h; r++) {
       const first = (y + r) * lay.cols + x, count = clamp(lay.n - first, 0, w);
-      for (let c = 0; c < count; c++) pixels[p + c] = colour(scale, values[first + c]);
-      p += w;
+      for (let c = 0; c < count; c++) pixels[r * w + c] = colour(scale, values[first + c]);
     }
-    context.putImageData(image, 0, 0);
+    pen.putImageData(image, 0, 0);
     tiles.push({ canvas, x, y, w, h });
   }
   return tiles;
-}
-
-// A sheet's values as colours.
-function coloured(lay, values, scale) {
-  if (lay.kind === "cells") return { tiles: textures(lay, values, scale) };
-  return { colours: Uint32Array.from(values, (v) => colour(scale, v)) };
 }
 
 // Height to width of a sheet's picture.
@@ -304,43 +281,43 @@ const aspectOf = ({ box: [x0, y0, x1, y1] }) => clamp((y1 - y0) / (x1 - x0), 0.0
 
 // The hatch that stands for "no value".
 function hatch(dark, ratio) {
-  const size = Math.round(6 * ratio), canvas = new OffscreenCanvas(size, size), context = canvas.getContext("2d");
-  context.fillStyle = dark ? "#38383b" : "#e4e4e7";
-  context.fillRect(0, 0, size, size);
-  context.strokeStyle = dark ? "#4a4a4e" : "#d2d2d7";
-  context.lineWidth = ratio;
-  context.beginPath();
-  for (const shift of [-size, 0, size]) context.moveTo(shift, size), context.lineTo(shift + size, 0);
-  context.stroke();
-  return context.createPattern(canvas, "repeat");
+  const size = round(6 * ratio), canvas = new OffscreenCanvas(size, size), pen = canvas.getContext("2d");
+  pen.fillStyle = dark ? "#38383b" : "#e4e4e7";
+  pen.fillRect(0, 0, size, size);
+  pen.strokeStyle = dark ? "#4a4a4e" : "#d2d2d7";
+  pen.lineWidth = ratio;
+  pen.beginPath();
+  for (const shift of [-size, 0, size]) pen.moveTo(shift, size), pen.lineTo(shift + size, 0);
+  pen.stroke();
+  return pen.createPattern(canvas, "repeat");
 }
 
-function shape(context, lay, x, y, radius) {
+function shape(pen, lay, x, y, radius) {
   if (lay.kind === "hexagons") {
     for (let k = 0; k < 6; k++) {
       const angle = Math.PI * (k / 3 + 1 / 6);
-      context[k ? "lineTo" : "moveTo"](x + radius * Math.cos(angle), y + radius * Math.sin(angle));
+      pen[k ? "lineTo" : "moveTo"](x + radius * Math.cos(angle), y + radius * Math.sin(angle));
     }
-    context.closePath();
+    pen.closePath();
   } else {
-    context.moveTo(x + radius, y);
-    context.arc(x, y, radius, 0, 2 * Math.PI);
+    pen.moveTo(x + radius, y);
+    pen.arc(x, y, radius, 0, 2 * Math.PI);
   }
 }
 
 // All units of a sheet in the colours of their values.
-function drawSheet(context, lay, p, picture, dark, ratio) {
-  const { width: w, height: h } = context.canvas;
-  context.clearRect(0, 0, w, h);
+function drawSheet(pen, lay, p, picture, dark, ratio) {
+  const { width: w, height: h } = pen.canvas;
+  pen.clearRect(0, 0, w, h);
   const none = hatch(dark, ratio);
   if (lay.kind === "cells") {
     const { scale, dx, dy } = p, tall = scale * lay.height;
-    const full = Math.floor(lay.n / lay.cols), rest = lay.n % lay.cols;
-    context.fillStyle = none;
-    context.fillRect(dx, dy, lay.cols * scale, full * tall);
-    context.fillRect(dx, dy + full * tall, rest * scale, rest ? tall : 0);
-    context.imageSmoothingEnabled = false;
-    for (const t of picture.tiles) context.drawImage(t.canvas, dx + t.x * scale, dy + t.y * tall, t.w * scale, t.h * tall);
+    const full = floor(lay.n / lay.cols), rest = lay.n % lay.cols;
+    pen.fillStyle = none;
+    pen.fillRect(dx, dy, lay.cols * scale, full * tall);
+    pen.fillRect(dx, dy + full * tall, rest * scale, rest ? tall : 0);
+    pen.imageSmoothingEnabled = false;
+    for (const t of picture.colours) pen.drawImage(t.canvas, dx + t.x * scale, dy + t.y * tall, t.w * scale, t.h * tall);
     return;
   }
   const { scale, dx, dy } = p, radius = lay.radius * scale, colours = picture.colours;
@@ -349,101 +326,82 @@ function drawSheet(context, lay, p, picture, dark, ratio) {
     const x = lay.xs[i] * scale + dx, y = lay.ys[i] * scale + dy;
     if (x > -radius && y > -radius && x < w + radius && y < h + radius) shown.push(i);
   }
-  if (shown.length > MANY) drawPixels(context, lay, p, shown, colours, dark);
+  if (shown.length > MANY) drawPixels(pen, lay, p, shown, colours, dark);
   else for (const i of shown) {
-    context.beginPath();
-    shape(context, lay, lay.xs[i] * scale + dx, lay.ys[i] * scale + dy, radius + (lay.kind === "hexagons" ? 0.35 : 0));
-    context.fillStyle = colours[i] ? css(colours[i]) : none;
-    context.fill();
+    pen.beginPath();
+    shape(pen, lay, lay.xs[i] * scale + dx, lay.ys[i] * scale + dy, radius + (lay.kind === "hexagons" ? 0.35 : 0));
+    pen.fillStyle = colours[i] ? css(colours[i]) : none;
+    pen.fill();
   }
   if (lay.ellipse) {
-    context.beginPath();
-    context.ellipse(dx, dy, lay.ellipse[0] * scale, lay.ellipse[1] * scale, 0, 0, 2 * Math.PI);
-    context.strokeStyle = dark ? "#77777c" : "#a1a1a6";
-    context.lineWidth = ratio;
-    context.stroke();
+    pen.beginPath();
+    pen.ellipse(dx, dy, lay.ellipse[0] * scale, lay.ellipse[1] * scale, 0, 0, 2 * Math.PI);
+    pen.strokeStyle = dark ? "#77777c" : "#a1a1a6";
+    pen.lineWidth = ratio;
+    pen.stroke();
   }
 }
 
 // Many units at once, row by row of their pixels.
-function drawPixels(context, lay, { scale, dx, dy }, shown, colours, dark) {
-  const { width: w, height: h } = context.canvas;
-  const image = context.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
+function drawPixels(pen, lay, { scale, dx, dy }, shown, colours, dark) {
+  const { width: w, height: h } = pen.canvas;
+  const image = pen.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
   const none = packed(parse(dark ? "38383b" : "e4e4e7")), hexagons = lay.kind === "hexagons";
-  const wide = (hexagons ? 0.5 : lay.radius) * scale, tall = hexagons ? Math.sqrt(0.1875) * scale : wide;
+  const wide = (hexagons ? 0.5 : lay.radius) * scale, tall = hexagons ? sqrt(0.1875) * scale : wide;
   for (const i of shown) {
     const x = lay.xs[i] * scale + dx, y = lay.ys[i] * scale + dy, fill = colours[i] || none;
-    const top = Math.round(y - tall), bottom = Math.max(Math.round(y + tall), top + 1);
-    for (let r = Math.max(top, 0); r < Math.min(bottom, h); r++) {
-      const half = hexagons || tall < 1.5 ? wide : Math.sqrt(Math.max(wide ** 2 - (r + 0.5 - y) ** 2, 0));
-      const left = Math.round(x - half), right = Math.max(Math.round(x + half), left + 1);
-      pixels.fill(fill, r * w + Math.max(left, 0), r * w + clamp(right, 0, w));
+    const top = round(y - tall), bottom = max(round(y + tall), top + 1);
+    for (let r = max(top, 0); r < min(bottom, h); r++) {
+      const half = hexagons || tall < 1.5 ? wide : sqrt(max(wide ** 2 - (r + 0.5 - y) ** 2, 0));
+      const left = round(x - half), right = max(round(x + half), left + 1);
+      pixels.fill(fill, r * w + max(left, 0), r * w + clamp(right, 0, w));
     }
   }
-  context.putImageData(image, 0, 0);
+  pen.putImageData(image, 0, 0);
 }
 
 // The outline of a unit: dark with a light rim, which is seen on every colour.
-function drawMark(context, lay, p, unit, weight, ratio) {
+function drawMark(pen, lay, p, unit, weight, ratio) {
   const [ux, uy] = lay.at(unit), x = ux * p.scale + p.dx, y = uy * p.scale + p.dy;
-  context.beginPath();
+  pen.beginPath();
   if (lay.kind === "cells") {
-    const a = Math.max(p.scale, 6 * ratio), b = Math.max(p.scale * lay.height, 6 * ratio);
-    context.rect(x - a / 2, y - b / 2, a, b);
-  } else shape(context, lay, x, y, Math.max(lay.radius * p.scale, 3.5 * ratio));
-  context.lineJoin = "round";
+    const a = max(p.scale, 6 * ratio), b = max(p.scale * lay.height, 6 * ratio);
+    pen.rect(x - a / 2, y - b / 2, a, b);
+  } else shape(pen, lay, x, y, max(lay.radius * p.scale, 3.5 * ratio));
+  pen.lineJoin = "round";
   for (const [width, style] of [[weight + 2, "#fff"], [weight, "#111"]]) {
-    context.lineWidth = width * ratio;
-    context.strokeStyle = style;
-    context.stroke();
+    pen.lineWidth = width * ratio;
+    pen.strokeStyle = style;
+    pen.stroke();
   }
 }
 
-// ---- what is shown -------------------------------------------------------------------------------------------------
+// ---- what is shown ----
 
 const has = (net, sheet) => sheet != null && Object.hasOwn(net.sheets, sheet);
 // The layers of a network that have both ends on its sheets.
 const pairs = (net) => Object.keys(net.layers).filter((name) => has(net, net.layers[name].source) && has(net, net.layers[name].target));
-const layersFrom = (net, sheet) => Object.keys(net.layers).filter((name) => net.layers[name].source === sheet);
-const layersInto = (net, sheet) => Object.keys(net.layers).filter((name) => net.layers[name].target === sheet);
+const layersAt = (net, sheet, into) => Object.keys(net.layers).filter((name) => net.layers[name][into ? "target" : "source"] === sheet);
 
-// A wire of a layer by its entry (target unit · k + j); null where there is none.
-function wire(data, layer, entry) {
-  const source = unpack(data, layer.origin).at(entry), weight = unpack(data, layer.weight).at(entry);
-  if (!(source < layer.units[0]) || !(weight === weight)) return null;
-  const length = unpack(data, layer.distance).at(entry), rank = unpack(data, layer.rank).at(entry);
-  return { source, target: Math.floor(entry / layer.origin.shape[1]), weight, length, rank };
-}
-
-function wiresInto(data, layer, unit) {
-  const k = layer.origin.shape[1], found = [];
-  if (unit < layer.units[1]) for (let j = 0; j < k; j++) found.push(wire(data, layer, unit * k + j));
-  return found.filter(Boolean);
-}
-
-function wiresFrom(data, layer, unit) {
-  const origin = unpack(data, layer.origin), sources = layer.units[0];
-  if (!origin.leaving) {
-    const start = new Uint32Array(sources + 1), entries = new Uint32Array(origin.size);
-    for (const s of origin.codes) if (s < sources) start[s + 1]++;
-    for (let s = 0; s < sources; s++) start[s + 1] += start[s];
-    const next = start.slice();
-    origin.codes.forEach((s, e) => { if (s < sources) entries[next[s]++] = e; });
-    origin.leaving = { start, entries };
+// The wires into a unit, or out of it, the strongest first: the unit at their other end, |V|, length and rank.
+function wiresOf(layer, unit, into) {
+  const { origin, weight, distance, rank, units: [sources, targets] } = layer, k = origin.shape[1];
+  if (!into && !origin.leaving) {
+    const [start, entries] = grouped(origin.codes, sources);
+    origin.leaving = (s) => (s < sources ? Array.from(entries.subarray(start[s], start[s + 1])) : []);
   }
-  const { start, entries } = origin.leaving;
-  if (!(unit < sources)) return [];
-  const found = Array.from(entries.subarray(start[unit], start[unit + 1]), (e) => wire(data, layer, e));
-  return found.filter(Boolean).sort((a, b) => b.weight - a.weight);
+  const entries = !into ? origin.leaving(unit) : unit < targets ? range(k).map((j) => unit * k + j) : [];
+  return entries.filter((e) => origin.codes[e] < sources && !isNaN(weight.at(e)))
+    .map((e) => ({ unit: into ? origin.codes[e] : floor(e / k), weight: weight.at(e), length: distance.at(e), rank: rank.at(e) }))
+    .sort((a, b) => b.weight - a.weight);
 }
 
 // For each unit, the number of its listed wires that are kept if a layer is cut down to a share of its wires.
-function keptWires(data, layer, leaving, share) {
-  const counts = new Float32Array(layer.units[leaving ? 0 : 1]), rank = unpack(data, layer.rank);
-  const origin = unpack(data, layer.origin), k = layer.origin.shape[1];
+function keptWires(layer, leaving, share) {
+  const { origin, rank, units } = layer, counts = new Float32Array(units[leaving ? 0 : 1]), k = origin.shape[1];
   for (let e = 0; e < rank.size; e++) {
-    const unit = leaving ? origin.codes[e] : Math.floor(e / k);
-    if (unit < counts.length && origin.codes[e] < layer.units[0] && rank.at(e) <= share) counts[unit]++;
+    const unit = leaving ? origin.codes[e] : floor(e / k);
+    if (origin.codes[e] < units[0] && rank.at(e) <= share) counts[unit]++;
   }
   return counts;
 }
@@ -477,9 +435,9 @@ function epochIndex(sheet, epoch) {
 }
 
 // The class means of a sheet at an epoch: the array, and the row of class 0.
-function meansAt(data, sheet, epoch) {
+function meansAt(sheet, epoch) {
   const e = epochIndex(sheet, epoch);
-  return e == null ? [unpack(data, sheet.means), 0] : [unpack(data, sheet.epoch_means), e * sheet.means.shape[0]];
+  return e == null ? [sheet.means, 0] : [sheet.epoch_means, e * sheet.means.shape[0]];
 }
 
 const BY = { weight: "strength |V|", length: "length", kept: "kept or cut" };
@@ -487,7 +445,7 @@ const BY = { weight: "strength |V|", length: "length", kept: "kept or cut" };
 // What a sheet can be coloured by, as [word, label].
 function quantities(net, name) {
   const sheet = net.sheets[name], classes = sheet.means.shape[0];
-  const from = layersFrom(net, name).length, into = layersInto(net, name).length;
+  const [from, into] = [false, true].map((end) => layersAt(net, name, end).length);
   return [
     ["mean", classes > 1 ? "class mean" : "mean response"],
     sheet.selectivity && ["d", "selectivity d′"],
@@ -499,79 +457,66 @@ function quantities(net, name) {
   ].filter(Boolean);
 }
 
-// ---- the explorer --------------------------------------------------------------------------------------------------
-
-// What two panels compare, and which of their settings then differ; all others are the same in both.
-const COMPARE = {
-  networks: ["two networks", ["network"]],
-  seeds: ["two seeds", ["seed"]],
-  epochs: ["two epochs", ["epoch"]],
-  layer: ["input → output of a layer", ["value"]],
-  classes: ["two classes", ["cls"]],
-  values: ["two quantities", ["value"]],
-  free: ["anything", ["network", "seed", "sheet", "value", "layer", "cls", "epoch"]],
-  one: ["nothing: one map", []],
-};
+// ---- the explorer ----
 
 const STYLE = `
 :host { display: block; text-align: start; }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
-.explorer { --ink: light-dark(#1d1d1f, #ececee); --quiet: light-dark(#5f5f64, #a5a5ab); --line: light-dark(#d2d2d7, #48484c);
-  --accent: light-dark(#0066b3, #6cb8ff); container-type: inline-size; color: var(--ink); overflow-wrap: anywhere;
-  font: 14px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; font-variant-numeric: tabular-nums; }
+.explorer { --ink: light-dark(#1d1d1f, #ececee); --quiet: light-dark(#5f5f64, #a5a5ab); --accent: light-dark(#0066b3, #6cb8ff);
+  container-type: inline-size; color: var(--ink); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
+  font: 14px/1.45 system-ui, sans-serif; }
 h3 { font-size: 16px; font-weight: 600; margin: 0 0 8px; }
 .row { display: flex; flex-wrap: wrap; gap: 6px 18px; align-items: end; }
 label { display: grid; font-size: 11.5px; color: var(--quiet); min-width: 0; max-width: 100%; }
-select { font: inherit; font-size: 14px; color: var(--ink); background: transparent; border: 0; border-bottom: 1px solid var(--line);
-  border-radius: 0; padding: 2px 0 3px; max-width: min(17em, 100%); text-overflow: ellipsis; cursor: pointer; }
-option { background: light-dark(#fff, #2a2a2c); color: var(--ink); }
+select { font: inherit; font-size: 14px; color: var(--ink); background: none; border: 0; border-bottom: 1px solid #8888;
+  padding: 2px 0 3px; max-width: min(17em, 100%); cursor: pointer; }
 button { font: inherit; color: var(--accent); background: none; border: 0; padding: 4px 0; cursor: pointer; }
 input { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .time { display: flex; gap: 10px; align-items: end; }
-.time button { width: 1.4em; font-size: 15px; line-height: 1; padding-bottom: 6px; }
+.time button { width: 1.4em; line-height: 1; padding-bottom: 6px; }
 .slider { flex: 1 1 14em; max-width: 22em; }
-.legend { font-size: 12px; color: var(--quiet); display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; }
-.legend .what { flex: 1 1 100%; }
-.legend.shared { margin-top: 12px; }
+.legend, .note, .unit { font-size: 12.5px; color: var(--quiet); }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; }
+.what { flex: 1 1 100%; }
+.shared, .note { margin: 10px 0 0; }
 .bar { width: min(240px, 60%); }
 .bar i { display: block; height: 9px; }
 .bar span { display: flex; justify-content: space-between; line-height: 1.35; color: var(--ink); }
 .key { display: inline-flex; align-items: center; gap: 5px; color: var(--ink); }
 .key i { width: 11px; height: 11px; flex: none; }
 .hatch { background: repeating-linear-gradient(-45deg, light-dark(#e4e4e7, #38383b) 0 3px, light-dark(#cfcfd4, #4e4e53) 3px 4px); }
-.panels { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); column-gap: 28px; }
+.panels { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 28px; }
 .panels.one { grid-template-columns: minmax(0, 34em); }
 .panel { display: grid; grid-template: subgrid / minmax(0, 1fr); grid-row: span 6; row-gap: 8px; margin-top: 14px; }
 .panel p { margin: 0; }
 .panel b { margin-right: 6px; }
-canvas { display: block; width: 100%; cursor: crosshair; user-select: none; -webkit-user-select: none; -webkit-tap-highlight-color: transparent; }
+canvas { display: block; width: 100%; cursor: crosshair; user-select: none; -webkit-user-select: none; }
 .status { min-height: 1.45em; font-weight: 600; }
-.unit { font-size: 12.5px; color: var(--quiet); }
 h4 { font-size: inherit; font-weight: 600; color: var(--ink); margin: 9px 0 3px; }
 table { border-collapse: collapse; width: 100%; max-width: 30em; color: var(--ink); }
 td, th { padding: 0 10px 0 0; line-height: 1.5; text-align: start; font-weight: inherit; }
-th { color: var(--quiet); }
+th, .cut { color: var(--quiet); }
+.cut { text-decoration: line-through; }
 .n { text-align: end; white-space: nowrap; width: 4.5em; }
-.cut { color: var(--quiet); text-decoration: line-through; }
 .tune td:first-child { width: 30%; }
 .tune i { display: block; height: 7px; background: #8e8e93; min-width: 1px; }
-.tune .now { font-weight: 600; }
+.now { font-weight: 600; }
 .tune .now i { background: var(--accent); }
-.note { font-size: 12px; color: var(--quiet); margin: 8px 0 0; }
 @container (max-width: 600px) { .panels { grid-template-columns: minmax(0, 1fr); } select { font-size: 16px; } }
 @media print { button { display: none; } .explorer { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 `;
 
-const HELP = "Point at a unit, or move with the arrow keys; click or Enter holds it, and Escape lets it go. Zoom with + and − (0 shows the "
-  + "whole sheet), by pinching, or with the wheel once the map is selected. Drag, or Shift with the arrow keys, moves the sheet.";
+const HELP = "Point at a unit or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by "
+  + "pinching, or with the wheel once the map is selected; drag, or Shift with the arrow keys, moves the sheet.";
 
-// An element: its properties, then its children. Texts are only ever set as text.
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role" || name === "for") element.setAttribute(name, value);
+// An element, such as "p.note", its properties and its children. Texts are only ever set as text.
+function make(what, properties, ...children) {
+  const [tag, className] = what.split("."), element = document.createElement(tag);
+  if (className) element.className = className;
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (name.includes("-") || name === "role") element.setAttribute(name, value);
     else element[name] = value;
   }
   element.append(...children);
@@ -586,54 +531,54 @@ function named(element, text, most) {
   return element;
 }
 
-// Numbers of several bytes must lie at multiples of them.
-function aligned(buffer) {
-  if (!ArrayBuffer.isView(buffer)) return { buffer, byteOffset: 0 };
-  return buffer.byteOffset % 4 ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).slice() : buffer;
-}
-
 export function mount(host, description, buffer) {
   performance.mark("explorer:start");
-  const root = host.shadowRoot ?? host.attachShadow({ mode: "open" }), frame = make("div", { className: "explorer" });
-  root.replaceChildren(make("style", { textContent: STYLE }), frame);
-  const data = aligned(buffer), networks = description.networks.filter((net) => Object.keys(net.sheets).length);
+  const root = host.shadowRoot ?? host.attachShadow({ mode: "open" }), frame = make("div.explorer");
+  root.replaceChildren(make("style", {}, STYLE), frame);
+  // numbers of several bytes must lie at multiples of them
+  const aligned = ArrayBuffer.isView(buffer) ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).slice().buffer : buffer;
+  description = opened(description, aligned);
+  const networks = description.networks.filter((net) => Object.keys(net.sheets).length);
   if (!networks.length) {
     frame.append("There is no sheet to show.");
     return { destroy: () => root.replaceChildren() };
   }
 
   // -- state
+  const stop = new AbortController();
   const control = networks.find((net) => net.name === "control") ?? networks[0];
   const start = { net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null };
-  const panels = [{ ...start }, { ...start }];
+  const panels = [{ ...start, letter: "A" }, { ...start, letter: "B" }]; // what they show; later also their elements
   let compare = "one", link = "same", by = "weight", share = 1;
-  let over = null, held = null; // the unit under the pointer and the held one, as {panel, unit}
+  let over = null, held = null; // the unit under the pointer and the held one, as {p, unit}, p its panel
   const last = new Map(); // sheet → the unit that was pointed at last
   const views = new Map(); // number of places → {zoom, x, y}, the same for all sheets with these places
 
   const layouts = [];
-  const layoutAt = (index) => layouts[index] ??= layOut(data, description.places[index]);
+  const layoutAt = (index) => layouts[index] ??= layOut(description.places[index]);
   const sheetOf = (p) => p.net.sheets[p.sheet];
   const layoutOf = (p) => layoutAt(sheetOf(p).places);
   const viewOf = (p) => views.get(sheetOf(p).places) ?? views.set(sheetOf(p).places, { zoom: 1 }).get(sheetOf(p).places);
-  const shown = () => (compare === "one" ? [0] : [0, 1]);
+  const shown = () => (compare === "one" ? panels.slice(0, 1) : panels);
+  const otherOf = (p) => panels[p === panels[0] ? 1 : 0];
   const classCount = (p) => sheetOf(p).means.shape[0];
   const classText = (c) => description.classes[c] ?? String(c);
   const hasClass = (p) => (p.value === "mean" || p.value === "d") && classCount(p) > 1;
   const hasEpochs = (p) => p.value === "mean" && sheetOf(p).epochs?.length > 1;
 
-  const option = (text) => [text, plain(text), plain(text, 300)];
+  const option = (text) => [text, text];
   const distinct = (list) => [...new Set(list)];
   const names = distinct(networks.map((net) => net.name));
   const ofName = (name) => networks.filter((net) => net.name === name);
   const seedOf = (net) => String(net.seed ?? "–");
   const layersOf = (p) => {
     if (compare === "layer") return pairs(p.net);
-    const from = layersFrom(p.net, p.sheet), into = layersInto(p.net, p.sheet);
+    const [from, into] = [false, true].map((end) => layersAt(p.net, p.sheet, end));
     return { in: from, out: into, kept: distinct([...into, ...from]) }[p.value] ?? [];
   };
 
-  // What a panel can be set to: options are [word, label, whole name].
+  // What a panel can be set to: options are [word, text].
+  const field = (key, label, options) => ({ label, options, get: (p) => p[key], set: (p, word) => { p[key] = word; } });
   const FIELDS = {
     network: {
       label: "network", get: (p) => p.net.name, options: () => names.map(option),
@@ -643,16 +588,10 @@ export function mount(host, description, buffer) {
       label: "seed", get: (p) => seedOf(p.net), options: (p) => distinct(ofName(p.net.name).map(seedOf)).map(option),
       set: (p, seed) => { p.net = ofName(p.net.name).find((net) => seedOf(net) === seed) ?? p.net; },
     },
-    sheet: {
-      label: "sheet", get: (p) => p.sheet, options: (p) => (compare === "layer" ? [] : Object.keys(p.net.sheets).map(option)),
-      set: (p, sheet) => { p.sheet = sheet; },
-    },
-    value: { label: "colour by", get: (p) => p.value, options: (p) => quantities(p.net, p.sheet), set: (p, value) => { p.value = value; } },
-    layer: { label: "layer", get: (p) => p.layer, options: (p) => layersOf(p).map(option), set: (p, layer) => { p.layer = layer; } },
-    cls: {
-      label: "class", get: (p) => String(p.cls), set: (p, c) => { p.cls = Number(c); },
-      options: (p) => (hasClass(p) ? Array.from({ length: classCount(p) }, (_, c) => [String(c), ...option(classText(c)).slice(1)]) : []),
-    },
+    sheet: field("sheet", "sheet", (p) => (compare === "layer" ? [] : Object.keys(p.net.sheets).map(option))),
+    value: field("value", "colour by", (p) => quantities(p.net, p.sheet)),
+    layer: field("layer", "layer", (p) => layersOf(p).map(option)),
+    cls: field("cls", "class", (p) => (hasClass(p) ? range(classCount(p)).map((c) => [c, classText(c)]) : [])),
   };
 
   // A panel that asks for what its network does not have gets what is nearest.
@@ -665,41 +604,40 @@ export function mount(host, description, buffer) {
       if (!has(p.net, p.sheet)) p.sheet = Object.keys(p.net.sheets).at(-1);
       if (!quantities(p.net, p.sheet).some(([word]) => word === p.value)) p.value = "mean";
       if (!layersOf(p).includes(p.layer)) p.layer = layersOf(p)[0] ?? null;
-      p.cls = Math.min(p.cls, classCount(p) - 1);
+      p.cls = min(Number(p.cls), classCount(p) - 1);
     }
-    const there = (focus) => focus && shown().includes(focus.panel) && focus.unit < layoutOf(panels[focus.panel]).n;
+    const there = (focus) => focus && shown().includes(focus.p) && focus.unit < layoutOf(focus.p).n;
     if (!there(held)) held = null;
     if (!there(over)) over = null;
   }
 
-  // Where two things can be compared.
-  const ABLE = {
-    networks: () => names.length > 1,
-    seeds: (net) => ofName(net.name).length > 1,
-    epochs: (net, sheet) => net.sheets[sheet].epochs?.length > 1,
-    layer: (net) => pairs(net).length,
-    classes: (net, sheet) => net.sheets[sheet].means.shape[0] > 1,
-    values: (net, sheet) => quantities(net, sheet).length > 1,
-    free: (net) => networks.length > 1 || Object.keys(net.sheets).length > 1,
-    one: () => true,
+  // What panels compare: its name, the settings that then differ (all others are the same in both), where it can be.
+  const COMPARE = {
+    networks: ["two networks", ["network"], () => names.length > 1],
+    seeds: ["two seeds", ["seed"], (net) => ofName(net.name).length > 1],
+    epochs: ["two epochs", ["epoch"], (net, sheet) => net.sheets[sheet].epochs?.length > 1],
+    layer: ["input → output of a layer", ["value"], (net) => pairs(net).length],
+    classes: ["two classes", ["cls"], (net, sheet) => net.sheets[sheet].means.shape[0] > 1],
+    free: ["anything", [...Object.keys(FIELDS), "epoch"], (net, sheet) => everywhere.length > 1 || quantities(net, sheet).length > 1],
+    one: ["nothing: one map", [], () => true],
   };
   const everywhere = networks.flatMap((net) => Object.keys(net.sheets).map((sheet) => [net, sheet]));
-  const choices = Object.keys(COMPARE).filter((word) => everywhere.some((where) => ABLE[word](...where)));
+  const choices = Object.keys(COMPARE).filter((word) => everywhere.some((where) => COMPARE[word][2](...where)));
 
   function setCompare(word) {
     const [a, b] = panels;
     if (word !== "free") {
       if (compare === "layer") Object.assign(a, { sheet: b.sheet, value: "mean" });
-      if (!ABLE[word](a.net, a.sheet)) [a.net, a.sheet] = everywhere.find((where) => ABLE[word](...where));
-      Object.assign(b, a);
+      if (!COMPARE[word][2](a.net, a.sheet)) [a.net, a.sheet] = everywhere.find((where) => COMPARE[word][2](...where));
+      const { net, sheet, value, layer, cls, epoch } = a;
+      Object.assign(b, { net, sheet, value, layer, cls, epoch });
     }
     compare = word;
     link = word === "layer" ? "wires" : "same";
     if (word === "networks") FIELDS.network.set(b, names.filter((name) => name !== a.net.name).at(-1));
     if (word === "seeds") b.net = ofName(a.net.name).find((net) => net !== a.net);
-    if (word === "epochs") Object.assign(a, { value: "mean", epoch: sheetOf(a).epochs[0] }), Object.assign(b, { value: "mean", epoch: null });
+    if (word === "epochs") a.value = b.value = "mean", a.epoch = sheetOf(a).epochs[0], b.epoch = null;
     if (word === "classes") b.cls = (a.cls + 1) % classCount(a);
-    if (word === "values") b.value = quantities(b.net, b.sheet).find(([value]) => value !== a.value)[0];
     settle();
   }
 
@@ -707,11 +645,11 @@ export function mount(host, description, buffer) {
   // The unit of a sheet of n units whose correlations or wires are shown: the one in focus; the same unit where the
   // focus is on another sheet; the last one pointed at; the middle one.
   function probe(net, sheet, n) {
-    const focus = held ?? over, there = focus && panels[focus.panel];
+    const focus = held ?? over, there = focus?.p;
     if (focus && focus.unit < n && there.sheet === sheet) return focus.unit;
     if (focus && linkNow() === "same" && layoutOf(there).n === n) return focus.unit;
     if (last.get(sheet) < n) return last.get(sheet);
-    return has(net, sheet) ? middleOf(layoutAt(net.sheets[sheet].places)) : Math.floor(n / 2);
+    return has(net, sheet) ? middleOf(layoutAt(net.sheets[sheet].places)) : floor(n / 2);
   }
   const unitName = (net, sheet, unit) => (has(net, sheet) ? placeOf(layoutAt(net.sheets[sheet].places), unit) : `unit ${unit}`);
 
@@ -722,19 +660,19 @@ export function mount(host, description, buffer) {
     const ofClass = classCount(p) > 1 ? ` of “${plain(classText(p.cls), 24)}”` : "";
     switch (p.value) {
       case "mean": {
-        const e = epochIndex(sheet, p.epoch), [array, first] = meansAt(data, sheet, p.epoch);
+        const e = epochIndex(sheet, p.epoch), [array, first] = meansAt(sheet, p.epoch);
         const when = e == null ? "" : `, ${epochText(sheet.epochs[e])}`;
         return told((ofClass ? "class mean" : "mean response") + ofClass + when, [p.cls, e], () => row(array, first + p.cls, n));
       }
-      case "d": return told(`selectivity d′${ofClass}`, [p.cls], () => row(unpack(data, sheet.selectivity), p.cls, n));
-      case "best": return told("preferred class", [], () => preferred(unpack(data, sheet.selectivity), n));
+      case "d": return told(`selectivity d′${ofClass}`, [p.cls], () => row(sheet.selectivity, p.cls, n));
+      case "best": return told("preferred class", [], () => preferred(sheet.selectivity, n));
       case "r": {
         const unit = probe(p.net, p.sheet, n);
-        return told(`correlation with the unit at ${placeOf(layoutOf(p), unit)}`, [unit], () => correlation(unpack(data, sheet.factors), n, unit));
+        return told(`correlation with the unit at ${placeOf(layoutOf(p), unit)}`, [unit], () => correlation(sheet.factors, n, unit));
       }
       case "kept": {
         const leaving = layer.target !== p.sheet;
-        return told(`wires kept ${leaving ? "out of" : "into"} each unit`, [p.layer, share], () => keptWires(data, layer, leaving, share));
+        return told(`wires kept ${leaving ? "out of" : "into"} each unit`, [p.layer, share], () => keptWires(layer, leaving, share));
       }
     }
     const into = p.value === "in", end = into ? layer.target : layer.source;
@@ -742,9 +680,7 @@ export function mount(host, description, buffer) {
     const text = `wires ${into ? "into" : "out of"} the unit at ${unitName(p.net, end, unit)}${end == null ? "" : ` of ${plain(end, 24)}`}`;
     return told(text, [p.layer, by, unit, by === "kept" && share], () => {
       const values = new Float32Array(n).fill(NaN);
-      for (const one of into ? wiresInto(data, layer, unit) : wiresFrom(data, layer, unit)) {
-        values[into ? one.source : one.target] = { weight: one.weight, length: one.length, kept: one.rank <= share ? 0 : 1 }[by];
-      }
+      for (const one of wiresOf(layer, unit, into)) values[one.unit] = by === "kept" ? Number(one.rank > share) : one[by];
       return values;
     });
   }
@@ -754,27 +690,26 @@ export function mount(host, description, buffer) {
 
   // One scale for all panels that show the same, over all their classes and epochs, so that it never jumps.
   function scaleOf(p) {
-    const same = shown().map((k) => panels[k]).filter((q) => scaleKey(q) === scaleKey(p));
+    const same = shown().filter((q) => scaleKey(q) === scaleKey(p));
     const over = (pick) => union(same.map(pick)), layer = (q) => q.net.layers[q.layer];
-    const most = Math.max(...same.map((q) => layer(q)?.origin.shape[1] ?? 0)), classes = Math.max(...same.map(classCount));
+    const most = max(...same.map((q) => layer(q)?.origin.shape[1] ?? 0)), classes = max(...same.map(classCount));
     const epochs = same.some((q) => epochIndex(sheetOf(q), null) != null);
     const scope = (...all) => {
       const parts = [same.length > 1 && "both maps", ...all].filter(Boolean);
       return parts.length ? `; one scale for ${parts.join(", ")}` : "";
     };
     const notShown = p.value === "in" ? `not among the ${several(most, "strongest wire")} into it` : "no wire from it among the strongest";
+    const wired = (what, array) => ({ ...ramp(over((q) => [0, extent(layer(q)[array])[1]])), what: what + scope("all units"), empty: notShown });
+    const all = classes > 1 && "all classes", kept = `if the layer keeps ${percent(share)} of its wires`;
     switch (scaleKey(p)) {
-      case "mean": return {
-        ...ramp(over((q) => extent(meansAt(data, sheetOf(q), null)[0]))),
-        what: (classes > 1 ? "class mean" : "mean response") + scope(classes > 1 && "all classes", epochs && "all epochs"),
-      };
-      case "d": return { ...ramp(over((q) => extent(unpack(data, sheetOf(q).selectivity))), true), what: `selectivity d′${scope(classes > 1 && "all classes")}` };
-      case "best": return { colours: TABLES.ten, names: Array.from({ length: classes }, (_, c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′" };
+      case "mean": return { ...ramp(over((q) => extent(meansAt(sheetOf(q), null)[0]))), what: (all ? "class mean" : "mean response") + scope(all, epochs && "all epochs") };
+      case "d": return { ...ramp(over((q) => extent(sheetOf(q).selectivity)), true), what: `selectivity d′${scope(all)}` };
+      case "best": return { colours: TABLES.ten, names: range(classes).map((c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′" };
       case "r": return { ...ramp([-1, 1], true), what: `correlation over items${scope()}` };
-      case "kept": return { ...ramp([0, most]), what: `wires kept if the layer keeps ${percent(share)}, of the ${most} strongest into each unit` };
-      case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires if the layer keeps ${percent(share)}, the strongest`, empty: notShown };
-      case "wires by length": return { ...ramp(over((q) => [0, extent(unpack(data, layer(q).distance))[1]])), what: `length of a wire, in spacings of the source${scope("all units")}`, empty: notShown };
-      default: return { ...ramp(over((q) => [0, extent(unpack(data, layer(q).weight))[1]])), what: `strength |V| of a wire${scope("all units")}`, empty: notShown };
+      case "kept": return { ...ramp([0, most]), what: `number of wires kept ${kept}, of the ${most} strongest into each unit` };
+      case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires ${kept}`, empty: notShown };
+      case "wires by length": return wired("length of a wire, in spacings of the source", "distance");
+      default: return wired("strength |V| of a wire", "weight");
     }
   }
 
@@ -784,126 +719,125 @@ export function mount(host, description, buffer) {
   };
 
   // Wires light up only where some layer runs between the two sheets.
-  const between = () => panels.some((p, k) => Object.values(p.net.layers).some((layer) => layer.source === p.sheet && layer.target === panels[1 - k].sheet));
+  const between = () => panels.some((p) => Object.values(p.net.layers).some((layer) => layer.source === p.sheet && layer.target === otherOf(p).sheet));
   const linkNow = () => (link === "wires" && compare !== "one" && between() ? "wires" : "same");
 
-  // The units of panel k that go with the unit in focus in the other panel: unit → weight of its outline.
-  function linked(focus, k) {
-    const here = panels[focus.panel], there = panels[k], found = new Map();
+  // The units of a panel that go with the unit in focus in the other panel: unit → weight of its outline.
+  function linked(focus, there) {
+    const here = focus.p, found = new Map();
     if (linkNow() === "same") return layoutOf(here).n === layoutOf(there).n ? found.set(focus.unit, 1.8) : found;
-    const add = (unit, one) => found.set(unit, one.rank <= share ? 1.4 : 0.5);
-    for (const layer of Object.values(here.net.layers)) {
-      if (layer.target === here.sheet && layer.source === there.sheet) for (const one of wiresInto(data, layer, focus.unit)) add(one.source, one);
-      if (layer.source === here.sheet && layer.target === there.sheet) for (const one of wiresFrom(data, layer, focus.unit)) add(one.target, one);
+    for (const layer of Object.values(here.net.layers)) for (const into of [true, false]) {
+      const [near, far] = into ? [layer.target, layer.source] : [layer.source, layer.target];
+      if (near === here.sheet && far === there.sheet) for (const one of wiresOf(layer, focus.unit, into)) found.set(one.unit, one.rank <= share ? 1.4 : 0.5);
     }
     return found;
   }
 
-  function drawMarks(context, lay, p, k, ratio) {
-    const focus = held ?? over, mark = (unit, weight) => unit < lay.n && drawMark(context, lay, p, unit, weight, ratio);
-    if (focus && focus.panel !== k) linked(focus, k).forEach((weight, unit) => mark(unit, weight));
-    if (held?.panel === k) mark(held.unit, 2.5);
-    if (over?.panel === k && over.unit !== held?.unit) mark(over.unit, 1.2);
+  function drawMarks(pen, p, to, ratio) {
+    const focus = held ?? over, lay = layoutOf(p), mark = (unit, weight) => unit < lay.n && drawMark(pen, lay, to, unit, weight, ratio);
+    if (focus && focus.p !== p) linked(focus, p).forEach((weight, unit) => mark(unit, weight));
+    if (held?.p === p) mark(held.unit, 2.5);
+    if (over?.p === p && over.unit !== held?.unit) mark(over.unit, 1.2);
   }
 
   // -- controls
+  const button = (textContent, click) => { const one = make("button", { type: "button", textContent }); one.addEventListener("click", click); return one; };
   const updates = []; // what each control does when a setting has changed
   function chooser(label, whose, options, get, set, visible) {
-    const select = make("select", { "aria-label": whose ? `${label} of map ${whose}` : label }), holder = make("label", {}, label, select);
+    const select = make("select", { "aria-label": label + whose }), holder = make("label", {}, label, select);
     let filled = "";
     select.addEventListener("change", () => { set(select.value); settle(); changed(); });
     updates.push(() => {
       const all = options(), signature = JSON.stringify(all);
       holder.hidden = !visible() || all.length < 2;
-      if (filled !== signature) select.replaceChildren(...all.map(([value, textContent, title]) => make("option", { value, textContent, title: title === textContent ? "" : title ?? "" })));
+      if (filled !== signature) select.replaceChildren(...all.map(([value, text]) => named(make("option", { value }), text, 48)));
       filled = signature;
       select.value = get();
     });
     return holder;
   }
-  // A field of panel k, or of both panels (null).
-  const choosers = (k) => Object.entries(FIELDS).map(([name, { label, options, get, set }]) => {
-    const p = panels[k ?? 0];
-    const change = (word) => {
-      const before = get(p), other = panels[1 - k];
-      for (const one of k == null ? panels : [p]) set(one, word);
+  // Controls are of one panel or of both, as a list.
+  const whose = (of) => (of.length < 2 ? ` of map ${of[0].letter}` : ""), mine = (of, setting) => COMPARE[compare][1].includes(setting) === of.length < 2;
+  const choosers = (of) => Object.entries(FIELDS).map(([name, { label, options, get, set }]) => {
+    const [p] = of, other = otherOf(p);
+    return chooser(label, whose(of), () => options(p), () => get(p), (word) => {
+      const before = get(p);
+      for (const one of of) set(one, word);
       // two of a kind are never the same one: they change places
-      if (other && compare !== "free" && compare !== "layer" && get(other) === get(p)) set(other, before);
-    };
-    return chooser(label, k == null ? "" : "AB"[k], () => options(p), () => get(p), change, () => COMPARE[compare][1].includes(name) === (k != null));
+      if (of.length < 2 && compare !== "free" && compare !== "layer" && get(other) === get(p)) set(other, before);
+    }, () => mine(of, name));
   });
 
-  // Time: a slider over the kept epochs of panel k, or of both (null).
-  const still = matchMedia("(prefers-reduced-motion: reduce)"), timers = [];
-  function timeFor(k) {
-    const slider = make("input", { type: "range", min: 0, step: 1 }), text = make("span"), whose = k == null ? "" : ` of map ${"AB"[k]}`;
-    const button = make("button", { type: "button" }), holder = make("div", { className: "time slider" }, button, make("label", { className: "slider" }, text, slider));
-    slider.setAttribute("aria-label", `epoch${whose}`);
-    const moved = () => (k == null ? shown() : [k]).map((j) => panels[j]).filter(hasEpochs);
-    const epochs = () => distinct(moved().flatMap((p) => sheetOf(p).epochs)).sort((a, b) => a - b);
-    const at = () => epochs().findLastIndex((e) => e <= (moved()[0].epoch ?? Infinity));
-    const go = (i) => { for (const p of k == null ? panels : [panels[k]]) p.epoch = epochs()[i]; changed(); };
-    const pause = () => { clearInterval(timers[k ?? 2]); timers[k ?? 2] = 0; };
-    const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };
-    slider.addEventListener("input", () => { pause(); go(Number(slider.value)); });
-    button.addEventListener("click", () => {
-      if (timers[k ?? 2]) return pause(), changed();
-      if (!still.matches) timers[k ?? 2] = setInterval(next, 333); // with reduced motion, a press is one step
-      if (at() < epochs().length - 1) next(); else go(0);
-    });
-    updates.push(() => {
-      const all = epochs();
-      holder.hidden = COMPARE[compare][1].includes("epoch") !== (k != null) || all.length < 2;
-      if (holder.hidden) return pause();
-      const words = epochText(all[at()]), act = timers[k ?? 2] ? "Pause" : still.matches ? "Next epoch" : "Play the epochs";
-      slider.max = all.length - 1, slider.value = at();
-      slider.setAttribute("aria-valuetext", words);
-      text.textContent = `${words} (of ${all.at(-1)})`;
-      button.textContent = act === "Pause" ? "❚❚" : "▶";
-      button.setAttribute("aria-label", act + whose);
-    });
-    return holder;
+  function sliderOf(name, range, moved) {
+    const slider = make("input", { type: "range", "aria-label": name, ...range }), text = make("span");
+    slider.addEventListener("input", () => moved(Number(slider.value)));
+    const show = (value, words, whole) => { slider.value = value; text.textContent = whole; slider.setAttribute("aria-valuetext", words); };
+    return { slider, show, holder: make("label.slider", {}, text, slider) };
   }
 
-  function shareSlider() {
-    const slider = make("input", { type: "range", min: -3, max: 0, step: 0.05, value: 0 }), text = make("span");
-    const holder = make("label", { className: "slider" }, text, slider), words = "strongest share of wires kept";
-    slider.setAttribute("aria-label", words);
-    slider.addEventListener("input", () => { share = 10 ** Number(slider.value); changed(); });
+  // Time: a slider over the kept epochs.
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  function timeOf(of) {
+    let timer = 0;
+    const there = () => of.filter((p) => shown().includes(p) && hasEpochs(p));
+    const epochs = () => distinct(there().flatMap((p) => sheetOf(p).epochs)).sort((a, b) => a - b);
+    const at = () => epochs().findLastIndex((e) => e <= (there()[0].epoch ?? Infinity));
+    const go = (i) => { for (const p of of) p.epoch = epochs()[i]; changed(); };
+    const pause = () => { clearInterval(timer); timer = 0; };
+    const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };
+    const { slider, show, holder } = sliderOf(`epoch${whose(of)}`, { min: 0, step: 1 }, (i) => { pause(); go(i); });
+    const play = button("▶", () => {
+      if (timer) return pause(), changed();
+      if (!still.matches) timer = setInterval(next, 333); // with reduced motion, a press is one step
+      if (at() < epochs().length - 1) next(); else go(0);
+    });
+    const time = make("div", { className: "time slider" }, play, holder);
+    stop.signal.addEventListener("abort", pause);
     updates.push(() => {
-      const cut = shown().some((k) => ["kept", "wires by kept"].includes(scaleKey(panels[k])));
+      const all = epochs();
+      time.hidden = !mine(of, "epoch") || all.length < 2;
+      if (time.hidden) return pause();
+      slider.max = all.length - 1;
+      show(at(), epochText(all[at()]), `${epochText(all[at()])} (of ${all.at(-1)})`);
+      play.textContent = timer ? "❚❚" : "▶";
+      play.setAttribute("aria-label", (timer ? "Pause" : still.matches ? "Next epoch" : "Play the epochs") + whose(of));
+    });
+    return time;
+  }
+
+  function shareOf() {
+    const words = "strongest share of wires kept";
+    const { show, holder } = sliderOf(words, { min: -3, max: 0, step: 0.05 }, (power) => { share = 10 ** power; changed(); });
+    updates.push(() => {
+      const cut = shown().some((p) => ["kept", "wires by kept"].includes(scaleKey(p)));
       holder.hidden = !cut && (linkNow() === "same" || share === 1);
-      text.textContent = `${words}: ${percent(share)}`;
-      slider.setAttribute("aria-valuetext", percent(share));
+      show(Math.log10(share), percent(share), `${words}: ${percent(share)}`);
     });
     return holder;
   }
 
   const title = named(make("h3", { hidden: !description.title }), description.title, 120);
-  const controls = make("div", { className: "row" },
-    chooser("compare", "", () => choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare, () => true), ...choosers(null),
-    chooser("wires by", "", () => Object.entries(BY), () => by, (word) => { by = word; }, () => shown().some((k) => scaleKey(panels[k]).startsWith("wires"))),
+  const controls = make("div.row", {},
+    chooser("compare", "", () => choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare, () => true), ...choosers(panels),
+    chooser("wires by", "", () => Object.entries(BY), () => by, (word) => { by = word; }, () => shown().some((p) => scaleKey(p).startsWith("wires"))),
     chooser("link", "", () => [["same", "same unit"], ["wires", "its wires"]], () => link, (word) => { link = word; }, () => compare !== "one" && between()),
-    timeFor(null), shareSlider());
-  const sharedLegend = make("div", { className: "legend shared" });
-  const parts = [0, 1].map((k) => {
-    const part = {
-      own: make("div", { className: "row" }, ...choosers(k), timeFor(k)), letter: make("b", { textContent: "AB"[k] }), name: make("span"),
-      legend: make("div", { className: "legend" }), status: make("p", { className: "status", role: "status" }), unit: make("div", { className: "unit" }),
+    timeOf(panels), shareOf());
+  const common = make("div", { className: "legend shared" });
+  for (const p of panels) {
+    Object.assign(p, {
+      own: make("div.row", {}, ...choosers([p]), timeOf([p])), mark: make("b", {}, p.letter), name: make("span"),
+      legend: make("div.legend"), status: make("p.status", { role: "status" }), told: make("div.unit"),
       canvas: make("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "map of units", "aria-describedby": "help" }),
       base: new OffscreenCanvas(1, 1),
-    };
-    part.holder = make("section", { className: "panel", "aria-label": `map ${"AB"[k]}` }, part.own, make("p", {}, part.letter, part.name), part.legend, part.canvas, part.status, part.unit);
-    return part;
-  });
-  const panelRow = make("div", { className: "panels" }, ...parts.map((part) => part.holder));
-  const button = (textContent, click) => { const one = make("button", { type: "button", textContent }); one.addEventListener("click", click); return one; };
-  frame.append(title, controls, sharedLegend, panelRow, make("p", { className: "note", id: "help", textContent: HELP }),
-    make("div", { className: "row" }, button("Save picture (PNG)", savePicture), button("Save numbers (CSV)", saveNumbers)),
-    named(make("p", { className: "note", hidden: !description.note }), description.note, 600));
+    });
+    p.holder = make("section.panel", { "aria-label": `map ${p.letter}` }, p.own, make("p", {}, p.mark, p.name), p.legend, p.canvas, p.status, p.told);
+  }
+  const panelRow = make("div.panels", {}, ...panels.map((p) => p.holder));
+  frame.append(title, controls, common, panelRow, make("p.note", { id: "help", textContent: HELP }),
+    make("div.row", {}, button("Save picture (PNG)", savePicture), button("Save numbers (CSV)", saveNumbers)),
+    named(make("p.note", { hidden: !description.note }), description.note, 600));
 
   // -- drawing: once for each frame; controls only when a setting has changed
-  const stop = new AbortController();
   let scheduled = 0, stale = true;
   function redraw() { scheduled ||= requestAnimationFrame(draw); }
   function changed() { stale = true; redraw(); }
@@ -911,10 +845,10 @@ export function mount(host, description, buffer) {
   function updateControls() {
     for (const update of updates) update();
     panelRow.classList.toggle("one", compare === "one");
-    parts[1].holder.hidden = parts[0].letter.hidden = compare === "one";
-    for (const part of parts) {
-      part.own.hidden = [...part.own.children].every((child) => child.hidden);
-      part.unit.style.minHeight = "";
+    panels[1].holder.hidden = panels[0].mark.hidden = compare === "one";
+    for (const p of panels) {
+      p.own.hidden = [...p.own.children].every((child) => child.hidden);
+      p.told.style.minHeight = "";
     }
   }
 
@@ -922,78 +856,84 @@ export function mount(host, description, buffer) {
     const { what, ticks, keys } = legendOf(scale, holes), signature = JSON.stringify([what, ticks, keys]);
     if (element.dataset.shown === signature) return;
     element.dataset.shown = signature;
-    const stops = Array.from({ length: 33 }, (_, i) => css(scale.colours[Math.round(i * 255 / 32)]));
-    const bar = make("span", { className: "bar" }, make("i", { style: `background:linear-gradient(90deg,${stops})` }), make("span", {}, ...ticks.map((t) => make("span", { textContent: t }))));
-    element.replaceChildren(make("span", { className: "what", textContent: what }), ...(ticks.length ? [bar] : []),
-      ...keys.map(([fill, text]) => make("span", { className: "key" }, make("i", fill ? { style: `background:${fill}` } : { className: "hatch" }), text)));
+    const stops = range(33).map((i) => css(scale.colours[round(i * 255 / 32)]));
+    const bar = make("span.bar", {}, make("i", { style: `background:linear-gradient(90deg,${stops})` }), make("span", {}, ...ticks.map((t) => make("span", {}, t))));
+    element.replaceChildren(make("span.what", {}, what), ...(ticks.length ? [bar] : []),
+      ...keys.map(([fill, text]) => make("span.key", {}, make("i", fill ? { style: `background:${fill}` } : { className: "hatch" }), text)));
   }
 
-  const isDark = () => {
+  // A notebook's own theme goes before the system's.
+  function isDark() {
+    const light = document.body.dataset.jpThemeLight;
+    frame.style.colorScheme = light ? { true: "light", false: "dark" }[light] : "";
     const [r, g, b] = getComputedStyle(frame).color.match(/[\d.]+/g);
     return 0.3 * r + 0.6 * g + 0.1 * b > 128;
-  };
-
-  function resize(part, lay) {
-    const ratio = Math.min(devicePixelRatio || 1, 3), wide = part.holder.clientWidth, tall = wide * aspectOf(lay);
-    const w = Math.round(wide * ratio), h = Math.round(tall * ratio);
-    if (part.w === w && part.h === h) return;
-    Object.assign(part, { w, h, ratio });
-    part.canvas.style.height = `${tall}px`;
-    part.canvas.width = part.base.width = w;
-    part.canvas.height = part.base.height = h;
   }
 
-  // What is needed to draw panel k; the colours are made again only where the values or the scale have changed.
-  function stateOf(k) {
-    const part = parts[k], p = panels[k], now = shownOn(p), scale = scaleOf(p), lay = layoutOf(p);
-    if (part.shown?.key !== now.key) part.shown = { key: now.key, values: now.values() };
-    const { values } = part.shown, key = [now.key, scale.low, scale.high, scale.names?.length].join("|");
-    if (part.picture?.key !== key) part.picture = { key, holes: values.some(Number.isNaN), ...coloured(lay, values, scale) };
-    return { values, scale, lay, picture: part.picture, title: titleOf(p) };
+  function resize(p) {
+    const ratio = min(devicePixelRatio || 1, 3), wide = p.holder.clientWidth, tall = wide * aspectOf(layoutOf(p));
+    const w = round(wide * ratio), h = round(tall * ratio);
+    if (p.w === w && p.h === h) return;
+    Object.assign(p, { w, h, ratio });
+    p.canvas.style.height = `${tall}px`;
+    p.canvas.width = p.base.width = w;
+    p.canvas.height = p.base.height = h;
   }
+
+  // What a panel's picture is made of; values and colours are made again only where they have changed.
+  function stateOf(p) {
+    const now = shownOn(p), scale = scaleOf(p), lay = layoutOf(p);
+    if (p.values?.key !== now.key) p.values = { key: now.key, list: now.values() };
+    const values = p.values.list, key = [now.key, scale.low, scale.high, scale.names?.length].join("|");
+    if (p.picture?.key !== key) p.picture = { key, holes: values.some(isNaN), colours: lay.kind === "cells" ? textures(lay, values, scale) : Uint32Array.from(values, (v) => colour(scale, v)) };
+    return { p, values, scale, lay, picture: p.picture, title: titleOf(p) };
+  }
+
+  // Panels with one scale have one legend: [its element, the scale, whether there are units without a value].
+  const isShared = () => compare === "one" || scaleKey(panels[0]) === scaleKey(panels[1]);
+  const legends = (states) => (isShared() ? [[common, states[0].scale, states.some(({ picture }) => picture.holes)]]
+    : states.map(({ p, scale, picture }) => [p.legend, scale, picture.holes]));
 
   function draw() {
     scheduled = 0;
     if (stale) updateControls();
-    const dark = isDark(), states = shown().map(stateOf), holes = states.some(({ picture }) => picture.holes);
-    sharedLegend.hidden = states.length > 1 && scaleKey(panels[0]) !== scaleKey(panels[1]);
-    if (!sharedLegend.hidden) updateLegend(sharedLegend, states[0].scale, holes);
-    states.forEach((state, k) => {
-      const part = parts[k], { lay, scale, picture, title } = state;
-      part.legend.hidden = !sharedLegend.hidden;
-      if (sharedLegend.hidden) updateLegend(part.legend, scale, picture.holes);
-      named(part.name, title, 160);
-      part.canvas.setAttribute("aria-label", plain(title, 160));
-      updateUnit(k, state);
-      resize(part, lay);
-      const { w, h, ratio } = part, view = viewOf(panels[k]);
-      if (!w || !h) return;
-      const p = projection(lay, view, w, h), key = [picture.key, w, h, p.scale, p.dx, p.dy, dark].join("|");
-      if (part.key !== key) drawSheet(part.base.getContext("2d"), lay, p, picture, dark, ratio);
-      part.key = key;
-      const context = part.canvas.getContext("2d");
-      context.clearRect(0, 0, w, h);
-      context.drawImage(part.base, 0, 0);
-      drawMarks(context, lay, p, k, ratio);
-      part.canvas.style.touchAction = view.zoom > 1 ? "none" : "pan-y";
-    });
+    const dark = isDark(), states = shown().map(stateOf);
+    common.hidden = !isShared();
+    panels.forEach((p) => { p.legend.hidden = isShared(); });
+    for (const told of legends(states)) updateLegend(...told);
+    for (const state of states) {
+      const { p, lay, picture, title } = state, view = viewOf(p), pen = p.canvas.getContext("2d");
+      named(p.name, title, 160);
+      p.canvas.setAttribute("aria-label", plain(title, 160));
+      p.canvas.style.touchAction = view.zoom > 1 ? "none" : "pan-y";
+      updateUnit(state);
+      resize(p);
+      if (!p.w || !p.h) continue;
+      const to = projected(p), key = [picture.key, p.w, p.h, to.scale, to.dx, to.dy, dark].join("|");
+      if (p.drawn !== key) drawSheet(p.base.getContext("2d"), lay, to, picture, dark, p.ratio);
+      p.drawn = key;
+      pen.clearRect(0, 0, p.w, p.h);
+      pen.drawImage(p.base, 0, 0);
+      drawMarks(pen, p, to, p.ratio);
+    }
     if (stale) performance.mark("explorer:drawn");
     stale = false;
   }
 
   // -- the unit in focus
-  function updateUnit(k, { values, scale, lay, picture }) {
-    const part = parts[k], p = panels[k], focus = over ?? held, here = focus?.panel === k;
-    const unit = here || (focus && linkNow() === "same" && linked(focus, k).size) ? focus.unit : null;
-    const state = JSON.stringify([unit, focus, held, picture.key, p.epoch, share, link]);
-    if (part.told === state) return;
-    part.told = state;
+  function updateUnit({ p, values, scale, lay, picture }) {
+    const focus = over ?? held, here = focus?.p === p;
+    const unit = here || (focus && linkNow() === "same" && linked(focus, p).size) ? focus.unit : null;
+    const isHeld = here && held?.p === p && held.unit === unit;
+    const state = JSON.stringify([unit, focus?.unit, isHeld, picture.key, p.epoch, share, link]);
+    if (p.telling === state) return;
+    p.telling = state;
     const rows = [], line = (textContent, tag = "p") => rows.push(make(tag, { textContent }));
-    if (unit == null) part.status.textContent = focus && linkNow() === "wires" ? `wired to ${several(linked(focus, k).size, "unit")}` : "";
+    if (unit == null) p.status.textContent = focus && linkNow() === "wires" ? `wired to ${several(linked(focus, p).size, "unit")}` : "";
     else {
-      const text = (v) => (Number.isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v));
-      part.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${here && held?.panel === k && held.unit === unit ? " (held)" : ""}`;
-      const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !Number.isNaN(v)), of = several(around.length, "neighbour");
+      const text = (v) => (isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v));
+      p.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${isHeld ? " (held)" : ""}`;
+      const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !isNaN(v)), of = several(around.length, "neighbour");
       const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length)}`;
       line(`unit ${unit.toLocaleString("en")}${around.length ? `; ${alike}` : ""}`);
       const classes = classCount(p);
@@ -1001,133 +941,128 @@ export function mount(host, description, buffer) {
         line(classes > 12 ? `Largest of ${classes} class means` : "Class means", "h4");
         rows.push(tuning(p, unit));
       }
-      const tell = (way, name, wires, net, end) => {
-        line(`Strongest wires ${way}: ${plain(name, 24)}`, "h4");
-        if (wires.length) rows.push(wireTable(wires, way, (one) => unitName(net, end, way === "in" ? one.source : one.target)));
-        else line("none among those shown");
-      };
-      for (const name of layersInto(p.net, p.sheet)) tell("in", name, wiresInto(data, p.net.layers[name], unit), p.net, p.net.layers[name].source);
-      for (const name of layersFrom(p.net, p.sheet)) tell("out", name, wiresFrom(data, p.net.layers[name], unit), p.net, p.net.layers[name].target);
+      for (const into of [true, false]) for (const name of layersAt(p.net, p.sheet, into)) {
+        const layer = p.net.layers[name], wires = wiresOf(layer, unit, into), end = into ? layer.source : layer.target;
+        line(`Strongest wires ${into ? "in" : "out"}: ${plain(name, 24)}`, "h4");
+        if (!wires.length) line("none among those shown");
+        else rows.push(make("table", {}, wireRow("th", into ? "from" : "to", "|V|", "length"), ...wires.slice(0, 5).map((one) =>
+          Object.assign(wireRow("td", unitName(p.net, end, one.unit), number(one.weight), number(one.length)), { className: one.rank <= share ? "" : "cut" }))));
+      }
     }
-    part.unit.replaceChildren(...rows);
+    p.told.replaceChildren(...rows);
     // what is below does not move when units have more or less to tell
-    part.unit.style.minHeight = `${Math.max(part.unit.offsetHeight, parseFloat(part.unit.style.minHeight) || 0)}px`;
+    p.told.style.minHeight = `${max(p.told.offsetHeight, parseFloat(p.told.style.minHeight) || 0)}px`;
   }
 
   // A unit's class means as bars; of many classes, those with the largest.
   function tuning(p, unit) {
-    const [array, first] = meansAt(data, sheetOf(p), p.epoch), { low, high } = ramp(extent(array)), n = layoutOf(p).n;
-    let all = Array.from({ length: classCount(p) }, (_, c) => [c, array.at((first + c) * n + unit)]);
-    if (all.length > 12) all = all.filter(([, v]) => !Number.isNaN(v)).sort((a, b) => b[1] - a[1]).slice(0, 10);
-    return make("table", { className: "tune" }, ...all.map(([c, value]) => {
-      const long = 100 * Math.abs(value) / (high - low), from = 100 * Math.min(value, 0) / (high - low) - 100 * low / (high - low);
-      const bar = make("i", { style: Number.isNaN(value) ? "visibility:hidden" : `width:${long}%;margin-left:${from}%` });
-      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, named(make("td"), classText(c), 24), make("td", {}, bar), make("td", { className: "n", textContent: number(value) }));
+    const [array, first] = meansAt(sheetOf(p), p.epoch), { low, high } = ramp(extent(array)), n = layoutOf(p).n;
+    let all = range(classCount(p)).map((c) => [c, array.at((first + c) * n + unit)]);
+    if (all.length > 12) all = all.filter(([, v]) => !isNaN(v)).sort((a, b) => b[1] - a[1]).slice(0, 10);
+    return make("table.tune", {}, ...all.map(([c, value]) => {
+      const long = 100 * abs(value) / (high - low), from = 100 * min(value, 0) / (high - low) - 100 * low / (high - low);
+      const bar = make("i", { style: isNaN(value) ? "visibility:hidden" : `width:${long}%;margin-left:${from}%` });
+      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, named(make("td"), classText(c), 24), make("td", {}, bar), make("td.n", {}, number(value)));
     }));
   }
 
-  function wireTable(wires, way, place) {
-    const cells = (tag, [first, ...rest]) => [make(tag, { textContent: first }), ...rest.map((textContent) => make(tag, { className: "n", textContent }))];
-    return make("table", {}, make("tr", {}, ...cells("th", [way === "in" ? "from" : "to", "|V|", "length"])), ...wires.slice(0, 5).map((one) =>
-      make("tr", { className: one.rank <= share ? "" : "cut" }, ...cells("td", [place(one), number(one.weight), number(one.length)]))));
-  }
+  const wireRow = (tag, ...texts) => make("tr", {}, ...texts.map((textContent, i) => make(tag, { textContent, className: i ? "n" : "" })));
 
   // -- pointer and keys
-  function point(k, unit) {
-    if (unit == null ? !over : over?.panel === k && over.unit === unit) return;
-    over = unit == null ? null : { panel: k, unit };
-    if (over) last.set(panels[k].sheet, unit);
+  function point(p, unit) {
+    if (over?.p === p ? over.unit === unit : unit == null) return;
+    over = unit == null ? null : { p, unit };
+    if (over) last.set(p.sheet, unit);
     redraw();
   }
-  function hold(k, unit) {
-    held = unit == null || (held?.panel === k && held.unit === unit) ? null : { panel: k, unit };
+  function hold(p, unit) {
+    held = unit == null || (held?.p === p && held.unit === unit) ? null : { p, unit };
     redraw();
   }
-  const projected = (k) => projection(layoutOf(panels[k]), viewOf(panels[k]), parts[k].w, parts[k].h);
+  const projected = (p) => projection(layoutOf(p), viewOf(p), p.w, p.h);
   // What is at x, y in the canvas stays there.
-  function zoomBy(k, factor, x = parts[k].w / 2, y = parts[k].h / 2) {
-    const { w, h } = parts[k], lay = layoutOf(panels[k]), view = viewOf(panels[k]), before = projected(k);
-    view.zoom = clamp(view.zoom * factor, 1, Math.max((lay.box[2] - lay.box[0]) / (8 * lay.radius), 1));
-    const { scale } = projected(k);
-    view.x = (x - before.dx) / before.scale + (w / 2 - x) / scale;
-    view.y = (y - before.dy) / before.scale + (h / 2 - y) / scale;
+  function zoomBy(p, factor, x = p.w / 2, y = p.h / 2) {
+    const lay = layoutOf(p), view = viewOf(p), before = projected(p);
+    view.zoom = clamp(view.zoom * factor, 1, max((lay.box[2] - lay.box[0]) / (8 * lay.radius), 1));
+    const { scale } = projected(p);
+    view.x = (x - before.dx) / before.scale + (p.w / 2 - x) / scale;
+    view.y = (y - before.dy) / before.scale + (p.h / 2 - y) / scale;
     redraw();
   }
-  function panBy(k, dx, dy) {
-    const view = viewOf(panels[k]), { scale } = projected(k);
+  function panBy(p, dx, dy) {
+    const view = viewOf(p), { scale } = projected(p);
     view.x -= dx / scale, view.y -= dy / scale;
     redraw();
   }
   // Keep the unit that the keys have moved to inside the canvas.
-  function follow(k, unit) {
-    const { w, h } = parts[k], { scale, dx, dy } = projected(k), [x, y] = layoutOf(panels[k]).at(unit), edge = Math.min(w, h) / 10;
-    const px = x * scale + dx, py = y * scale + dy;
-    if (viewOf(panels[k]).zoom > 1) panBy(k, clamp(px, edge, w - edge) - px, clamp(py, edge, h - edge) - py);
+  function follow(p, unit) {
+    const { scale, dx, dy } = projected(p), [ux, uy] = layoutOf(p).at(unit), edge = min(p.w, p.h) / 10, x = ux * scale + dx, y = uy * scale + dy;
+    if (viewOf(p).zoom > 1) panBy(p, clamp(x, edge, p.w - edge) - x, clamp(y, edge, p.h - edge) - y);
   }
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  parts.forEach((part, k) => {
-    const { canvas } = part, touches = new Map();
+  for (const p of panels) {
+    const touches = new Map();
     let down = null, dragged = false, spread = 0;
     const pixel = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [(event.clientX - box.left) * part.w / box.width, (event.clientY - box.top) * part.h / box.height];
+      const box = p.canvas.getBoundingClientRect();
+      return [(event.clientX - box.left) * p.w / box.width, (event.clientY - box.top) * p.h / box.height];
     };
     const unitUnder = (event) => {
-      const [x, y] = pixel(event), { scale, dx, dy } = projected(k);
-      return unitAt(layoutOf(panels[k]), (x - dx) / scale, (y - dy) / scale, 6 * part.ratio / scale);
+      const [x, y] = pixel(event), { scale, dx, dy } = projected(p);
+      return unitAt(layoutOf(p), (x - dx) / scale, (y - dy) / scale, 6 * p.ratio / scale);
     };
-    const on = (types, act, options) => types.split(" ").forEach((type) => canvas.addEventListener(type, act, options));
+    const on = (types, act) => { for (const type of types.split(" ")) p.canvas.addEventListener(type, act, { passive: false }); };
     on("pointerdown", (event) => {
       if (event.button) return;
       down = pixel(event);
       touches.set(event.pointerId, down);
       dragged = touches.size > 1, spread = 0;
-      canvas.setPointerCapture(event.pointerId);
+      p.canvas.setPointerCapture(event.pointerId);
     });
     on("pointermove", (event) => {
       const now = pixel(event), before = touches.get(event.pointerId);
-      if (!before) return point(k, unitUnder(event));
+      if (!before) return point(p, unitUnder(event));
       touches.set(event.pointerId, now);
       if (touches.size === 2) {
-        const [a, b] = [...touches.values()], apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
-        if (spread) zoomBy(k, apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+        const [a, b] = [...touches.values()], apart = hypot(a[0] - b[0], a[1] - b[1]);
+        if (spread) zoomBy(p, apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
         spread = apart;
-      } else if (dragged ||= Math.hypot(now[0] - down[0], now[1] - down[1]) > 4 * part.ratio) panBy(k, now[0] - before[0], now[1] - before[1]);
+      } else if (dragged ||= hypot(now[0] - down[0], now[1] - down[1]) > 4 * p.ratio) panBy(p, now[0] - before[0], now[1] - before[1]);
     });
     on("pointerup pointercancel", (event) => {
       if (!touches.delete(event.pointerId)) return;
       spread = 0;
       if (event.type === "pointercancel" || dragged) return;
-      point(k, unitUnder(event));
-      hold(k, unitUnder(event));
+      point(p, unitUnder(event));
+      hold(p, unitUnder(event));
     });
-    on("pointerleave", () => touches.size || point(k, null));
+    on("pointerleave", () => touches.size || point(p, null));
     on("wheel", (event) => {
-      const outermost = event.deltaY > 0 && viewOf(panels[k]).zoom <= 1;
-      if (outermost || !(event.ctrlKey || event.metaKey || root.activeElement === canvas)) return; // the page scrolls
+      const outermost = event.deltaY > 0 && viewOf(p).zoom <= 1;
+      if (outermost || !(event.ctrlKey || event.metaKey || root.activeElement === p.canvas)) return; // the page scrolls
       event.preventDefault();
-      zoomBy(k, Math.exp(-clamp(event.deltaY * (event.deltaMode ? 30 : 1), -100, 100) / (event.ctrlKey ? 80 : 250)), ...pixel(event));
-    }, { passive: false });
+      zoomBy(p, Math.exp(-clamp(event.deltaMode ? 30 * event.deltaY : event.deltaY, -100, 100) / (event.ctrlKey ? 80 : 250)), ...pixel(event));
+    });
     on("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const lay = layoutOf(panels[k]), arrow = ARROWS[event.key], { key } = event;
-      const known = [over?.panel === k && over.unit, held?.panel === k && held.unit, last.get(panels[k].sheet)].find((unit) => unit < lay.n && unit !== false);
+      const lay = layoutOf(p), arrow = ARROWS[event.key], { key } = event;
+      const known = [over?.p === p ? over.unit : null, held?.p === p ? held.unit : null, last.get(p.sheet)].find((unit) => unit != null && unit < lay.n);
       const here = known ?? middleOf(lay);
-      if (arrow && event.shiftKey) panBy(k, -arrow[0] * part.w / 8, -arrow[1] * part.h / 8);
+      if (arrow && event.shiftKey) panBy(p, -arrow[0] * p.w / 8, -arrow[1] * p.h / 8);
       else if (arrow) {
         const unit = known == null ? here : step(lay, here, ...arrow);
-        point(k, unit);
-        follow(k, unit);
-      } else if (key === "Enter" || key === " ") point(k, here), hold(k, here);
-      else if (key === "Escape") { if (held) hold(k, null); else point(k, null); }
-      else if (key === "+" || key === "=") zoomBy(k, 1.5);
-      else if (key === "-") zoomBy(k, 1 / 1.5);
-      else if (key === "0") zoomBy(k, 0);
+        point(p, unit);
+        follow(p, unit);
+      } else if (key === "Enter" || key === " ") point(p, here), hold(p, here);
+      else if (key === "Escape") { if (held) hold(p, null); else point(p, null); }
+      else if (key === "+" || key === "=") zoomBy(p, 1.5);
+      else if (key === "-") zoomBy(p, 1 / 1.5);
+      else if (key === "0") zoomBy(p, 0);
       else return;
       event.preventDefault();
     });
-  });
+  }
 
   // -- saving
   function save(blob, ending) {
@@ -1145,87 +1080,74 @@ export function mount(host, description, buffer) {
       ...states.map((_, k) => letter(k, states) + titleOf(panels[k], 200))]];
     // a 32-bit number has seven digits at most
     const value = ({ values, scale }, i) => (scale.names ? scale.names[values[i]] ?? "" : Number((values[i] ?? NaN).toPrecision(7)));
-    for (let i = 0; i < Math.max(...lays.map(({ n }) => n)); i++) {
+    for (let i = 0; i < max(...lays.map(({ n }) => n)); i++) {
       lines.push([i, ...places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : ["", ""])), ...states.map((state) => value(state, i))]);
     }
-    save(new Blob(lines.map((line) => `${line.map(field).join(",")}\r\n`), { type: "text/csv" }), "csv");
+    save(new Blob(lines.map((line) => `${line.map(quoted).join(",")}\r\n`), { type: "text/csv" }), "csv");
   }
 
-  // Both maps with their titles and legends on one canvas, at twice the size.
+  // The maps with their titles and legends on one canvas, at twice the size.
   function savePicture() {
-    const states = shown().map(stateOf), dark = isDark(), ratio = 2, wide = 460 * ratio, gap = 28 * ratio, edge = 16 * ratio, line = 18 * ratio;
-    const tall = Math.round(wide * Math.max(...states.map(({ lay }) => aspectOf(lay)))), ink = dark ? "#ececee" : "#1d1d1f";
-    const legends = sharedLegend.hidden ? states : states.slice(0, 1), rows = legends.some(({ scale }) => scale.names) ? 4 : 3;
-    const canvas = make("canvas", { width: 2 * edge + states.length * (wide + gap) - gap, height: 2 * edge + tall + (rows + 2) * line }), context = canvas.getContext("2d");
+    const states = shown().map(stateOf), dark = isDark(), ratio = 2, wide = 460, edge = 16, gap = 28, tall = wide * max(...states.map(({ lay }) => aspectOf(lay)));
+    const across = 2 * edge + states.length * (wide + gap) - gap, down = tall + (states.some(({ scale }) => scale.names) ? 140 : 104);
+    const canvas = make("canvas", { width: ratio * across, height: ratio * down }), pen = canvas.getContext("2d"), left = (k) => edge + k * (wide + gap);
     const text = (words, x, y, most, weight = 400) => {
-      context.font = `${weight} ${12 * ratio}px system-ui, sans-serif`;
-      context.fillStyle = ink;
-      context.fillText(words, x, y, most);
+      pen.font = `${weight} 12px system-ui, sans-serif`;
+      pen.fillStyle = dark ? "#ececee" : "#1d1d1f";
+      pen.fillText(words, x, y, most);
     };
-    context.textBaseline = "top";
-    context.fillStyle = dark ? "#1c1c1e" : "#fff";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    states.forEach(({ lay, picture, title }, k) => {
-      const x = edge + k * (wide + gap), indent = states.length > 1 ? 16 * ratio : 0, high = Math.round(wide * aspectOf(lay));
-      const base = new OffscreenCanvas(wide, high), inner = base.getContext("2d"), p = projection(lay, { ...viewOf(panels[k]) }, wide, high);
-      if (indent) text("AB"[k], x, edge, indent, 700);
-      text(plain(title, 100), x + indent, edge, wide - indent);
-      drawSheet(inner, lay, p, picture, dark, ratio);
-      drawMarks(inner, lay, p, k, ratio);
-      context.drawImage(base, x, edge + 1.4 * line);
+    pen.scale(ratio, ratio);
+    pen.textBaseline = "top";
+    pen.fillStyle = dark ? "#1c1c1e" : "#fff";
+    pen.fillRect(0, 0, across, down);
+    states.forEach(({ p, lay, picture, title }, k) => {
+      const high = wide * aspectOf(lay), base = new OffscreenCanvas(ratio * wide, round(ratio * high)), inner = base.getContext("2d");
+      const to = projection(lay, { ...viewOf(p) }, base.width, base.height), indent = states.length > 1 ? 16 : 0;
+      if (indent) text(p.letter, left(k), edge, indent, 700);
+      text(plain(title, 100), left(k) + indent, edge, wide - indent);
+      drawSheet(inner, lay, to, picture, dark, ratio);
+      drawMarks(inner, p, to, ratio);
+      pen.drawImage(base, left(k), 40, wide, high);
     });
-    legends.forEach(({ scale, picture }, k) => {
-      const { what, ticks, keys } = legendOf(scale, legends.length > 1 ? picture.holes : states.some((state) => state.picture.holes));
-      const left = edge + k * (wide + gap), bar = 240 * ratio, size = 11 * ratio;
-      let x = left, y = edge + 2 * line + tall;
-      text(what, x, y, wide);
-      y += 1.2 * line;
+    legends(states).forEach(([, scale, holes], k) => {
+      const { what, ticks, keys } = legendOf(scale, holes), bar = 240;
+      let x = left(k), y = tall + 70;
+      text(what, x, tall + 50, wide);
       if (ticks.length) {
-        for (let i = 0; i < bar; i++) context.fillStyle = css(scale.colours[Math.floor(i * 256 / bar)]), context.fillRect(x + i, y, 1, size);
-        ticks.forEach((tick, i) => { context.textAlign = ["left", "center", "right"][i]; text(tick, x + i * bar / 2, y + size + 2 * ratio); });
-        context.textAlign = "left";
-        x += bar + 20 * ratio;
+        for (let i = 0; i < bar; i++) pen.fillStyle = css(scale.colours[floor(i * 256 / bar)]), pen.fillRect(x + i, y, 1, 10);
+        ticks.forEach((tick, i) => { pen.textAlign = ["left", "center", "right"][i]; text(tick, x + i * bar / 2, y + 13); });
+        pen.textAlign = "left";
+        x += bar + 20;
       }
       for (const [fill, words] of keys) {
-        const long = size + 6 * ratio + context.measureText(words).width;
-        if (x > left && x + long > left + wide) x = left, y += line;
-        context.fillStyle = fill ?? hatch(dark, ratio);
-        context.fillRect(x, y, size, size);
-        text(words, x + size + 6 * ratio, y - ratio);
-        x += long + 14 * ratio;
+        const long = 17 + pen.measureText(words).width;
+        if (x > left(k) && x + long > left(k) + wide) x = left(k), y += 18;
+        pen.fillStyle = fill ?? hatch(dark, 1);
+        pen.fillRect(x, y, 11, 11);
+        text(words, x + 17, y - 1);
+        x += long + 14;
       }
     });
     canvas.toBlob((blob) => blob && save(blob, "png"));
   }
 
   // -- life
-  // A notebook's own theme goes before the system's.
-  const themed = () => {
-    const light = document.body.dataset.jpThemeLight;
-    frame.style.colorScheme = light ? (light === "true" ? "light" : "dark") : "";
-    redraw();
-  };
-  const resized = new ResizeObserver(redraw), rethemed = new MutationObserver(themed);
+  const resized = new ResizeObserver(redraw);
   setCompare(choices[0]);
-  themed();
   resized.observe(frame);
-  rethemed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: stop.signal });
-  addEventListener("beforeprint", draw, { signal: stop.signal });
   draw();
   return {
     destroy() {
       stop.abort();
       resized.disconnect();
-      rethemed.disconnect();
-      timers.forEach(clearInterval);
       cancelAnimationFrame(scheduled);
       root.replaceChildren();
     },
   };
 }
 
-// ---- its doors -----------------------------------------------------------------------------------------------------
+// ---- doors ----
 
 // A notebook's widget: the description and the data are traits, and a new description is a new view.
 function render({ model, el }) {

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from locality_prior.explorer.scene import Network, Scene, Sheet, Wires, network, pack
+from locality_prior.explorer.scene import Network, Scene, Sheet, Wires, pack
 from locality_prior.report.files import Study
 from locality_prior.report.pictures import class_names
-from locality_prior.report.words import plain, several
+from locality_prior.report.words import named_apart, plain, several
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,29 @@ def scene(study: Study, group: dict[str, Any], room: int) -> tuple[dict[str, Any
 def _by_seed(study: Study, group: dict[str, Any]) -> dict[int, list[Network]]:
     """The networks of each seed, the control first; only those with a sheet that can be drawn."""
     found: dict[int, list[Network]] = {}
+    sheets, layers = (dict(zip(group[key], named_apart(group[key]), strict=True)) for key in ("sheets", "layers"))
     for condition in group["conditions"]:
         for seed in study.seeds(group):
-            if (condition, seed) in study.runs:
-                run = study.runs[condition, seed]
-                arrays = {**run.arrays, **run.units}
-                made = network(study.label(condition), seed, arrays, group["sheets"], group["layers"])
-                if made.sheets:
-                    found.setdefault(seed, []).append(made)
+            shown = study.runs[condition, seed].network if (condition, seed) in study.runs else None
+            if shown is not None and shown.sheets:
+                found.setdefault(seed, []).append(_named(shown, sheets, layers))
     most = max(map(len, found.values()), default=0)
     return {seed: found[seed] for seed in sorted(found, key=lambda seed: (len(found[seed]) < most, seed))}
 
 
+def _named(shown: Network, sheets: dict[str, str], layers: dict[str, str]) -> Network:
+    """A network whose sheets and layers have the names that a reader sees."""
+
+    def at(end: str | None) -> str | None:
+        return None if end is None else sheets[end]
+
+    wires = {layers[name]: replace(w, source=at(w.source), target=at(w.target)) for name, w in shown.layers.items()}
+    return replace(shown, sheets={sheets[name]: sheet for name, sheet in shown.sheets.items()}, layers=wires)
+
+
 def _classes(study: Study, group: dict[str, Any]) -> tuple[str, ...]:
     runs = (study.runs[c, seed] for c, seed in study.done if c in group["conditions"])
-    return tuple(class_names(group, next(runs)))
+    return tuple(named_apart(class_names(group, next(runs))))
 
 
 def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, list[Network]], detail: Detail) -> str:
@@ -102,7 +110,7 @@ def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, l
     left = sum(map(len, by_seed.values())) - len(networks)
     said = []
     if left:
-        said.append(f"{several(left, 'network')} of {several(left + len(networks), 'network')} left out")
+        said.append(f"{left} of {several(left + len(networks), 'network')} left out")
     if detail is not DETAILS[0]:
         said.append("wires and epochs thinned out" if detail.wires else "wires, correlations and epochs left out")
     return f"To keep this page small: {', '.join(said)}. lp.explore(DIR) shows everything." if said else ""

@@ -114,7 +114,7 @@ def class_maps(
         rows[labels[condition] + said] = np.clip(means / top, -1, 1)[:most_classes]
         largest.append(f"{_digits(top)} ({study.label(condition)})")
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
-    classes = class_names(group, runs[0])
+    classes = told_apart(class_names(group, runs[0]), 14, 1)
     classes, more_classes = classes[:most_classes], len(classes[most_classes or len(classes) :])
     with unseen_glyphs():
         figure: Any = plots.class_maps(rows, places, classes=classes, label="relative response")[0, 0].figure
@@ -169,10 +169,10 @@ def _same_seed(study: Study, conditions: Iterable[str], sheet: str) -> int | Non
 
 
 def class_names(group: dict[str, Any], run: Run) -> list[str]:
-    """The names of the classes whose maps a run kept, short and told apart."""
+    """The names of the classes whose maps a run kept, in the task's own words; a class without a name is its number."""
     known = group["classes"] or []
     numbers = [int(k) for k in run.arrays["classes"]]
-    return told_apart((str(known[k]) if 0 <= k < len(known) else str(k) for k in numbers), 14, 1)
+    return [str(known[k]) if 0 <= k < len(known) else str(k) for k in numbers]
 
 
 # Numbers of networks
