@@ -1,7 +1,6 @@
 // Maps of spatially embedded networks as two linked sheets: one module for pages and for notebooks, with no library.
 //
-// Numbers → text → colours → places → picture → what is shown → the explorer → its doors. Everything down to "what is
-// shown" is functions of plain values; only the explorer holds state.
+// Everything above "the explorer" is functions of plain values; only the explorer holds state.
 
 // ---- numbers ----
 
@@ -30,11 +29,7 @@ function row(array, r, n) {
 function extent(array) {
   if (!array.extent) {
     let low = Infinity, high = -Infinity;
-    for (const code of array.codes) {
-      if (code === array.none) continue;
-      if (code < low) low = code;
-      if (code > high) high = code;
-    }
+    for (const code of array.codes) if (code !== array.none) low = min(low, code), high = max(high, code);
     array.extent = low > high ? [low, high] : [array.low + array.step * low, array.low + array.step * high];
   }
   return array.extent;
@@ -161,33 +156,29 @@ function layOut(places) {
   lay.box = [x0 - edge, y0 - edge, x1 + edge, y1 + edge];
   if (kind === "sphere") {
     const a = 2 * Math.SQRT2 * places.radius;
-    if (a) lay.ellipse = [a, a / 2], lay.box = [-a - edge, -a / 2 - edge, a + edge, a / 2 + edge];
+    if (a) lay.outline = a, lay.box = [-a - edge, -a / 2 - edge, a + edge, a / 2 + edge];
   }
   return Object.assign(lay, { xs, ys, up, at: (i) => [xs[i], ys[i]] });
 }
 
 // Units by the square of a regular mesh that they lie in.
 function mesh(lay) {
-  if (lay.mesh) return lay.mesh;
   const [x0, y0, x1, y1] = lay.box, side = max(sqrt((x1 - x0) * (y1 - y0) / lay.n), max(x1 - x0, y1 - y0) / 2048);
   const cols = Math.ceil((x1 - x0) / side) || 1, rows = Math.ceil((y1 - y0) / side) || 1;
   const square = (_, i) => clamp(floor((lay.ys[i] - y0) / side), 0, rows - 1) * cols + clamp(floor((lay.xs[i] - x0) / side), 0, cols - 1);
   const [start, units] = grouped(Uint32Array.from(lay.xs, square), rows * cols);
-  return lay.mesh = { x0, y0, side, cols, rows, start, units };
+  return { x0, y0, side, cols, rows, start, units };
 }
 
 // The k units nearest to a place, the nearest first, as [squared distance, unit].
 function nearest(lay, x, y, k) {
-  const { x0, y0, side, cols, rows, start, units } = mesh(lay);
+  const { x0, y0, side, cols, rows, start, units } = lay.mesh ??= mesh(lay);
   const cx = floor((x - x0) / side), cy = floor((y - y0) / side);
   for (let reach = 1; ; reach *= 2) {
     const found = [];
     for (let r = max(cy - reach, 0); r <= min(cy + reach, rows - 1); r++) {
       const from = start[r * cols + clamp(cx - reach, 0, cols)], to = start[r * cols + clamp(cx + reach + 1, 0, cols)];
-      for (let e = from; e < to; e++) {
-        const i = units[e];
-        found.push([(lay.xs[i] - x) ** 2 + (lay.ys[i] - y) ** 2, i]);
-      }
+      for (const i of units.subarray(from, to)) found.push([(lay.xs[i] - x) ** 2 + (lay.ys[i] - y) ** 2, i]);
     }
     found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     const all = reach > rows + cols + abs(cx) + abs(cy);
@@ -247,8 +238,7 @@ const MANY = 5000; // units that are drawn as shapes; beyond, as pixels
 // Sheet to canvas: scale and shift, for a canvas of w × h pixels and a view {zoom, x, y} whose x, y is in its middle.
 function projection(lay, view, w, h) {
   const [x0, y0, x1, y1] = lay.box;
-  const fit = min((w - 2 * EDGE) / (x1 - x0), (h - 2 * EDGE) / (y1 - y0));
-  const scale = fit * view.zoom;
+  const scale = view.zoom * min((w - 2 * EDGE) / (x1 - x0), (h - 2 * EDGE) / (y1 - y0));
   // inside, the sheet fills the canvas; where it is smaller than the canvas, it is centred
   const middle = (at, low, high, size) => {
     const half = size / 2 / scale;
@@ -309,10 +299,9 @@ function shape(pen, lay, x, y, radius) {
 function drawSheet(pen, lay, p, picture, dark, ratio) {
   const { width: w, height: h } = pen.canvas;
   pen.clearRect(0, 0, w, h);
-  const none = hatch(dark, ratio);
+  const none = hatch(dark, ratio), { scale, dx, dy } = p;
   if (lay.kind === "cells") {
-    const { scale, dx, dy } = p, tall = scale * lay.height;
-    const full = floor(lay.n / lay.cols), rest = lay.n % lay.cols;
+    const tall = scale * lay.height, full = floor(lay.n / lay.cols), rest = lay.n % lay.cols;
     pen.fillStyle = none;
     pen.fillRect(dx, dy, lay.cols * scale, full * tall);
     pen.fillRect(dx, dy + full * tall, rest * scale, rest ? tall : 0);
@@ -320,8 +309,7 @@ function drawSheet(pen, lay, p, picture, dark, ratio) {
     for (const t of picture.colours) pen.drawImage(t.canvas, dx + t.x * scale, dy + t.y * tall, t.w * scale, t.h * tall);
     return;
   }
-  const { scale, dx, dy } = p, radius = lay.radius * scale, colours = picture.colours;
-  const shown = [];
+  const radius = lay.radius * scale, { colours } = picture, shown = [];
   for (let i = 0; i < lay.n; i++) {
     const x = lay.xs[i] * scale + dx, y = lay.ys[i] * scale + dy;
     if (x > -radius && y > -radius && x < w + radius && y < h + radius) shown.push(i);
@@ -333,10 +321,10 @@ function drawSheet(pen, lay, p, picture, dark, ratio) {
     pen.fillStyle = colours[i] ? css(colours[i]) : none;
     pen.fill();
   }
-  if (lay.ellipse) {
+  if (lay.outline) {
     pen.beginPath();
-    pen.ellipse(dx, dy, lay.ellipse[0] * scale, lay.ellipse[1] * scale, 0, 0, 2 * Math.PI);
-    pen.strokeStyle = dark ? "#77777c" : "#a1a1a6";
+    pen.ellipse(dx, dy, lay.outline * scale, lay.outline / 2 * scale, 0, 0, 2 * Math.PI);
+    pen.strokeStyle = "#8e8e93";
     pen.lineWidth = ratio;
     pen.stroke();
   }
@@ -429,9 +417,7 @@ function correlation(array, units, unit) {
 // The last kept epoch that is not after the chosen one; null is the last.
 function epochIndex(sheet, epoch) {
   if (!sheet.epochs?.length || !sheet.epoch_means) return null;
-  let found = 0;
-  sheet.epochs.forEach((e, i) => { if (epoch == null || e <= epoch) found = i; });
-  return found;
+  return max(sheet.epochs.findLastIndex((e) => e <= (epoch ?? Infinity)), 0);
 }
 
 // The class means of a sheet at an epoch: the array, and the row of class 0.
@@ -464,7 +450,7 @@ const STYLE = `
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 .explorer { --ink: light-dark(#1d1d1f, #ececee); --quiet: light-dark(#5f5f64, #a5a5ab); --accent: light-dark(#0066b3, #6cb8ff);
-  container-type: inline-size; color: var(--ink); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
+  container-type: inline-size; overflow: clip; overflow-clip-margin: 5px; color: var(--ink); overflow-wrap: anywhere; font-variant-numeric: tabular-nums;
   font: 14px/1.45 system-ui, sans-serif; }
 h3 { font-size: 16px; font-weight: 600; margin: 0 0 8px; }
 .row { display: flex; flex-wrap: wrap; gap: 6px 18px; align-items: end; }
@@ -539,10 +525,7 @@ export function mount(host, description, buffer) {
   const aligned = ArrayBuffer.isView(buffer) ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength).slice().buffer : buffer;
   description = opened(description, aligned);
   const networks = description.networks.filter((net) => Object.keys(net.sheets).length);
-  if (!networks.length) {
-    frame.append("There is no sheet to show.");
-    return { destroy: () => root.replaceChildren() };
-  }
+  if (!networks.length) return frame.append("There is no sheet to show."), { destroy() {} };
 
   // -- state
   const stop = new AbortController();
@@ -552,13 +535,12 @@ export function mount(host, description, buffer) {
   let compare = "one", link = "same", by = "weight", share = 1;
   let over = null, held = null; // the unit under the pointer and the held one, as {p, unit}, p its panel
   const last = new Map(); // sheet → the unit that was pointed at last
-  const views = new Map(); // number of places → {zoom, x, y}, the same for all sheets with these places
+  const layouts = [], views = []; // of each of the places: sheets at the same places are seen from the same view, {zoom, x, y}
 
-  const layouts = [];
-  const layoutAt = (index) => layouts[index] ??= layOut(description.places[index]);
   const sheetOf = (p) => p.net.sheets[p.sheet];
-  const layoutOf = (p) => layoutAt(sheetOf(p).places);
-  const viewOf = (p) => views.get(sheetOf(p).places) ?? views.set(sheetOf(p).places, { zoom: 1 }).get(sheetOf(p).places);
+  const layoutIn = (net, sheet) => layouts[net.sheets[sheet].places] ??= layOut(description.places[net.sheets[sheet].places]);
+  const layoutOf = (p) => layoutIn(p.net, p.sheet);
+  const viewOf = (p) => views[sheetOf(p).places] ??= { zoom: 1 };
   const shown = () => (compare === "one" ? panels.slice(0, 1) : panels);
   const otherOf = (p) => panels[p === panels[0] ? 1 : 0];
   const classCount = (p) => sheetOf(p).means.shape[0];
@@ -566,7 +548,6 @@ export function mount(host, description, buffer) {
   const hasClass = (p) => (p.value === "mean" || p.value === "d") && classCount(p) > 1;
   const hasEpochs = (p) => p.value === "mean" && sheetOf(p).epochs?.length > 1;
 
-  const option = (text) => [text, text];
   const distinct = (list) => [...new Set(list)];
   const names = distinct(networks.map((net) => net.name));
   const ofName = (name) => networks.filter((net) => net.name === name);
@@ -577,20 +558,20 @@ export function mount(host, description, buffer) {
     return { in: from, out: into, kept: distinct([...into, ...from]) }[p.value] ?? [];
   };
 
-  // What a panel can be set to: options are [word, text].
+  // What a panel can be set to: options are words, or [word, text].
   const field = (key, label, options) => ({ label, options, get: (p) => p[key], set: (p, word) => { p[key] = word; } });
   const FIELDS = {
     network: {
-      label: "network", get: (p) => p.net.name, options: () => names.map(option),
+      label: "network", get: (p) => p.net.name, options: () => names,
       set: (p, name) => { p.net = ofName(name).find((net) => net.seed === p.net.seed) ?? ofName(name)[0]; },
     },
     seed: {
-      label: "seed", get: (p) => seedOf(p.net), options: (p) => distinct(ofName(p.net.name).map(seedOf)).map(option),
+      label: "seed", get: (p) => seedOf(p.net), options: (p) => distinct(ofName(p.net.name).map(seedOf)),
       set: (p, seed) => { p.net = ofName(p.net.name).find((net) => seedOf(net) === seed) ?? p.net; },
     },
-    sheet: field("sheet", "sheet", (p) => (compare === "layer" ? [] : Object.keys(p.net.sheets).map(option))),
+    sheet: field("sheet", "sheet", (p) => (compare === "layer" ? [] : Object.keys(p.net.sheets))),
     value: field("value", "colour by", (p) => quantities(p.net, p.sheet)),
-    layer: field("layer", "layer", (p) => layersOf(p).map(option)),
+    layer: field("layer", "layer", (p) => layersOf(p)),
     cls: field("cls", "class", (p) => (hasClass(p) ? range(classCount(p)).map((c) => [c, classText(c)]) : [])),
   };
 
@@ -649,9 +630,9 @@ export function mount(host, description, buffer) {
     if (focus && focus.unit < n && there.sheet === sheet) return focus.unit;
     if (focus && linkNow() === "same" && layoutOf(there).n === n) return focus.unit;
     if (last.get(sheet) < n) return last.get(sheet);
-    return has(net, sheet) ? middleOf(layoutAt(net.sheets[sheet].places)) : floor(n / 2);
+    return has(net, sheet) ? middleOf(layoutIn(net, sheet)) : floor(n / 2);
   }
-  const unitName = (net, sheet, unit) => (has(net, sheet) ? placeOf(layoutAt(net.sheets[sheet].places), unit) : `unit ${unit}`);
+  const unitName = (net, sheet, unit) => (has(net, sheet) ? placeOf(layoutIn(net, sheet), unit) : `unit ${unit}`);
 
   // What the values of a panel are, in words, and the values; the key tells whether they have changed.
   function shownOn(p) {
@@ -713,10 +694,7 @@ export function mount(host, description, buffer) {
     }
   }
 
-  const titleOf = (p, most = 40) => {
-    const seed = p.net.seed == null ? "" : `, seed ${p.net.seed}`;
-    return `${plain(p.net.name, most)}${seed}: ${plain(p.sheet, most)}, ${shownOn(p).text}`;
-  };
+  const titleOf = (p, most = 40) => `${plain(p.net.name, most)}${p.net.seed == null ? "" : `, seed ${p.net.seed}`}: ${plain(p.sheet, most)}, ${shownOn(p).text}`;
 
   // Wires light up only where some layer runs between the two sheets.
   const between = () => panels.some((p) => Object.values(p.net.layers).some((layer) => layer.source === p.sheet && layer.target === otherOf(p).sheet));
@@ -748,9 +726,9 @@ export function mount(host, description, buffer) {
     let filled = "";
     select.addEventListener("change", () => { set(select.value); settle(); changed(); });
     updates.push(() => {
-      const all = options(), signature = JSON.stringify(all);
+      const all = options().map((one) => [one].flat()), signature = JSON.stringify(all);
       holder.hidden = !visible() || all.length < 2;
-      if (filled !== signature) select.replaceChildren(...all.map(([value, text]) => named(make("option", { value }), text, 48)));
+      if (filled !== signature) select.replaceChildren(...all.map(([value, text = value]) => named(make("option", { value }), text, 48)));
       filled = signature;
       select.value = get();
     });
@@ -816,7 +794,6 @@ export function mount(host, description, buffer) {
     return holder;
   }
 
-  const title = named(make("h3", { hidden: !description.title }), description.title, 120);
   const controls = make("div.row", {},
     chooser("compare", "", () => choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare, () => true), ...choosers(panels),
     chooser("wires by", "", () => Object.entries(BY), () => by, (word) => { by = word; }, () => shown().some((p) => scaleKey(p).startsWith("wires"))),
@@ -833,7 +810,7 @@ export function mount(host, description, buffer) {
     p.holder = make("section.panel", { "aria-label": `map ${p.letter}` }, p.own, make("p", {}, p.mark, p.name), p.legend, p.canvas, p.status, p.told);
   }
   const panelRow = make("div.panels", {}, ...panels.map((p) => p.holder));
-  frame.append(title, controls, common, panelRow, make("p.note", { id: "help", textContent: HELP }),
+  frame.append(named(make("h3", { hidden: !description.title }), description.title, 120), controls, common, panelRow, make("p.note", { id: "help", textContent: HELP }),
     make("div.row", {}, button("Save picture (PNG)", savePicture), button("Save numbers (CSV)", saveNumbers)),
     named(make("p.note", { hidden: !description.note }), description.note, 600));
 
