@@ -53,7 +53,7 @@ def representational_similarity(a: Any, b: Any) -> float | None:
 
 def similarities(responses: Floats) -> Floats:
     """(items, items) correlations of the items' responses; NaN where an item has none."""
-    z = standardised(responses)
+    z = _standardised(responses)
     return z @ z.T
 
 
@@ -64,7 +64,7 @@ def agreement(a: Floats, b: Floats) -> float | None:
         return None
     pairs = np.triu_indices(len(kept), 1)
     chosen = np.ix_(kept, kept)
-    x, y = standardised(np.stack([a[chosen][pairs], b[chosen][pairs]]))
+    x, y = _standardised(np.stack([a[chosen][pairs], b[chosen][pairs]]))
     r = float(x @ y)
     return min(1.0, max(-1.0, r)) if math.isfinite(r) else None
 
@@ -134,7 +134,7 @@ def best_of_symmetries(
     a: Floats, b: Floats, axes: Sequence[Axis] | None, permutations: int = 5, seed: int = 0
 ) -> MapSimilarity:
     """:func:`map_similarity` of maps (classes, units) on a grid of ``axes``, which only keep their places for None."""
-    x, y = standardised(a), standardised(b)
+    x, y = _standardised(a), _standardised(b)
     kept = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
     if not kept.any():
         return MapSimilarity(None, None)
@@ -172,7 +172,7 @@ def _turned(maps: Floats, axes: Sequence[Axis]) -> Iterator[Floats]:
                 yield exchanged[(slice(None), *(slice(None, None, step) for step in mirrored))]
 
 
-def standardised(rows: Floats) -> Floats:
+def _standardised(rows: Floats) -> Floats:
     """Each row about its mean and of length 1; NaN for a row that is not finite, or constant to rounding."""
     z = np.full(rows.shape, np.nan)
     if not rows.shape[1]:

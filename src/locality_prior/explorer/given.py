@@ -24,8 +24,8 @@ MOST_NETWORKS, MOST_CLASSES = 100, 100
 MOST_NUMBERS = 1 << 25
 #: The most factors of a sheet's correlations.
 MOST_FACTORS = 64
-#: Responses that are worked on at once: 64 MiB.
-AT_ONCE = 1 << 23
+#: Responses that are worked on at once: 4 MiB, which a processor holds near.
+AT_ONCE = 1 << 19
 
 
 def scene_of_runs(paths: Sequence[StrPath]) -> Scene:
