@@ -839,11 +839,11 @@ export function mount(host, description, buffer) {
       ...keys.map(([fill, text]) => make("span.key", {}, make("i", fill ? { style: `background:${fill}` } : { className: "hatch" }), text)));
   }
 
-  // A notebook's own theme goes before the system's.
+  // A notebook's theme goes first; off a page there is none.
   function isDark() {
     const light = document.body.dataset.jpThemeLight;
-    frame.style.colorScheme = light ? { true: "light", false: "dark" }[light] : "";
-    const [r, g, b] = getComputedStyle(frame).color.match(/[\d.]+/g);
+    frame.style.colorScheme = { true: "light", false: "dark" }[light] ?? "";
+    const [r, g, b] = getComputedStyle(frame).color.match(/[\d.]+/g) ?? "";
     return 0.3 * r + 0.6 * g + 0.1 * b > 128;
   }
 
