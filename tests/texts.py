@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 #: Pixels by which two boxes may meet: boxes have room for letters that are not there.
@@ -23,11 +22,9 @@ def drawn_texts(figure: Any) -> dict[str, Any]:
             seen.append(self)
         draw(self, renderer)
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # lay out, once
     Text.draw = note  # type: ignore[method-assign]
     try:
-        canvas.draw()
+        figure.draw_without_rendering()
     finally:
         Text.draw = draw  # type: ignore[method-assign]
     found: dict[str, Any] = {}
@@ -52,19 +49,19 @@ def _corners(text: Text) -> Any:
     return (box - anchor) @ np.array([[c, s], [-s, c]]) + anchor
 
 
-def cut(figure: Any) -> list[str]:
+def cut(figure: Any, texts: dict[str, Any]) -> list[str]:
     """The texts that reach beyond the edge of the figure."""
     width, height = figure.bbox.width, figure.bbox.height
     return [
         name
-        for name, box in drawn_texts(figure).items()
+        for name, box in texts.items()
         if (box < -TOUCH).any() or (box[:, 0] > width + TOUCH).any() or (box[:, 1] > height + TOUCH).any()
     ]
 
 
-def over_each_other(figure: Any) -> list[tuple[str, str]]:
+def over_each_other(texts: dict[str, Any]) -> list[tuple[str, str]]:
     """The pairs of texts that overlap."""
-    return [(a, b) for (a, x), (b, y) in combinations(drawn_texts(figure).items(), 2) if _overlap(x, y)]
+    return [(a, b) for (a, x), (b, y) in combinations(texts.items(), 2) if _overlap(x, y)]
 
 
 def _overlap(one: Any, other: Any) -> bool:

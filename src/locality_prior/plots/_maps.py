@@ -99,7 +99,7 @@ def _folded(grid: NDArray[np.object_], room: float, pitch: Any, below: float) ->
         across = max(min((room - _overhang(grid, least)) / side_by_side - GAP, WIDEST), 0.05)
         while across > least and height(lines, across) > HIGHEST:
             across -= 0.02
-        if lines > 1 and height(lines, across) > HIGHEST:
+        if found[1] >= least / 2 and height(lines, across) > HIGHEST:
             break
         found = side_by_side, across
         if across >= least:

@@ -145,7 +145,7 @@ def class_maps(
             ax.set(xticks=[], yticks=[])
         # a word is kept whole where it is a little longer than a line
         longest = max((len(word) for word in name.split()), default=0)
-        wrapped = _wrapped(name, longest if letters == 20 < longest <= 26 else letters)
+        wrapped = _wrapped(name, longest if letters < longest <= 1.3 * letters else letters)
         row[0].set_ylabel(wrapped, rotation=0, ha="right", va="center")
     slant = SLANTED if max(map(len, names)) > 8 else {}
     size = text_size("axes.titlesize", "small" if slant else "medium")

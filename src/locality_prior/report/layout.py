@@ -26,8 +26,9 @@ from locality_prior.report.words import drawn
 ACROSS = 3
 #: Width of a figure that fills the page, in inches; an inch, in millimetres.
 WIDE, INCH = 9.6, 25.4
-#: Width of a panel in print, in ems: that which is comfortable, and the least where a page is not high enough.
-ROOMY, CLOSE = 15.5, 11.5
+#: Width of a panel in print, in ems: that which is comfortable; of panels whose rows have names to their left; and the
+#: least, where a page is not high enough for wider ones.
+ROOMY, NAMED, CLOSE = 15.5, 13.0, 11.5
 #: The highest figure in print, in inches, where narrower panels can help.
 HIGHEST = 9.4
 
@@ -61,11 +62,11 @@ def panelled(
         inches = min(WIDE, {1: 5.6, 2: 8.0}.get(columns, WIDE))
     else:
         inches = width / INCH
-        columns = columns_of(n, inches - beside, across)
+        columns = columns_of(n, inches - beside, across, NAMED if beside else ROOMY)
         if -(-n // columns) * height > HIGHEST:
             columns = columns_of(n, inches - beside, across, CLOSE)
-        if not beside:  # as flat as on the page, down to three quarters of the height
-            height *= min(1.0, max(0.75, inches / columns / (WIDE / ACROSS)))
+        if not beside:  # a narrow panel is lower, too
+            height = min(height, 0.62 * inches / columns + 5 * em())
     rows = -(-n // columns)
     figure = Figure(figsize=(inches, height * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if sharey else False).ravel()
@@ -150,21 +151,37 @@ def text_inches(size: float | str) -> float:
 
 
 def settle(figure: Figure) -> Figure:
-    """Wrap the labels that are longer than their panel, and thin out the ticks whose labels meet."""
-    for _ in range(3):
+    """Wrap the labels that are longer than their panel, and thin out the ticks whose labels meet.
+
+    The figure grows by the lines that wrapped labels have more.
+    """
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    first: float | None = None
+    for _ in range(4):
         with unseen_glyphs():
             figure.draw_without_rendering()
-        changed = False
-        for ax in figure.axes:
-            if ax.get_visible():
-                box = ax.get_window_extent()
-                changed |= _wrapped(ax.xaxis.label, box.width)
-                if ax.yaxis.label.get_rotation():  # else it is the name of a row
-                    changed |= _wrapped(ax.yaxis.label, box.height)
-                changed |= _thinned(ax.xaxis, 0) | _thinned(ax.yaxis, 1)
-        if not changed:
+        lowest = min(ax.get_window_extent().height for ax in panels)
+        first = first or lowest
+        if not _fitted(panels):
             break
+    spec = panels[0].get_subplotspec()
+    if first and spec is not None:
+        figure.set_figheight(figure.get_figheight() + spec.get_gridspec().nrows * (first - lowest) / figure.dpi)
     return figure
+
+
+def _fitted(panels: list[Any]) -> bool:
+    """Wrap and thin out once; whether anything changed."""
+    changed, thinned = False, []
+    for ax in panels:
+        box = ax.get_window_extent()
+        changed |= _wrapped(ax.xaxis.label, box.width)
+        if ax.yaxis.label.get_rotation():  # else it is the name of a row
+            changed |= _wrapped(ax.yaxis.label, box.height)
+        for along, axis in enumerate((ax.xaxis, ax.yaxis)):
+            if axis.major not in thinned and _thinned(axis, along):
+                thinned.append(axis.major)  # panels may share it
+    return changed or bool(thinned)
 
 
 def _wrapped(label: Text, room: float) -> bool:
@@ -173,8 +190,11 @@ def _wrapped(label: Text, room: float) -> bool:
     long = max(box.width, box.height)
     if not text or long <= room:
         return False
-    longest = max(map(len, text.split("\n")))
-    label.set_text(textwrap.fill(text.replace("\n", " "), max(8, int(longest * room / long)), break_long_words=False))
+    most = int(0.97 * room / long * max(map(len, text.split("\n"))))
+    line = text.replace("\n", " ")
+    fits = [textwrap.wrap(line, n, break_long_words=False) for n in range(max(8, most), 7, -1)]
+    even = [lines for lines in fits if len(lines) == len(fits[0])][-1]  # lines of about one length
+    label.set_text("\n".join(even))
     return label.get_text() != text
 
 
@@ -184,7 +204,8 @@ def _thinned(axis: Axis, along: int) -> bool:
     if isinstance(locator, FixedLocator) and along:
         return False  # the names of rows
     low, high = sorted(axis.get_view_interval())
-    shown = [t.label1 for t in axis.get_major_ticks() if t.label1.get_text() and low <= t.get_loc() <= high]
+    inside = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    shown = [label for label in inside if label.get_text() and label.get_visible()]
     boxes = sorted(tuple(label.get_window_extent().get_points()[:, along]) for label in shown)
     gap = 0.0 if along else 0.3 * em() * axis.figure.dpi
     if all(after[0] - before[1] >= gap for before, after in pairwise(boxes)):

@@ -250,7 +250,7 @@ def _measure(study: Study, group: dict[str, Any], prefix: str, base: str) -> Pic
     parts = all_parts[:PANELS]
 
     def draw(width: float | None) -> Figure:
-        labels = _labels(study, names, 26 if width is None else min(26, max(10, int(0.19 * width))))
+        labels = _labels(study, names, 26 if width is None else _letters(map(study.label, names), width))
         lines = sum(label.count("\n") + 1 for label in labels.values())
         height = (0.75 + 0.18 * lines + 0.1 * len(names)) * 7.2 * em()
         beside = max(width_of(label, text_size("ytick.labelsize", "small")) for label in labels.values())
@@ -454,7 +454,7 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         n = len(panels)
         inches = min(WIDE, 1 + 3 * n) if width is None else width / INCH
         beside = width is None or columns_of(n, inches) == n  # else what is cut first stands in rows
-        figure = Figure(figsize=(inches, 4.8 if beside else 1.7 * n + 0.4), layout="constrained")
+        figure = Figure(figsize=(inches, 4.8 if beside else 1.7 * n + 0.6), layout="constrained")
         shape, share = ((2, n), "row") if beside else ((n, 2), "col")
         axes = figure.subplots(*shape, squeeze=False, sharex=True, sharey=share)
         for k, (by, curves) in enumerate(panels.items()):
@@ -465,7 +465,9 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
                 )
                 if not ax.get_subplotspec().is_last_row():
                     ax.set_xlabel("")
-            entitle(pair[0], CUT_FIRST[by])
+            pair[0].set_title(
+                CUT_FIRST[by], loc="center" if beside else "left", fontsize=text_size("axes.titlesize", "medium")
+            )
         one_legend(figure, axes.ravel(), width)
         return figure
 
@@ -512,6 +514,12 @@ def _curves(group: dict[str, Any]) -> tuple[list[str], int]:
 def _labels(study: Study, conditions: list[str], width: int = 24) -> dict[str, str]:
     """Conditions → their labels in a figure."""
     return dict(zip(conditions, told_apart(map(study.label, conditions), width), strict=True))
+
+
+def _letters(labels: Iterable[str], width: float) -> int:
+    """How many letters of a name stand in a line beside a panel: a fifth of the width, or a quarter for long words."""
+    longest = max(len(word) for label in labels for word in label.split())
+    return min(max(int(0.19 * width), min(longest, int(0.27 * width))), 26)
 
 
 def _told(study: Study, conditions: Iterable[str]) -> str:
