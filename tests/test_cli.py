@@ -29,7 +29,7 @@ from locality_prior._check import Problem
 
 HOME = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME / "src")}
-COMMANDS = ("reproduce", "study", "train", "analyse", "report", "open", "prior", "bench")
+COMMANDS = ("reproduce", "study", "train", "analyse", "report", "figure", "open", "prior", "bench")
 SMALL = ["--task", f"{TASK}:items=48", "--model", MODEL, "--epochs", "1", "--batch-size", "16"]
 
 

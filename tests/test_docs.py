@@ -133,7 +133,7 @@ def test_study_files_are_studies() -> None:
 def test_every_command_is_shown() -> None:
     """And the reading of blocks finds what it is to find."""
     shown = {words[0] for param in SHELL if (words := arguments(str(param.values[0])))}
-    assert shown == {"reproduce", "study", "train", "analyse", "report", "open", "prior", "bench"}
+    assert shown == {"reproduce", "study", "train", "analyse", "report", "figure", "open", "prior", "bench"}
     with pytest.raises(SystemExit):
         cli._parser().parse_args(["study", "--costs", "flat"])
 

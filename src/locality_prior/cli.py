@@ -1,4 +1,4 @@
-"""The command line: ``locality-prior reproduce | study | train | analyse | report | open | prior | bench``.
+"""The command line: ``locality-prior reproduce | study | train | analyse | report | figure | open | prior | bench``.
 
 Every setting has the name that it has in a study file and in Python, with hyphens for underscores. What takes long to
 import is imported only by the command that needs it, so that ``--help`` is quick.
@@ -148,6 +148,7 @@ def _parser() -> _Parser:
         ("train", _define_train, _train, "--out DIR [options]"),
         ("analyse", _define_directory, _analyse, "DIR"),
         ("report", _define_directory, _report, "DIR"),
+        ("figure", _define_figure, _figure, "DIR [NAME] [options]"),
         ("open", _define_directory, _open, "DIR"),
         ("prior", _define_prior, _prior, "SHEET [SHEET ...] [options]"),
         ("bench", _define_bench, _bench, "[options]"),
@@ -420,13 +421,43 @@ def _analyse(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     """Write the page (report.html) and figures of trained networks."""
     from locality_prior import report
+
+    print(report.write(_found(options.directory)))
+
+
+def _found(directory: str) -> Path:
+    """The directory of a study, after its networks are compared if they are not yet."""
     from locality_prior.studies.files import FINDINGS
     from locality_prior.studies.findings import find
 
-    directory = Path(options.directory)
-    if not (directory / FINDINGS).exists():
-        find(directory)
-    print(report.write(directory))
+    path = Path(directory)
+    if not (path / FINDINGS).exists():
+        find(path)
+    return path
+
+
+def _define_figure(parser: argparse.ArgumentParser) -> None:
+    _define_directory(parser)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="such as training (default: list the names)")
+    parser.add_argument(
+        "--width", type=float, metavar="MM", help="millimetres, such as 85 for a column (default: as on the page)"
+    )
+    parser.add_argument("--out", default=".", metavar="FOLDER", help="where to write (default: the current folder)")
+
+
+def _figure(options: argparse.Namespace) -> None:
+    """Make a figure of a study's page again, for print: NAME.pdf, whose text is text, and NAME.png.
+
+    Panels, labels and the legend are laid out for the width; text keeps its size. Fonts, sizes and line widths are
+    those of your matplotlibrc. Without NAME, the names of all figures are listed.
+    """
+    from locality_prior.report import figures
+
+    directory = _found(options.directory)
+    if options.name is None:
+        print(*figures.names(directory), sep="\n")
+    else:
+        print(*figures.write(directory, options.name, options.width, Path(options.out)), sep="\n")
 
 
 def _open(options: argparse.Namespace) -> None:
