@@ -77,7 +77,7 @@ def test_help_takes_under_half_a_second(command: str) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
     imported = {name.strip("'[] \n").partition(".")[0] for name in said.stderr.split(",")}
     assert "locality_prior" in imported
-    assert not imported & {"torch", "numpy", "lightning_fabric", "matplotlib", "rich", "yaml", "scipy"}
+    assert not imported & {"torch", "numpy", "lightning_fabric", "matplotlib", "rich", "yaml", "scipy", "argcomplete"}
     assert all(len(line) <= 120 for line in said.stdout.splitlines())
 
 

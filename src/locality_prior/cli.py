@@ -67,6 +67,7 @@ QUIET = {
 }
 #: The packages that are not needed everywhere, and the extra that installs each.
 EXTRAS = {
+    "argcomplete": "completion",
     "distributed": "cluster",
     "matplotlib": "plots",
     "networkx": "analysis",
@@ -89,7 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ[DEBUG] = "1"  # for the processes that train networks, too
     try:
         with _polite():
-            options = _parser().parse_args([word for word in given if word != "--debug"])
+            parser = _parser()
+            if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+                import argcomplete
+
+                argcomplete.autocomplete(parser)
+            options = parser.parse_args([word for word in given if word != "--debug"])
             run: Callable[[argparse.Namespace], int | None] = options.run
             return run(options) or 0
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from locality_prior.runs.files import METRICS
 Key = tuple[str, int]  # condition, seed
 
 #: The seconds from one drawing of the table to the next, and the longest silence of a log while networks are trained.
-DRAW, SILENCE = 0.5, 600.0
+DRAW, SILENCE = 1.0, 600.0
 #: The most networks that the table shows.
 ROWS = 12
 
