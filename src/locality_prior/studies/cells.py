@@ -139,6 +139,7 @@ def _one_by_one(
         done = sum(finished(run, where[key]) for key, run in runs.items())
         networks = {key: (run, where[key]) for key, run in runs.items()}
         shown = stack.enter_context(Progress(console, networks, done, quiet or not writes))
+        shown.running({})
         for key, run in runs.items():
             if finished(run, where[key]):
                 continue
@@ -173,6 +174,7 @@ def _all_at_once(
     errors: dict[Key, str] = {}
     networks = {key: (run, where[key]) for key, run in runs.items()}
     with Progress(console, networks, len(runs) - len(left), quiet) as shown:
+        shown.running({})
         turns = [left] if left else []
         while turns:
             now = turns.pop(0)

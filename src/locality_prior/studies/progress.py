@@ -96,23 +96,11 @@ class Progress:
         self.over: list[Row] = []
         self.started = self.said = time.monotonic()
         self.drawn = -math.inf
+        self.begun = False
         self.live: Live | None = None
         self.draw: Callable[[Table], object] | None = None  # None: lines, not a table
 
     def __enter__(self) -> Progress:
-        if self.quiet:
-            return self
-        if self.console.is_jupyter:
-            from IPython.display import display
-
-            self.draw = display(self.table(), display_id=True).update
-        elif self.console.is_interactive and self.console.file.isatty():  # a log whose colour is forced is none
-            # a thread that draws would take time from training
-            live = self.live = Live(self.table(), console=self.console, auto_refresh=False)
-            live.start(refresh=True)
-            self.draw = lambda table: live.update(table, refresh=True)
-        else:
-            self._print(self.total())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,13 +108,17 @@ class Progress:
             self.live.stop()  # the cursor is shown again
 
     def running(self, done: Mapping[Key, float]) -> None:
-        """Show the networks that are being trained, and how many epochs each has done. It is quick between drawings."""
+        """Show the networks that are being trained, and how many epochs each has done.
+
+        It may be called at every step: between two drawings it takes no time.
+        """
         now = time.monotonic()
         for key, epochs in done.items():
             if key not in self.rows:
-                self._begin(key, epochs)
+                self._add(key, epochs)
         if self.quiet or now - self.drawn < DRAW:
             return
+        self._begin()
         self.drawn, self.under_way = now, [self.rows[key] for key in done]
         for row, epochs in zip(self.under_way, done.values(), strict=True):
             row.done = epochs
@@ -139,21 +131,38 @@ class Progress:
 
     def ended(self, key: Key, error: str | None = None) -> None:
         """Show that a network has ended, and why it failed if it did."""
-        row = self.rows.get(key) or self._begin(key, 0.0)
+        row = self.rows.get(key) or self._add(key, 0.0)
+        if not self.quiet:
+            self._begin()
+            row.read()
         row.end, row.done = ("done", row.epochs) if error is None else ("failed", row.done)
         self.over.append(row)
         self.under_way = [one for one in self.under_way if one is not row]
         if error is not None:
             self._print(f"failed: {row.name} · {error}")
-        if self.quiet:
-            return
-        row.read()
         if self.draw is not None:
             self.draw(self.table())
-        elif error is None:
+        elif error is None and not self.quiet:
             self._print(self.line(row))
 
-    def _begin(self, key: Key, done: float) -> Row:
+    def _begin(self) -> None:
+        """Show the table, or the first line. An error before that is the only thing that is said."""
+        if self.begun:
+            return
+        self.begun = True
+        if self.console.is_jupyter:
+            from IPython.display import display
+
+            self.draw = display(self.table(), display_id=True).update
+        elif self.console.is_interactive and self.console.file.isatty():  # rich takes a forced colour for a terminal
+            # without a thread of its own, which would take time from training
+            live = self.live = Live(self.table(), console=self.console, auto_refresh=False)
+            live.start(refresh=True)
+            self.draw = lambda table: live.update(table, refresh=True)
+        else:
+            self._print(self.total())
+
+    def _add(self, key: Key, done: float) -> Row:
         run, directory = self.networks[key]
         name = printable(f"{key[0]} · seed {key[1]}")
         self.rows[key] = Row(name, run.recipe.epochs, directory / METRICS, time.monotonic(), done, done)
