@@ -236,9 +236,10 @@ def job(
 
     def tick(epoch: int, share: float) -> None:
         nonlocal told
-        if time.monotonic() - told > 0.25:
+        done = epoch - 1 + share
+        if time.monotonic() - told > 0.25 or done >= run.recipe.epochs:
             told = time.monotonic()
-            write_progress(Path(directory, files.PROGRESS), epoch - 1 + share)
+            write_progress(Path(directory, files.PROGRESS), done)
 
     train(run, Path(directory), data_root, machine, tick, label)
 
