@@ -13,8 +13,11 @@ exclude_patterns = ["images"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
+nb_execution_mode = "force"  # a cache knows a page's cells, and not the package that they call
+nb_execution_in_temp = True  # a page may write files
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_execution_show_tb = True
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
