@@ -18,6 +18,7 @@ nb_execution_in_temp = True  # a page may write files
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_show_tb = True
+nb_merge_streams = True  # what a cell prints is one block
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

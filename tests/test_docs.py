@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
+import io
 import re
 import shlex
 import subprocess
@@ -207,12 +210,44 @@ def test_the_table_of_rooms_is_whole() -> None:
     assert sorted(named) == sorted(rooms)
 
 
-@pytest.mark.parametrize("room", ["", "analysis", "objectives", "plots", "runs", "studies"])
+#: Rooms, and modules, whose public names have a page in docs/reference/; "" is the package itself.
+ROOMS = ["", "analysis", "objectives", "plots", "runs", "studies", "cost", "functional"]
+
+
+def public_names(room: str) -> list[str]:
+    """What a room offers: the classes, functions and constants of its stub, or of ``__all__`` where it is one file."""
+    package = Path(locality_prior.__file__).parent
+    stub = package / room / "__init__.pyi"
+    if not stub.exists():
+        return list(importlib.import_module(f"locality_prior.{room}").__all__)
+    imported = re.findall(r"^from (\S+) import \w+ as (\w+)$", stub.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for source, name in imported if source != "locality_prior"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_the_reference_is_whole(room: str) -> None:
     """Each public class, function and constant of a room has its place in docs/reference/, and nothing else has."""
-    stub = Path(locality_prior.__file__).parent / room / "__init__.pyi"
-    imported = re.findall(r"^from (\S+) import \w+ as (\w+)$", stub.read_text(encoding="utf-8"), re.MULTILINE)
-    names = {name for source, name in imported if source != "locality_prior"}
     page = (HOME / "docs" / "reference" / f"{room or 'top'}.md").read_text(encoding="utf-8")
     prefix = re.escape(f"locality_prior.{room}".rstrip("."))
-    assert set(re.findall(rf"^\.\. auto\w+:: {prefix}\.(\w+)$", page, re.MULTILINE)) == names
+    assert sorted(re.findall(rf"^\.\. auto\w+:: {prefix}\.(\w+)$", page, re.MULTILINE)) == sorted(public_names(room))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_has_an_example_that_runs(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runs on its own, as a reader would copy it."""
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(tmp_path)
+    home = importlib.import_module(f"locality_prior.{room}".rstrip("."))
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    without, failed = set(public_names(room)), []
+    for name in public_names(room):
+        for test in finder.find(getattr(home, name), name, module=False, globs={}):  # its own, and those of its methods
+            told = io.StringIO()
+            if runner.run(test, out=told.write).failed:
+                failed.append(told.getvalue())
+            if test.examples:
+                without.discard(test.name)
+            plt.close("all")
+    assert not without
+    assert not failed, "\n".join(failed)

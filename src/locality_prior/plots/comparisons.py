@@ -65,7 +65,8 @@ def differences_by_condition(
 
     >>> import locality_prior as lp
     >>> differences = {"linear": [0.1, -0.1, 0.0], "linear@2": [0.5, 0.4, 0.6]}
-    >>> ax = lp.plots.differences_by_condition(differences, {"linear@2": (0.25, 0.75)}, label="difference in accuracy (%)")
+    >>> intervals = {"linear@2": (0.25, 0.75)}
+    >>> ax = lp.plots.differences_by_condition(differences, intervals, label="difference in accuracy (%)")
 
     Args:
         differences: condition → (seeds,) condition − control; NaN where there is no pair.

@@ -120,7 +120,8 @@ def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: st
     """A line for each seed, joining its networks across conditions, and a bar at each condition's mean.
 
     >>> import locality_prior as lp
-    >>> ax = lp.plots.paired_seeds({"control": [8.2, 8.1, 8.4], "linear@2": [7.7, 7.6, 8.0]}, label="variance (spacings²)")
+    >>> variances = {"control": [8.2, 8.1, 8.4], "linear@2": [7.7, 7.6, 8.0]}
+    >>> ax = lp.plots.paired_seeds(variances, label="spatial variance (spacings²)")
 
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; seeds with a NaN are left out.
