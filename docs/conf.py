@@ -34,8 +34,12 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
-html_sidebars = {"*": [], "tutorials/*": []}  # pages without pages below them
-html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
+html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}  # nothing is below or beside them
+html_theme_options = {
+    "show_prev_next": False,
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
+}
 
 
 def plain_equations(app, what, name, obj, options, lines):
@@ -52,7 +56,7 @@ def plain_equations(app, what, name, obj, options, lines):
 
 def inside(app, name, source):
     """A link to a page beside docs/ leads to that page of the site."""
-    source[0] = source[0].replace("](../CONTRIBUTING.md", "](contributing.md")
+    source[0] = re.sub(r"\]\(((?:\.\./)*)\.\./CONTRIBUTING\.md", r"](\1contributing.md", source[0])
 
 
 def setup(app):
