@@ -1,4 +1,4 @@
-"""How the site of these pages is built: uv run --group docs sphinx-build -W -n -b html docs build/docs."""
+"""How the site of these pages is built: bash .ci/docs."""
 
 import re
 
@@ -16,7 +16,7 @@ myst_heading_anchors = 4
 nb_execution_mode = "force"  # a cache knows a page's cells, and not the package that they call
 nb_execution_in_temp = True  # a page may write files
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300  # seconds for a cell, on a machine that is busy
 nb_execution_show_tb = True
 nb_merge_streams = True  # what a cell prints is one block
 
