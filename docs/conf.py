@@ -34,7 +34,8 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
-html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}  # nothing is below or beside them
+# Nothing is below or beside these pages.
+html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}
 html_theme_options = {
     "show_prev_next": False,
     "header_links_before_dropdown": 5,

@@ -85,7 +85,7 @@ class Run:
     """One network: what it learns, what it is, what makes it local, how it is trained.
 
     >>> from locality_prior.runs import Recipe, Run
-    >>> run = Run(task="digits", model="lenet", cost="linear:1@2", recipe=Recipe(epochs=3), seed=7)
+    >>> run = Run(task="own.py:images", model="own.py:net", cost="linear:1@2", recipe=Recipe(epochs=3), seed=7)
     >>> run.cost, run.recipe.epochs, run.seed
     ('linear@2', 3, 7)
 

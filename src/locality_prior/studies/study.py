@@ -39,7 +39,7 @@ class Axes:
     The control's cost is flat, and its objective none. Costs and objectives are conditions beside one another.
 
     >>> from locality_prior.studies import Axes
-    >>> axes = Axes(task="digits", model="lenet", cost=["flat", "linear@2"], objective="topoloss:0.5,2", seeds=[1, 2])
+    >>> axes = Axes(task="own.py:images", model="own.py:net", cost=["flat", "linear@2"], objective="topoloss:0.5,2")
     >>> [(run.cost, run.objective) for run in axes.conditions()]
     [('flat', 'none'), ('linear@2', 'none'), ('flat', 'topoloss:0.5'), ('flat', 'topoloss:2')]
 
@@ -197,9 +197,9 @@ class Study:
     """What is trained, and what is claimed about it.
 
     >>> from locality_prior.studies import Axes, Study
-    >>> study = Study(Axes(task="digits", model="lenet", cost=["flat", "linear@2"], shuffled="linear@2", seeds=[1, 2]))
+    >>> study = Study(Axes(task="own.py:images", model="own.py:net", cost=["flat", "linear@2"], seeds=[1, 2, 3]))
     >>> list(study.conditions()), len(study.runs())
-    (['control', 'linear@2', 'linear@2 shuffled'], 6)
+    (['control', 'linear@2'], 6)
 
     Args:
         axes: settings to combine.
@@ -406,7 +406,7 @@ def study_from(values: Any) -> Study:
     An entry of ``also`` names only what differs from the first settings.
 
     >>> from locality_prior.studies import study_from
-    >>> study = study_from({"task": "digits", "model": "lenet", "cost": ["flat", "linear"], "seeds": [1, 2, 3]})
+    >>> study = study_from({"task": "own.py:images", "model": "own.py:net", "cost": ["flat", "linear"]})
     >>> len(study.runs())
     6
 
