@@ -362,7 +362,7 @@ def test_a_process_exits_with_the_same_status_with_and_without_a_traceback(
 def test_the_statuses_are_told_alike_in_the_help_and_in_the_documentation() -> None:
     told = re.findall(r"^  (\d+) ", cli.EPILOG, re.MULTILINE)
     assert told == ["0", "1", "2", "130"]
-    page = (HOME / "docs" / "command_line.md").read_text(encoding="utf-8")
+    page = (HOME / "docs" / "howto" / "command_line.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\d+)` \|", page, re.MULTILINE) == told
     readme = (HOME / "README.md").read_text(encoding="utf-8")
     assert all(f"`{status}`" in readme for status in told)

@@ -49,7 +49,8 @@ def test_the_pythons_that_are_tested_are_those_that_are_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scripts"), [("tests.yml", {".ci/run", ".ci/lowest"}), ("publish.yml", {".ci/package"})]
+    ("name", "scripts"),
+    [("tests.yml", {".ci/run", ".ci/lowest"}), ("docs.yml", {".ci/docs"}), ("publish.yml", {".ci/package"})],
 )
 def test_workflows_run_the_scripts_of_the_project(name: str, scripts: set[str]) -> None:
     steps = [step.get("run", "") for job in workflow(name).values() for step in job["steps"]]

@@ -218,7 +218,7 @@ def _define_study(parser: argparse.ArgumentParser) -> None:
         "file",
         nargs="?",
         metavar="FILE.yaml",
-        help="a study file: the settings below by name, with _ for -, and more (see docs/studies.md)",
+        help="a study file: the settings below by name, with _ for -, and more (see docs/howto/studies.md)",
     )
     _define_axes(parser)
 

@@ -27,6 +27,10 @@ def seeds_by_condition(
 ) -> Axes:
     """A row for each condition: its networks, their mean and its interval. A line joins the networks of each seed.
 
+    >>> import locality_prior as lp
+    >>> values = {"control": [97.9, 98.0, 97.8], "linear": [98.0, 98.2, 97.9]}
+    >>> ax = lp.plots.seeds_by_condition(values, label="accuracy (%)")
+
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; NaN where there is no network.
         label: what the numbers are, with their unit.
@@ -59,6 +63,11 @@ def differences_by_condition(
     heads: Sequence[str] = (),
 ) -> Axes:
     """A row for each condition: the seeds' differences from the control, their mean and its interval, and notes.
+
+    >>> import locality_prior as lp
+    >>> differences = {"linear": [0.1, -0.1, 0.0], "linear@2": [0.5, 0.4, 0.6]}
+    >>> intervals = {"linear@2": (0.25, 0.75)}
+    >>> ax = lp.plots.differences_by_condition(differences, intervals, label="difference in accuracy (%)")
 
     Args:
         differences: condition → (seeds,) condition − control; NaN where there is no pair.
@@ -93,6 +102,10 @@ def differences_by_condition(
 
 def scatter(points: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str) -> Axes:
     """A point for each network, in its condition's colour.
+
+    >>> import locality_prior as lp
+    >>> points = {"control": ([3.5, 3.6], [97.9, 98.0]), "linear": ([3.1, 3.2], [97.8, 98.1])}
+    >>> ax = lp.plots.scatter(points, x="mean wire length (spacings)", y="accuracy (%)")
 
     Args:
         points: condition → (x, y), two arrays of (networks,).

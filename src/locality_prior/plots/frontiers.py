@@ -49,6 +49,13 @@ def frontier(
     The mark of a mean grows with the strength. The control is a black star, with a line across the Axes at each of
     its two means.
 
+    >>> import locality_prior as lp
+    >>> methods = {
+    ...     "control": [([0.01, -0.01], [97.9, 98.0])],
+    ...     "TopoLoss": [([0.1, 0.2], [97.8, 97.7]), ([0.5, 0.6], [96.8, 97.0])],  # two strengths, two networks of each
+    ... }
+    >>> ax = lp.plots.frontier(methods, x="Moran's I", y="accuracy (%)")
+
     Args:
         methods: method → a list with (x, y) for each of its strengths, the weakest first: two arrays of (networks,).
             A network with a NaN in either is left out.

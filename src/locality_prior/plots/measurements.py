@@ -27,6 +27,9 @@ def variance_by_class(
 ) -> Axes:
     """Mean spatial variance of the maps of each class, with its 95 % confidence interval over images (1.96 sem).
 
+    >>> import locality_prior as lp
+    >>> ax = lp.plots.variance_by_class({"control": [8.1, 8.3, 7.9, 8.0]}, labels=[0, 0, 1, 1], classes=["cat", "dog"])
+
     Args:
         variances: condition → (images,) spatial variances of their maps, in spacings²; NaN (undefined) is left out.
         labels: (images,) whole numbers from 0, each image's class.
@@ -63,6 +66,12 @@ def variance_by_class(
 def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """Response correlation of pairs of units against the distance between them, with a band of ± 1 sem.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> responses = np.random.default_rng(0).normal(size=(50, 64))
+    >>> curve = lp.analysis.response_correlation(responses, lp.Grid(8, 8))
+    >>> ax = lp.plots.correlation_by_distance({"noise": curve})
+
     Args:
         curves: condition → what :func:`locality_prior.analysis.response_correlation` returns, or three arrays of
             (bins,): distance in spacings, correlation, and its standard error.
@@ -79,6 +88,10 @@ def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -
 
 def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str, level: float | None = None) -> Axes:
     """A line for each condition, with a band around it.
+
+    >>> import locality_prior as lp
+    >>> curve = [1, 2, 3], [0.3, 0.2, 0.1], [0.05, 0.05, 0.05]
+    >>> ax = lp.plots.banded({"control": curve}, x="distance between units (spacings)", y="correlation")
 
     Args:
         curves: condition → (x, y, half the band's width), three arrays of (n,).
@@ -107,6 +120,10 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
 def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
     """A line for each seed, joining its networks across conditions, and a bar at each condition's mean.
 
+    >>> import locality_prior as lp
+    >>> variances = {"control": [8.2, 8.1, 8.4], "linear@2": [7.7, 7.6, 8.0]}
+    >>> ax = lp.plots.paired_seeds(variances, label="spatial variance (spacings²)")
+
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; seeds with a NaN are left out.
         label: what the numbers are, with their unit.
@@ -134,6 +151,10 @@ def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: st
 def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -> Axes:
     """A number over the epochs of training: a thin line for each seed of each condition.
 
+    >>> import locality_prior as lp
+    >>> seeds = [[2.3, 0.9, 0.5], [2.3, 1.0, 0.4]]
+    >>> ax = lp.plots.training({"control": ([1, 2, 3], seeds)}, label="training loss")
+
     Args:
         curves: condition → (epochs, values): (n,) and (n,) or (seeds, n) numbers.
         label: what the values are, with their unit.
@@ -148,6 +169,9 @@ def training(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str) -
 
 def pruning(curves: Mapping[str, Any], ax: Axes | None = None, *, label: str = "test accuracy (%)") -> Axes:
     """A number against the share of wires kept, on a logarithmic axis: a line for each seed of each condition.
+
+    >>> import locality_prior as lp
+    >>> ax = lp.plots.pruning({"control": ([1.0, 0.3, 0.1, 0.03], [98.0, 97.9, 95.0, 60.0])})
 
     Args:
         curves: condition → (share, values): (n,) shares, and (n,) or (seeds, n) numbers.

@@ -44,6 +44,10 @@ def sheet(
     A two-dimensional :class:`Grid` has row 0 at the top, :class:`Points` are drawn as (x, y), and a :class:`Sphere` in
     Hammer's equal-area projection. Cells without a unit stay blank; NaN and infinite values are light grey.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> ax = lp.plots.sheet(np.arange(64.0), lp.Grid(8, 8), label="mean activation")
+
     Args:
         values: (units,) numbers.
         geometry: a geometry of places on a plane or on a sphere, or its :class:`Places`.
@@ -72,6 +76,11 @@ def transmitted_signal(
     signal: Any, geometry: Geometry | Places, unit: int, ax: Axes | None = None, *, label: str = "transmitted signal"
 ) -> Axes:
     """The share of each unit's signal that arrives at one unit, which a ring marks.
+
+    >>> import locality_prior as lp
+    >>> sheet = lp.Grid(8, 8)
+    >>> prior = lp.Prior(sheet, sheet, cost="linear@3").dense()
+    >>> ax = lp.plots.transmitted_signal(prior[27], sheet, unit=27)
 
     Args:
         signal: (units,) row ``unit`` of the prior. The colour scale goes from 0 to 1, or to the maximum where
@@ -105,6 +114,13 @@ def class_maps(
     width: float | None = None,
 ) -> NDArray[np.object_]:
     """A map for each class (column) of each condition or sheet (row), all on one colour scale.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> maps = {"control": np.random.default_rng(0).random((3, 64))}
+    >>> axes = lp.plots.class_maps(maps, lp.Grid(8, 8), classes=["cat", "dog", "house"])
+    >>> axes.shape
+    (1, 3)
 
     Args:
         maps: name of the row, such as the condition → (classes, units) numbers.

@@ -31,6 +31,9 @@ def wiring(
 ) -> Axes:
     """The wiring diagram of two rows of units: sources below, targets above, and costly wires dark.
 
+    >>> import locality_prior as lp
+    >>> ax = lp.plots.wiring(lp.cost.Linear().within(2).cost(lp.Line(6).distances()))
+
     Args:
         costs: (out, in) costs c(d) of the wires; inf or NaN is no wire.
         unit: draw only the wires of this target unit, on the grey scale of all; None: all wires.

@@ -47,6 +47,16 @@ def run_study(
     Each run has a directory of its own there, named after its settings, and continues where it was stopped. A cell
     that fails does not stop the others.
 
+    >>> import torch
+    >>> from locality_prior.runs import Task
+    >>> from locality_prior.studies import Axes, Study, run_study
+    >>> x, y = torch.rand(60, 16), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
+    >>> net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> axes = Axes(task=task, model=net, place={"1": "4x4"}, local={"0": "4x4"}, cost="linear@2", seeds=[1], epochs=1)
+    >>> run_study(Study(axes), "own-study")
+    {}
+
     Args:
         study: what to run.
         directory: where to keep it.
