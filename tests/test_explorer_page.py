@@ -448,6 +448,37 @@ def test_the_wheel_zooms_a_selected_map_about_the_pointer(view: View) -> None:
     assert view.picture(0) == whole
 
 
+def test_fingers_hold_units_and_pinch(view: View) -> None:
+    view.device(390, 800, mobile=True)
+    view.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        view.show(study()).js("root.querySelector('canvas').scrollIntoView({block: 'center'})")
+        box = view.js("const b = root.querySelector('canvas').getBoundingClientRect(); return [b.left, b.top, b.width]")
+
+        def touch(kind: str, *shares: tuple[float, float]) -> None:
+            points = [{"x": box[0] + x * box[2], "y": box[1] + y * box[2], "id": k} for k, (x, y) in enumerate(shares)]
+            view.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+        touch("Start", (0.75, 0.25))
+        touch("End")
+        assert view.settled().shown(".status")[0] == "row 1, column 4: 11.0 (held)"
+        whole = view.picture(0)
+        touch("Start", (0.45, 0.5), (0.55, 0.5))
+        for k in range(1, 6):
+            touch("Move", (0.45 - 0.05 * k, 0.5), (0.55 + 0.05 * k, 0.5))
+        touch("End")
+        assert view.settled().picture(0) != whole
+        near = view.picture(0)
+        touch("Start", (0.5, 0.5))
+        for k in range(1, 6):
+            touch("Move", (0.5 - 0.05 * k, 0.5))
+        touch("End")
+        assert view.settled().picture(0) != near
+        assert view.shown(".status")[0] == "row 1, column 4: 11.0 (held)"
+    finally:
+        view.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 # -- two panels
 
 
@@ -496,6 +527,8 @@ def test_wires_from_input_to_output(view: View) -> None:
     assert view.marked(1, 2, 5)
     assert not view.marked(1, 0, 4)
     view.choose("colour by of map A", "wires into a unit").unit(1, 0, 2, click=True).leave()
+    view.choose("class", "dogs")  # of map B alone
+    assert view.titles()[1].endswith("“dogs”, after epoch 4")
     assert "wires into the unit at row 0, column 2 of hidden" in view.shown(".panel > p")[0]
     assert view.colour(0, 0, 2, INPUT) == BRIGHTEST
     assert len(set(view.colour(0, 2, 2, INPUT))) <= 2  # no wire: neutral
@@ -689,7 +722,7 @@ def test_units_of_every_kind_are_found_where_they_are_drawn(view: View) -> None:
         shares = locate(places, drawn[corner])
         view.point(0, *shares)
         told = view.shown(".unit")[0]
-        assert told.startswith(f"unit {corner:,};"), places.kind
+        assert told.startswith(f"unit {corner};"), places.kind
         assert view.pixel(0, *shares)[3] == 255
 
 

@@ -45,7 +45,7 @@ function grouped(groups, n) {
   for (const g of groups) if (g < n) start[g + 1]++;
   for (let g = 0; g < n; g++) start[g + 1] += start[g];
   const next = start.slice();
-  groups.forEach((g, e) => { if (g < n) entries[next[g]++] = e; });
+  for (let e = 0; e < groups.length; e++) if (groups[e] < n) entries[next[groups[e]]++] = e;
   return [start, entries];
 }
 
@@ -70,7 +70,7 @@ function number(x) {
 
 const percent = (x) => `${Number((100 * x).toPrecision(2))} %`;
 const epochText = (epoch) => (epoch === 0 ? "before training" : `after epoch ${epoch}`);
-const several = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+const several = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 // One value of a CSV file (RFC 4180). A text that a spreadsheet would compute is made a text.
 function quoted(value) {
@@ -111,19 +111,24 @@ function ramp([low, high], signed = low < 0) {
   return { colours: TABLES[signed ? "two" : "one"], low: signed ? -top : 0, high: top, none: low > high, single: low === high ? low : null };
 }
 
-// The colour of a value, 0 (transparent) where there is none.
+// The colour of a value, 0 (transparent) where there is none; and of many.
 function colour(scale, value) {
   if (isNaN(value)) return 0;
   if (scale.names) return scale.colours[value];
   const t = (value - scale.low) / (scale.high - scale.low);
   return scale.colours[t <= 0 ? 0 : t >= 1 ? 255 : round(t * 255)];
 }
+function coloured(values, scale) {
+  const out = new Uint32Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = colour(scale, values[i]);
+  return out;
+}
 
 // What a legend shows: the ticks of a colour bar, if there is one, and colours with their names; no colour is the hatch.
 function legendOf(scale, holes) {
   const one = (value, text) => [css(colour(scale, value)), text];
   const keys = scale.names ? scale.names.map((name, c) => one(c, name)) : scale.single == null ? [] : [one(scale.single, number(scale.single))];
-  const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map((t) => number(t));
+  const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map(number);
   return { what: scale.what, ticks, keys: holes ? [...keys, [null, scale.empty ?? "no value"]] : keys };
 }
 
@@ -165,8 +170,9 @@ function layOut(places) {
 function mesh(lay) {
   const [x0, y0, x1, y1] = lay.box, side = max(sqrt((x1 - x0) * (y1 - y0) / lay.n), max(x1 - x0, y1 - y0) / 2048);
   const cols = Math.ceil((x1 - x0) / side) || 1, rows = Math.ceil((y1 - y0) / side) || 1;
-  const square = (_, i) => clamp(floor((lay.ys[i] - y0) / side), 0, rows - 1) * cols + clamp(floor((lay.xs[i] - x0) / side), 0, cols - 1);
-  const [start, units] = grouped(Uint32Array.from(lay.xs, square), rows * cols);
+  const squares = new Uint32Array(lay.n); // every unit lies inside the box
+  for (let i = 0; i < lay.n; i++) squares[i] = floor((lay.ys[i] - y0) / side) * cols + floor((lay.xs[i] - x0) / side);
+  const [start, units] = grouped(squares, rows * cols);
   return { x0, y0, side, cols, rows, start, units };
 }
 
@@ -181,8 +187,7 @@ function nearest(lay, x, y, k) {
       for (const i of units.subarray(from, to)) found.push([(lay.xs[i] - x) ** 2 + (lay.ys[i] - y) ** 2, i]);
     }
     found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    const all = reach > rows + cols + abs(cx) + abs(cy);
-    if (all || (found.length >= k && found[k - 1][0] <= (reach * side) ** 2)) return found.slice(0, k);
+    if (reach > 1e5 || (found.length >= k && found[k - 1][0] <= (reach * side) ** 2)) return found.slice(0, k);
   }
 }
 
@@ -232,17 +237,16 @@ function placeOf(lay, unit) {
 // ---- picture ----
 
 const TILE = 4096; // pixels of a texture's side
-const EDGE = 1; // pixels around the sheet
 const MANY = 5000; // units that are drawn as shapes; beyond, as pixels
 
 // Sheet to canvas: scale and shift, for a canvas of w × h pixels and a view {zoom, x, y} whose x, y is in its middle.
 function projection(lay, view, w, h) {
   const [x0, y0, x1, y1] = lay.box;
-  const scale = view.zoom * min((w - 2 * EDGE) / (x1 - x0), (h - 2 * EDGE) / (y1 - y0));
+  const scale = view.zoom * min(w / (x1 - x0), h / (y1 - y0));
   // inside, the sheet fills the canvas; where it is smaller than the canvas, it is centred
   const middle = (at, low, high, size) => {
     const half = size / 2 / scale;
-    return high - low <= 2 * half ? (low + high) / 2 : clamp(at, low + half - EDGE / scale, high - half + EDGE / scale);
+    return high - low <= 2 * half ? (low + high) / 2 : clamp(at, low + half, high - half);
   };
   view.x = middle(view.x ?? (x0 + x1) / 2, x0, x1, w);
   view.y = middle(view.y ?? (y0 + y1) / 2, y0, y1, h);
@@ -250,15 +254,15 @@ function projection(lay, view, w, h) {
 }
 
 // Cells as pictures of one pixel each.
-function textures(lay, values, scale) {
+function textures(lay, colours) {
   const tiles = [];
   for (let y = 0; y < lay.rows; y += TILE) for (let x = 0; x < lay.cols; x += TILE) {
     const w = min(TILE, lay.cols - x), h = min(TILE, lay.rows - y);
     const canvas = new OffscreenCanvas(w, h), pen = canvas.getContext("2d");
     const image = pen.createImageData(w, h), pixels = new Uint32Array(image.data.buffer);
     for (let r = 0; r < h; r++) {
-      const first = (y + r) * lay.cols + x, count = clamp(lay.n - first, 0, w);
-      for (let c = 0; c < count; c++) pixels[r * w + c] = colour(scale, values[first + c]);
+      const first = (y + r) * lay.cols + x;
+      pixels.set(colours.subarray(first, first + w), r * w);
     }
     pen.putImageData(image, 0, 0);
     tiles.push({ canvas, x, y, w, h });
@@ -306,15 +310,17 @@ function drawSheet(pen, lay, p, picture, dark, ratio) {
     pen.fillRect(dx, dy, lay.cols * scale, full * tall);
     pen.fillRect(dx, dy + full * tall, rest * scale, rest ? tall : 0);
     pen.imageSmoothingEnabled = false;
-    for (const t of picture.colours) pen.drawImage(t.canvas, dx + t.x * scale, dy + t.y * tall, t.w * scale, t.h * tall);
+    for (const t of picture.tiles) pen.drawImage(t.canvas, dx + t.x * scale, dy + t.y * tall, t.w * scale, t.h * tall);
     return;
   }
-  const radius = lay.radius * scale, { colours } = picture, shown = [];
+  const radius = lay.radius * scale, { colours } = picture, there = new Uint32Array(lay.n);
+  let count = 0;
   for (let i = 0; i < lay.n; i++) {
     const x = lay.xs[i] * scale + dx, y = lay.ys[i] * scale + dy;
-    if (x > -radius && y > -radius && x < w + radius && y < h + radius) shown.push(i);
+    if (x > -radius && y > -radius && x < w + radius && y < h + radius) there[count++] = i;
   }
-  if (shown.length > MANY) drawPixels(pen, lay, p, shown, colours, dark);
+  const shown = there.subarray(0, count);
+  if (count > MANY) drawPixels(pen, lay, p, shown, colours, dark);
   else for (const i of shown) {
     pen.beginPath();
     shape(pen, lay, lay.xs[i] * scale + dx, lay.ys[i] * scale + dy, radius + (lay.kind === "hexagons" ? 0.35 : 0));
@@ -342,7 +348,7 @@ function drawPixels(pen, lay, { scale, dx, dy }, shown, colours, dark) {
     for (let r = max(top, 0); r < min(bottom, h); r++) {
       const half = hexagons || tall < 1.5 ? wide : sqrt(max(wide ** 2 - (r + 0.5 - y) ** 2, 0));
       const left = round(x - half), right = max(round(x + half), left + 1);
-      pixels.fill(fill, r * w + max(left, 0), r * w + clamp(right, 0, w));
+      for (let q = r * w + max(left, 0), end = r * w + min(right, w); q < end; q++) pixels[q] = fill;
     }
   }
   pen.putImageData(image, 0, 0);
@@ -356,7 +362,6 @@ function drawMark(pen, lay, p, unit, weight, ratio) {
     const a = max(p.scale, 6 * ratio), b = max(p.scale * lay.height, 6 * ratio);
     pen.rect(x - a / 2, y - b / 2, a, b);
   } else shape(pen, lay, x, y, max(lay.radius * p.scale, 3.5 * ratio));
-  pen.lineJoin = "round";
   for (const [width, style] of [[weight + 2, "#fff"], [weight, "#111"]]) {
     pen.lineWidth = width * ratio;
     pen.strokeStyle = style;
@@ -464,7 +469,7 @@ input { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
 .time button { width: 1.4em; line-height: 1; padding-bottom: 6px; }
 .slider { flex: 1 1 14em; max-width: 22em; }
 .legend, .note, .unit { font-size: 12.5px; color: var(--quiet); }
-.legend { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; align-content: start; }
 .what { flex: 1 1 100%; }
 .shared, .note { margin: 10px 0 0; }
 .bar { width: min(240px, 60%); }
@@ -497,14 +502,9 @@ th, .cut { color: var(--quiet); }
 const HELP = "Point at a unit or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by "
   + "pinching, or with the wheel once the map is selected; drag, or Shift with the arrow keys, moves the sheet.";
 
-// An element, such as "p.note", its properties and its children. Texts are only ever set as text.
+// An element such as "p.note", its properties and children. Texts are only ever set as text.
 function make(what, properties, ...children) {
-  const [tag, className] = what.split("."), element = document.createElement(tag);
-  if (className) element.className = className;
-  for (const [name, value] of Object.entries(properties ?? {})) {
-    if (name.includes("-") || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  }
+  const [tag, className = ""] = what.split("."), element = Object.assign(document.createElement(tag), { className }, properties);
   element.append(...children);
   return element;
 }
@@ -544,14 +544,14 @@ export function mount(host, description, buffer) {
   const shown = () => (compare === "one" ? panels.slice(0, 1) : panels);
   const otherOf = (p) => panels[p === panels[0] ? 1 : 0];
   const classCount = (p) => sheetOf(p).means.shape[0];
-  const classText = (c) => description.classes[c] ?? String(c);
+  const classText = (c) => description.classes[c] ?? `${c}`;
   const hasClass = (p) => (p.value === "mean" || p.value === "d") && classCount(p) > 1;
   const hasEpochs = (p) => p.value === "mean" && sheetOf(p).epochs?.length > 1;
 
   const distinct = (list) => [...new Set(list)];
   const names = distinct(networks.map((net) => net.name));
   const ofName = (name) => networks.filter((net) => net.name === name);
-  const seedOf = (net) => String(net.seed ?? "–");
+  const seedOf = (net) => `${net.seed ?? "–"}`;
   const layersOf = (p) => {
     if (compare === "layer") return pairs(p.net);
     const [from, into] = [false, true].map((end) => layersAt(p.net, p.sheet, end));
@@ -623,8 +623,8 @@ export function mount(host, description, buffer) {
   }
 
   // -- what a panel shows
-  // The unit of a sheet of n units whose correlations or wires are shown: the one in focus; the same unit where the
-  // focus is on another sheet; the last one pointed at; the middle one.
+  // The unit of a sheet of n whose correlations or wires are shown: the one in focus, or the same unit of another sheet
+  // that is; the last one pointed at; the middle one.
   function probe(net, sheet, n) {
     const focus = held ?? over, there = focus?.p;
     if (focus && focus.unit < n && there.sheet === sheet) return focus.unit;
@@ -722,7 +722,7 @@ export function mount(host, description, buffer) {
   const button = (textContent, click) => { const one = make("button", { type: "button", textContent }); one.addEventListener("click", click); return one; };
   const updates = []; // what each control does when a setting has changed
   function chooser(label, whose, options, get, set, visible) {
-    const select = make("select", { "aria-label": label + whose }), holder = make("label", {}, label, select);
+    const select = make("select", { ariaLabel: label + whose }), holder = make("label", {}, label, select);
     let filled = "";
     select.addEventListener("change", () => { set(select.value); settle(); changed(); });
     updates.push(() => {
@@ -737,8 +737,8 @@ export function mount(host, description, buffer) {
   // Controls are of one panel or of both, as a list.
   const whose = (of) => (of.length < 2 ? ` of map ${of[0].letter}` : ""), mine = (of, setting) => COMPARE[compare][1].includes(setting) === of.length < 2;
   const choosers = (of) => Object.entries(FIELDS).map(([name, { label, options, get, set }]) => {
-    const [p] = of, other = otherOf(p);
-    return chooser(label, whose(of), () => options(p), () => get(p), (word) => {
+    const [p] = of, other = otherOf(p), first = () => of.find((one) => options(one).length > 1) ?? p;
+    return chooser(label, whose(of), () => options(first()), () => get(first()), (word) => {
       const before = get(p);
       for (const one of of) set(one, word);
       // two of a kind are never the same one: they change places
@@ -747,9 +747,9 @@ export function mount(host, description, buffer) {
   });
 
   function sliderOf(name, range, moved) {
-    const slider = make("input", { type: "range", "aria-label": name, ...range }), text = make("span");
+    const slider = make("input", { type: "range", ariaLabel: name, ...range }), text = make("span");
     slider.addEventListener("input", () => moved(Number(slider.value)));
-    const show = (value, words, whole) => { slider.value = value; text.textContent = whole; slider.setAttribute("aria-valuetext", words); };
+    const show = (value, words, whole) => { slider.value = value; text.textContent = whole; slider.ariaValueText = words; };
     return { slider, show, holder: make("label.slider", {}, text, slider) };
   }
 
@@ -763,7 +763,7 @@ export function mount(host, description, buffer) {
     const go = (i) => { for (const p of of) p.epoch = epochs()[i]; changed(); };
     const pause = () => { clearInterval(timer); timer = 0; };
     const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };
-    const { slider, show, holder } = sliderOf(`epoch${whose(of)}`, { min: 0, step: 1 }, (i) => { pause(); go(i); });
+    const { slider, show, holder } = sliderOf(`epoch${whose(of)}`, {}, (i) => { pause(); go(i); });
     const play = button("▶", () => {
       if (timer) return pause(), changed();
       if (!still.matches) timer = setInterval(next, 333); // with reduced motion, a press is one step
@@ -778,7 +778,7 @@ export function mount(host, description, buffer) {
       slider.max = all.length - 1;
       show(at(), epochText(all[at()]), `${epochText(all[at()])} (of ${all.at(-1)})`);
       play.textContent = timer ? "❚❚" : "▶";
-      play.setAttribute("aria-label", (timer ? "Pause" : still.matches ? "Next epoch" : "Play the epochs") + whose(of));
+      play.ariaLabel = (timer ? "Pause" : still.matches ? "Next epoch" : "Play the epochs") + whose(of);
     });
     return time;
   }
@@ -804,10 +804,11 @@ export function mount(host, description, buffer) {
     Object.assign(p, {
       own: make("div.row", {}, ...choosers([p]), timeOf([p])), mark: make("b", {}, p.letter), name: make("span"),
       legend: make("div.legend"), status: make("p.status", { role: "status" }), told: make("div.unit"),
-      canvas: make("canvas", { tabIndex: 0, role: "application", "aria-roledescription": "map of units", "aria-describedby": "help" }),
+      canvas: make("canvas", { tabIndex: 0, role: "application", ariaRoleDescription: "map" }),
       base: new OffscreenCanvas(1, 1),
     });
-    p.holder = make("section.panel", { "aria-label": `map ${p.letter}` }, p.own, make("p", {}, p.mark, p.name), p.legend, p.canvas, p.status, p.told);
+    p.canvas.setAttribute("aria-describedby", "help");
+    p.holder = make("section.panel", { ariaLabel: `map ${p.letter}` }, p.own, make("p", {}, p.mark, p.name), p.legend, p.canvas, p.status, p.told);
   }
   const panelRow = make("div.panels", {}, ...panels.map((p) => p.holder));
   frame.append(named(make("h3", { hidden: !description.title }), description.title, 120), controls, common, panelRow, make("p.note", { id: "help", textContent: HELP }),
@@ -830,9 +831,9 @@ export function mount(host, description, buffer) {
   }
 
   function updateLegend(element, scale, holes) {
-    const { what, ticks, keys } = legendOf(scale, holes), signature = JSON.stringify([what, ticks, keys]);
-    if (element.dataset.shown === signature) return;
-    element.dataset.shown = signature;
+    const legend = legendOf(scale, holes), { what, ticks, keys } = legend, signature = JSON.stringify(legend);
+    if (element.told === signature) return;
+    element.told = signature;
     const stops = range(33).map((i) => css(scale.colours[round(i * 255 / 32)]));
     const bar = make("span.bar", {}, make("i", { style: `background:linear-gradient(90deg,${stops})` }), make("span", {}, ...ticks.map((t) => make("span", {}, t))));
     element.replaceChildren(make("span.what", {}, what), ...(ticks.length ? [bar] : []),
@@ -862,7 +863,10 @@ export function mount(host, description, buffer) {
     const now = shownOn(p), scale = scaleOf(p), lay = layoutOf(p);
     if (p.values?.key !== now.key) p.values = { key: now.key, list: now.values() };
     const values = p.values.list, key = [now.key, scale.low, scale.high, scale.names?.length].join("|");
-    if (p.picture?.key !== key) p.picture = { key, holes: values.some(isNaN), colours: lay.kind === "cells" ? textures(lay, values, scale) : Uint32Array.from(values, (v) => colour(scale, v)) };
+    if (p.picture?.key !== key) {
+      const colours = coloured(values, scale);
+      p.picture = { key, holes: colours.includes(0), colours, tiles: lay.kind === "cells" ? textures(lay, colours) : [] };
+    }
     return { p, values, scale, lay, picture: p.picture, title: titleOf(p) };
   }
 
@@ -880,8 +884,8 @@ export function mount(host, description, buffer) {
     for (const told of legends(states)) updateLegend(...told);
     for (const state of states) {
       const { p, lay, picture, title } = state, view = viewOf(p), pen = p.canvas.getContext("2d");
-      named(p.name, title, 160);
-      p.canvas.setAttribute("aria-label", plain(title, 160));
+      if (p.name.textContent !== title) Object.assign(p.name, { textContent: title, title: titleOf(p, 300) });
+      p.canvas.ariaLabel = title;
       p.canvas.style.touchAction = view.zoom > 1 ? "none" : "pan-y";
       updateUnit(state);
       resize(p);
@@ -912,7 +916,7 @@ export function mount(host, description, buffer) {
       p.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${isHeld ? " (held)" : ""}`;
       const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !isNaN(v)), of = several(around.length, "neighbour");
       const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length)}`;
-      line(`unit ${unit.toLocaleString("en")}${around.length ? `; ${alike}` : ""}`);
+      line(`unit ${unit}${around.length ? `; ${alike}` : ""}`);
       const classes = classCount(p);
       if (classes > 1) {
         line(classes > 12 ? `Largest of ${classes} class means` : "Class means", "h4");
@@ -927,7 +931,7 @@ export function mount(host, description, buffer) {
       }
     }
     p.told.replaceChildren(...rows);
-    // what is below does not move when units have more or less to tell
+    // what is below stays where it is when a unit has less to tell
     p.told.style.minHeight = `${max(p.told.offsetHeight, parseFloat(p.told.style.minHeight) || 0)}px`;
   }
 
@@ -1066,7 +1070,7 @@ export function mount(host, description, buffer) {
   // The maps with their titles and legends on one canvas, at twice the size.
   function savePicture() {
     const states = shown().map(stateOf), dark = isDark(), ratio = 2, wide = 460, edge = 16, gap = 28, tall = wide * max(...states.map(({ lay }) => aspectOf(lay)));
-    const across = 2 * edge + states.length * (wide + gap) - gap, down = tall + (states.some(({ scale }) => scale.names) ? 140 : 104);
+    const across = 2 * edge + states.length * (wide + gap) - gap, down = tall + (states.some(({ scale, picture }) => scale.names || picture.holes) ? 124 : 104);
     const canvas = make("canvas", { width: ratio * across, height: ratio * down }), pen = canvas.getContext("2d"), left = (k) => edge + k * (wide + gap);
     const text = (words, x, y, most, weight = 400) => {
       pen.font = `${weight} 12px system-ui, sans-serif`;
@@ -1094,7 +1098,7 @@ export function mount(host, description, buffer) {
         for (let i = 0; i < bar; i++) pen.fillStyle = css(scale.colours[floor(i * 256 / bar)]), pen.fillRect(x + i, y, 1, 10);
         ticks.forEach((tick, i) => { pen.textAlign = ["left", "center", "right"][i]; text(tick, x + i * bar / 2, y + 13); });
         pen.textAlign = "left";
-        x += bar + 20;
+        y += 34;
       }
       for (const [fill, words] of keys) {
         const long = 17 + pen.measureText(words).width;
@@ -1128,7 +1132,8 @@ export function mount(host, description, buffer) {
 
 // A notebook's widget: the description and the data are traits, and a new description is a new view.
 function render({ model, el }) {
-  const host = document.createElement("div");
+  const host = make("div");
+  host.dataset.lmSuppressShortcuts = ""; // keys are the explorer's, not the notebook's
   let shown = null;
   const show = () => {
     shown?.destroy();
