@@ -99,7 +99,18 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_readme_needs_the_core_alone(tmp_path: Path) -> None:
     """Its Python runs with torch, numpy and safetensors; the same check fails for what does need an extra."""
-    extras = ["anywidget", "jinja2", "lightning_fabric", "matplotlib", "networkx", "PIL", "rich", "scipy", "sklearn", "torchvision"]
+    extras = [
+        "anywidget",
+        "jinja2",
+        "lightning_fabric",
+        "matplotlib",
+        "networkx",
+        "PIL",
+        "rich",
+        "scipy",
+        "sklearn",
+        "torchvision",
+    ]
     block = f"import sys\nsys.modules.update(dict.fromkeys({[*extras, 'yaml']!r}))\n"
     code = "".join(one.text for one in blocks(HOME / "README.md") if one.kind == "python")
     assert code.count("\n") > 10

@@ -24,7 +24,7 @@ HEIGHT = 760
 
 
 class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
-    """An interactive view of networks: made by :func:`explore`, and shown by a notebook as the value of a cell.
+    """An interactive view of networks, made by :func:`locality_prior.explore`: a notebook shows it as a cell's value.
 
     A notebook's file holds the explorer as a page, too, so ``jupyter nbconvert`` gives a page in which it still works.
     A scene whose page would have more than 32 MiB is shown only while the notebook is open; :meth:`save` writes it.
@@ -78,11 +78,13 @@ def _attended() -> bool:
 
 
 def explore(shown: Any, sheet: Any = None, labels: Any = None) -> Explorer:
-    """Look at sheets unit by unit: maps, tuning, correlations, wires and how maps grew, in a notebook or a page.
+    """Look at sheets unit by unit: maps, tuning, correlations, wires and how maps grew, in a notebook or on a page.
 
-    >>> lp.explore("runs/local-1")                           # a run, a study, or a list of them
-    >>> lp.explore(activations, lp.Grid(32, 32), labels)     # any responses (items, units)
-    >>> lp.explore(...).save("explorer.html")
+    >>> import numpy as np
+    >>> from locality_prior import Grid, explore
+    >>> responses = np.random.default_rng(0).random((40, 12))
+    >>> explore(responses, Grid(3, 4), labels=np.arange(40) % 4)
+    Explorer of 1 network: show it in a notebook, or save it as a page
 
     Args:
         shown: the directory of a run, or of a study (of its finished runs, at most 100), or a list of directories. Or
