@@ -1,6 +1,6 @@
 """Kill a training at random moments, go on, and compare the bits: ``kills.py DIR [--kills 20]``.
 
-DIR holds train and val (see docs/imagenet.md). A small AlexNet is trained once without interruption. Every other
+DIR holds train and val (see docs/howto/imagenet.md). A small AlexNet is trained once without interruption. Every other
 training is killed (SIGKILL) at a random moment and started again, and must end in the same weights, bit for bit.
 """
 

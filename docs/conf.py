@@ -1,4 +1,4 @@
-"""How the site of these pages is built: uv run --group docs sphinx-build -W -n -b html docs build/docs."""
+"""How the site of these pages is built: bash .ci/docs."""
 
 import re
 
@@ -13,8 +13,12 @@ exclude_patterns = ["images"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
+nb_execution_mode = "force"  # a cache knows a page's cells, and not the package that they call
+nb_execution_in_temp = True  # a page may write files
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300  # seconds for a cell, on a machine that is busy
+nb_execution_show_tb = True
+nb_merge_streams = True  # what a cell prints is one block
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -30,8 +34,13 @@ nitpick_ignore_regex = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
-html_sidebars = {"*": [], "tutorials/*": []}  # pages without pages below them
-html_theme_options = {"show_prev_next": False, "header_links_before_dropdown": 4}
+# Nothing is below or beside these pages.
+html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}
+html_theme_options = {
+    "show_prev_next": False,
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
+}
 
 
 def plain_equations(app, what, name, obj, options, lines):
@@ -48,7 +57,7 @@ def plain_equations(app, what, name, obj, options, lines):
 
 def inside(app, name, source):
     """A link to a page beside docs/ leads to that page of the site."""
-    source[0] = source[0].replace("](../CONTRIBUTING.md", "](contributing.md")
+    source[0] = re.sub(r"\]\(((?:\.\./)*)\.\./CONTRIBUTING\.md", r"](\1contributing.md", source[0])
 
 
 def setup(app):

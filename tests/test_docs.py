@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
+import io
 import re
 import shlex
 import subprocess
@@ -11,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -23,12 +27,12 @@ from locality_prior.studies import study_from
 from locality_prior.studies.measures import KNOWN
 
 HOME = Path(__file__).parent.parent
-PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").rglob("*.md"))]
 EXAMPLES = sorted((HOME / "examples").glob("*.py"))
 
 #: A fenced block, with the reason in a comment above it why it is not run, if there is one.
 BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>[\w{}-]*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 PICTURE_OR_LINK = re.compile(r"!?\[[^\]]*\]\((?P<to>[^)\s]+)\)")
 
@@ -67,7 +71,7 @@ def arguments(command: str) -> list[str] | None:
 
 
 SHELL = [
-    pytest.param(command, id=f"{page.name}-{block.line}-{k}")
+    pytest.param(command, id=f"{page.relative_to(HOME)}-{block.line}-{k}")
     for page in PAGES
     for block in blocks(page)
     if block.kind == ""
@@ -82,7 +86,7 @@ SHELL += [
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after another, as a reader would run them, each from where the last one left off."""
     monkeypatch.chdir(tmp_path)
@@ -93,7 +97,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             with warnings.catch_warnings():
                 warnings.filterwarnings(
                     "ignore", "localize: weight decay", UserWarning
-                )  # which docs/models.md tells of
+                )  # which docs/howto/models.md tells of
                 exec(code, names)
 
 
@@ -144,12 +148,12 @@ def test_study_files_are_studies() -> None:
 def test_every_command_is_shown() -> None:
     """And the reading of blocks finds what it is to find."""
     shown = {words[0] for param in SHELL if (words := arguments(str(param.values[0])))}
-    assert shown == {"reproduce", "study", "train", "analyse", "report", "open", "prior", "bench"}
+    assert shown == {"reproduce", "study", "train", "analyse", "report", "figure", "open", "prior", "bench"}
     with pytest.raises(SystemExit):
         cli._parser().parse_args(["study", "--costs", "flat"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     for found in PICTURE_OR_LINK.finditer(text):
@@ -161,6 +165,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         if heading:
             lines = path.read_text(encoding="utf-8").splitlines()
             assert heading in {anchor(line) for line in lines if line.startswith("#")}, f"{page.name}: #{heading}"
+
+
+def test_links_to_other_sites_are_well_formed() -> None:
+    """No network is asked: each has a host, and no mark of the sentence around it."""
+    sources = [*PAGES, *HOME.glob("*.md"), *(HOME / "src").rglob("*.py")]
+    found = {link for path in sources for link in re.findall(r"https?://[^\s)\]`\"'<>]+", path.read_text("utf-8"))}
+    assert len(found) > 2
+    for link in found:
+        parts = urlsplit(link)
+        assert parts.scheme == "https", link
+        assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", parts.netloc), link
+        assert not link.endswith((".", ",", ";", ":")), link
 
 
 def anchor(heading: str) -> str:
@@ -184,7 +200,7 @@ def first_column(page: Path, heading: str) -> list[str]:
 
 
 def test_the_table_of_measures_is_whole() -> None:
-    assert first_column(HOME / "docs" / "studies.md", "Measures") == list(KNOWN)
+    assert first_column(HOME / "docs" / "howto" / "studies.md", "Measures") == list(KNOWN)
 
 
 def test_the_table_of_settings_is_whole() -> None:
@@ -192,13 +208,13 @@ def test_the_table_of_settings_is_whole() -> None:
 
     from locality_prior.studies import Axes
 
-    named = first_column(HOME / "docs" / "studies.md", "Settings")
+    named = first_column(HOME / "docs" / "howto" / "studies.md", "Settings")
     assert sorted(named) == sorted(field.name for field in fields(Axes))
 
 
 def test_the_page_of_objectives_is_whole() -> None:
     """Each has a row in the table, with its usual strength, and a section with an example and an equation's source."""
-    text = (HOME / "docs" / "objectives.md").read_text(encoding="utf-8")
+    text = (HOME / "docs" / "science" / "objectives.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| [`")]
     told = {re.findall(r"`(\w+)`", row[0])[0]: float(row[4]) for row in rows}
     assert told == {name: usual_strength(kind) for name, kind in KINDS.items()}
@@ -206,7 +222,8 @@ def test_the_page_of_objectives_is_whole() -> None:
         section = text.split(f"\n### {name}\n")[1].split("\n## ")[0].split("\n### ")[0]
         assert f"lp.objectives.{name}(" in section
         assert "**From.**" in section
-    named = re.findall(r"`(\w+)`", text.split(" NAME is ")[1].split(".")[0])
+    words = (HOME / "docs" / "howto" / "objectives.md").read_text(encoding="utf-8").split(" NAME is ")[1].split(".")[0]
+    named = re.findall(r"`(\w+)`", words)
     assert named == [kind.WORD for kind in KINDS.values()]
 
 
@@ -218,12 +235,54 @@ def test_the_table_of_rooms_is_whole() -> None:
     assert sorted(named) == sorted(rooms)
 
 
-@pytest.mark.parametrize("room", ["", "analysis", "objectives", "plots", "runs", "studies"])
+#: Rooms, and modules, whose public names have a page in docs/reference/; "" is the package itself.
+ROOMS = ["", "analysis", "objectives", "plots", "runs", "studies", "cost", "functional"]
+
+
+def public_names(room: str) -> list[str]:
+    """What a room offers: the classes, functions and constants of its stub, or of ``__all__`` where it is one file."""
+    package = Path(locality_prior.__file__).parent
+    stub = package / room / "__init__.pyi"
+    if not stub.exists():
+        return list(importlib.import_module(f"locality_prior.{room}").__all__)
+    imported = re.findall(r"^from (\S+) import \w+ as (\w+)$", stub.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for source, name in imported if source != "locality_prior"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_the_reference_is_whole(room: str) -> None:
     """Each public class, function and constant of a room has its place in docs/reference/, and nothing else has."""
-    stub = Path(locality_prior.__file__).parent / room / "__init__.pyi"
-    imported = re.findall(r"^from (\S+) import \w+ as (\w+)$", stub.read_text(encoding="utf-8"), re.MULTILINE)
-    names = {name for source, name in imported if source != "locality_prior"}
     page = (HOME / "docs" / "reference" / f"{room or 'top'}.md").read_text(encoding="utf-8")
     prefix = re.escape(f"locality_prior.{room}".rstrip("."))
-    assert set(re.findall(rf"^\.\. auto\w+:: {prefix}\.(\w+)$", page, re.MULTILINE)) == names
+    assert sorted(re.findall(rf"^\.\. auto\w+:: {prefix}\.(\w+)$", page, re.MULTILINE)) == sorted(public_names(room))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_has_an_example_that_runs(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runs on its own, as a reader would copy it."""
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(tmp_path)
+    home = importlib.import_module(f"locality_prior.{room}".rstrip("."))
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    without, failed = set(public_names(room)), []
+    for name in public_names(room):
+        for test in finder.find(getattr(home, name), name, module=False, globs={}):  # its own, and those of its methods
+            told = io.StringIO()
+            if runner.run(test, out=told.write).failed:
+                failed.append(told.getvalue())
+            if test.examples:
+                without.discard(test.name)
+            plt.close("all")
+    assert not without
+    assert not failed, "\n".join(failed)
+
+
+def test_the_gallery_is_whole() -> None:
+    """Each plot has a heading, a figure, and a link to its place in the reference."""
+    text = (HOME / "docs" / "gallery.md").read_text(encoding="utf-8")
+    sections = {part.split("\n")[0]: part for part in text.split("\n### ")[1:]}
+    assert sorted([*sections, "Places"]) == sorted(public_names("plots"))
+    for name, section in sections.items():
+        assert f"lp.plots.{name}(" in section
+        assert f"<locality_prior.plots.{name}>" in section

@@ -20,7 +20,19 @@ from matplotlib.figure import Figure
 from locality_prior import report
 from locality_prior._check import Problem
 from locality_prior.geometry import Grid
-from locality_prior.report import exploring, files, frontiers, methods, page, pictures, prior, tables, words
+from locality_prior.report import (
+    exploring,
+    files,
+    frontiers,
+    layout,
+    methods,
+    page,
+    pictures,
+    prior,
+    saving,
+    tables,
+    words,
+)
 
 HOME = Path(report.__file__).parent
 HOSTILE = "<script>alert('x')</script>\"'&$\\frac{1}{$_"
@@ -34,7 +46,7 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"a picture")
 
     monkeypatch.setattr(Figure, "savefig", save)
-    monkeypatch.setattr(page, "_fewer_colours", lambda _: None)
+    monkeypatch.setattr(saving, "_fewer_colours", lambda _: None)
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
 
 
@@ -258,7 +270,7 @@ def test_maps_fit_into_the_first_screenful(tmp_path: Path) -> None:
     telling = pictures.most_telling(files.read(tmp_path))
     assert telling is not None
     width, height = telling.figure.get_size_inches() * page.PAGE_DPI
-    scale = min(telling.scale, pictures.WIDE * page.PAGE_DPI / width)
+    scale = min(telling.scale, layout.WIDE * page.PAGE_DPI / width)
     width, height = width * scale, height * scale
     assert height < 450
     map_width = telling.figure.axes[0].get_position().width * width

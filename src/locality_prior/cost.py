@@ -30,6 +30,22 @@ from locality_prior._check import (
 )
 from locality_prior.geometry._given import reals
 
+__all__ = [
+    "Cost",
+    "Custom",
+    "Exponential",
+    "Flat",
+    "Gaussian",
+    "Linear",
+    "LinearDecay",
+    "Power",
+    "Quadratic",
+    "Sqrt",
+    "from_config",
+    "parse",
+    "word",
+]
+
 C = TypeVar("C", bound="Cost")
 
 
@@ -40,6 +56,9 @@ class Cost(ABC):
     A subclass of your own is a cost like any other. It is a frozen dataclass, whose float fields must be above 0, and
     defines :meth:`cost_of`:
 
+    >>> import torch
+    >>> from dataclasses import dataclass
+    >>> from locality_prior.cost import Cost
     >>> @dataclass(frozen=True, repr=False)
     ... class Logarithmic(Cost):
     ...     length: float = 1.0
@@ -155,7 +174,13 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Linear(Cost):
-    """c(d) = 1 + d/ℓ."""
+    """c(d) = 1 + d/ℓ.
+
+    >>> import locality_prior as lp
+    >>> cost = lp.cost.Linear(2)
+    >>> cost.cost([0.0, 2.0, 4.0]), cost.signal([0.0, 2.0, 4.0])
+    (tensor([1., 2., 3.], dtype=torch.float64), tensor([1.0000, 0.5000, 0.3333], dtype=torch.float64))
+    """
 
     length: float = 1.0
 
@@ -165,7 +190,12 @@ class Linear(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Sqrt(Cost):
-    """c(d) = √(1 + d/ℓ)."""
+    """c(d) = √(1 + d/ℓ).
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Sqrt().cost([0.0, 3.0, 8.0])
+    tensor([1., 2., 3.], dtype=torch.float64)
+    """
 
     length: float = 1.0
 
@@ -178,7 +208,12 @@ class Sqrt(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Quadratic(Cost):
-    """c(d) = (1 + d/ℓ)²."""
+    """c(d) = (1 + d/ℓ)².
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Quadratic().cost([0.0, 1.0, 2.0])
+    tensor([1., 4., 9.], dtype=torch.float64)
+    """
 
     length: float = 1.0
 
@@ -188,7 +223,12 @@ class Quadratic(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Power(Cost):
-    """c(d) = (1 + d/ℓ)^p."""
+    """c(d) = (1 + d/ℓ)^p.
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Power(1, 3).cost([0.0, 1.0, 2.0])
+    tensor([ 1.,  8., 27.], dtype=torch.float64)
+    """
 
     length: float = 1.0
     p: float = None  # type: ignore[assignment]  # no default: __post_init__ asks for it
@@ -202,7 +242,12 @@ class Power(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Exponential(Cost):
-    """c(d) = e^(d/ℓ)."""
+    """c(d) = e^(d/ℓ).
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Exponential(2).cost([0.0, 2.0, 4.0])
+    tensor([1.0000, 2.7183, 7.3891], dtype=torch.float64)
+    """
 
     length: float = 1.0
 
@@ -215,7 +260,12 @@ class Exponential(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Gaussian(Cost):
-    """c(d) = e^(d²/2ℓ²)."""
+    """c(d) = e^(d²/2ℓ²).
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Gaussian(2).cost([0.0, 2.0, 4.0])
+    tensor([1.0000, 1.6487, 7.3891], dtype=torch.float64)
+    """
 
     length: float = 1.0
 
@@ -228,7 +278,12 @@ class Gaussian(Cost):
 
 @dataclass(frozen=True, repr=False)
 class LinearDecay(Cost):
-    """s(d) = max(0, 1 − d/R): the signal, not the cost, is linear, and ends at ``end`` = R."""
+    """s(d) = max(0, 1 − d/R): the signal, not the cost, is linear, and ends at ``end`` = R.
+
+    >>> import locality_prior as lp
+    >>> lp.cost.LinearDecay(4).signal([0.0, 1.0, 2.0, 4.0])
+    tensor([1.0000, 0.7500, 0.5000, 0.0000], dtype=torch.float64)
+    """
 
     end: float = None  # type: ignore[assignment]  # no default: __post_init__ asks for it
 
@@ -248,7 +303,12 @@ class LinearDecay(Cost):
 
 @dataclass(frozen=True, repr=False)
 class Flat(Cost):
-    """c(d) = 1: distance costs nothing (the control)."""
+    """c(d) = 1: distance costs nothing (the control).
+
+    >>> import locality_prior as lp
+    >>> lp.cost.Flat().cost([0.0, 1.0, 2.0])
+    tensor([1., 1., 1.], dtype=torch.float64)
+    """
 
     def cost_of(self, d: Tensor) -> Tensor:
         return 1 + 0 * d  # a constant that has a gradient, 0
@@ -257,6 +317,12 @@ class Flat(Cost):
 @dataclass(frozen=True, repr=False)
 class Custom(Cost):
     """c(d) = f(d), a user's own function.
+
+    >>> import locality_prior as lp
+    >>> def steep(d):
+    ...     return 1 + d**4
+    >>> lp.cost.Custom(steep).within(2).cost([0.0, 1.0, 2.0])
+    tensor([ 1.,  2., 17.], dtype=torch.float64)
 
     Args:
         f: takes a tensor of lengths and returns costs ≥ 1 of the same shape. It is saved by its import path, so a
@@ -295,6 +361,10 @@ def from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = No
 
     Nothing is imported and no function is looked up: pass a cost of your own in ``custom``.
 
+    >>> import locality_prior as lp
+    >>> lp.cost.from_config(lp.cost.Linear(2).config())
+    Linear(length=2)
+
     Args:
         config: plain values.
         custom: your own functions and classes by the import path under which they were saved, such as
@@ -328,6 +398,7 @@ def as_cost(name: str, value: Any) -> Cost:
 def parse(text: str, name: str = "cost") -> Cost:
     """The cost in one word, as the command line takes it: ``name[:ℓ[,p]][@radius]``.
 
+    >>> from locality_prior.cost import parse
     >>> parse("linear"), parse("power:2,1.5"), parse("linear@2")
     (Linear(), Power(length=2, p=1.5), Linear().within(2))
 
@@ -362,6 +433,7 @@ def _read(name: str, text: str, field: str, number: str) -> float:
 def word(cost: Cost) -> str:
     """``cost`` as the word that :func:`parse` takes. Equal costs give the same word.
 
+    >>> from locality_prior.cost import Linear, Power, parse, word
     >>> word(Power(2, 1.5)), word(Linear().within(2)), word(parse("Linear:1.0"))
     ('power:2,1.5', 'linear@2', 'linear')
 

@@ -14,6 +14,8 @@ from torch.autograd import forward_ad
 from locality_prior._memory import empty
 from locality_prior.prior import Table
 
+__all__ = ["Workspace", "locality_linear"]
+
 Values = Tensor | Table
 
 
@@ -22,6 +24,12 @@ class Workspace:
 
     ``stamp`` says which forward pass the buffers hold. A backward pass whose forward pass has been overwritten fills
     them again. The lock keeps two threads from using them at once. A copied or pickled layer has its own workspace.
+
+    >>> import torch
+    >>> from locality_prior.functional import Workspace, locality_linear
+    >>> workspace, prior = Workspace(), torch.eye(2)
+    >>> locality_linear(torch.ones(1, 2), torch.ones(2, 2), prior, workspace=workspace)
+    tensor([[1., 1.]])
     """
 
     def __init__(self) -> None:
@@ -78,6 +86,12 @@ def locality_linear(
     x: Tensor, weight: Tensor, prior: Values, bias: Tensor | None = None, workspace: Workspace | None = None
 ) -> Tensor:
     """y = (P∘W) x + b.
+
+    >>> import torch
+    >>> from locality_prior.functional import locality_linear
+    >>> x, weight = torch.ones(1, 2), torch.ones(2, 2)
+    >>> locality_linear(x, weight, torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+    tensor([[1.5000, 1.5000]])
 
     Args:
         x: (…, in).

@@ -102,7 +102,19 @@ class Recording:
 
 
 class Placement:
-    """Modules of a model on geometries, made by :func:`place`. Iterating over it gives the modules' names."""
+    """Modules of a model on geometries, made by :func:`place`. Iterating over it gives the modules' names.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> placed = lp.place(net, {"1": lp.Grid(8, 8)})
+    >>> placed
+    Placement(1: Grid(8, 8))
+    >>> with placed.record() as seen:
+    ...     y = net(torch.randn(5, 4))
+    >>> seen["1"].shape
+    torch.Size([5, 64])
+    """
 
     def __init__(self, model: nn.Module, modules: list[Placed]) -> None:
         self.model = model

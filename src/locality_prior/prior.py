@@ -141,6 +141,15 @@ class Wires:
 class Prior:
     """P from source × target × cost.
 
+    >>> import locality_prior as lp
+    >>> prior = lp.Prior(lp.Line(3), lp.Line(3), cost="linear")
+    >>> prior
+    Prior(Grid(3) → Grid(3), Linear())
+    >>> prior.dense()
+    tensor([[1.0000, 0.5000, 0.3333],
+            [0.5000, 1.0000, 0.5000],
+            [0.3333, 0.5000, 1.0000]], dtype=torch.float64)
+
     Args:
         source: places of the source units.
         target: places of the target units.

@@ -99,6 +99,12 @@ def sparsify(
     The source document closes with the thought that a trained network can be made sparse "by removing small entries of
     W∘P without a significant loss of accuracy"; that is ``by="weight"``.
 
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(16, 16, cost="linear")
+    >>> pruned, cut, curve = lp.sparsify(layer, keep=0.25)
+    >>> cut.wires, cut.share, curve[0].wires
+    (64, 0.25, 256)
+
     Args:
         model: a layer, or a model that has some. It is left as it is.
         by: what is cut first. "weight": the smallest effective weights |V|, V = P∘W. "length": the longest wires d, and

@@ -34,6 +34,13 @@ def representational_similarity(a: Any, b: Any) -> float | None:
     result is the Pearson correlation of these similarities between the two networks, over all pairs of items i < j. It
     does not depend on which unit sits where, nor on how many units there are.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> responses = np.random.default_rng(0).normal(size=(20, 64))
+    >>> mirrored = responses[:, ::-1]  # the order of units does not count
+    >>> round(lp.analysis.representational_similarity(responses, mirrored), 2)
+    1.0
+
     Args:
         a: (items, units) the responses of one network.
         b: (items, other units) those of the other, to the same items.
@@ -73,6 +80,13 @@ def agreement(a: Floats, b: Floats) -> float | None:
 class MapSimilarity:
     """How alike the maps of two networks are; both numbers are None where that is undefined.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> maps = np.random.default_rng(0).normal(size=(3, 64))
+    >>> found = lp.analysis.map_similarity(maps, maps, lp.Grid(8, 8))
+    >>> round(found.score, 2), found.chance < 0.5
+    (1.0, True)
+
     Args:
         score: after the best symmetry of the sheet, from −1 to 1.
         chance: the mean of the same for maps whose units are shuffled. The best of many symmetries is above 0 for noise
@@ -95,6 +109,14 @@ def map_similarity(a: Any, b: Any, geometry: Geometry, permutations: int = 5, se
     images, the exchanges of axes that are equal in length, spacing and periodicity, and all shifts along periodic axes
     (at once, by FFT): 8 for a square sheet, 4 for a rectangle, 8 n² for a torus of n × n. Maps on other geometries are
     compared as they lie.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> maps = np.random.default_rng(0).normal(size=(3, 8, 8))
+    >>> turned = np.rot90(maps, axes=(1, 2)).reshape(3, 64)
+    >>> found = lp.analysis.map_similarity(maps.reshape(3, 64), turned, lp.Grid(8, 8))
+    >>> round(found.score, 2)  # the same maps, turned by 90°
+    1.0
 
     Args:
         a: (classes, units) the maps of one network.

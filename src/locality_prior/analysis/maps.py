@@ -42,7 +42,14 @@ MOST_PERMUTATIONS = 100_000
 
 
 class SignedMaps(UserWarning):
-    """Some maps have negative values, for which spatial variance is not defined."""
+    """Some maps have negative values, for which spatial variance is not defined.
+
+    >>> import warnings
+    >>> import locality_prior as lp
+    >>> with warnings.catch_warnings(action="ignore", category=lp.analysis.SignedMaps):
+    ...     print(lp.analysis.spatial_variance([[1.0, -1.0]], lp.Line(2)))
+    [nan]
+    """
 
 
 @overload
@@ -62,6 +69,11 @@ def spatial_variance(activations: Any, geometry: Geometry) -> Any:
 
     On Euclidean geometries this equals the variance of position with reliability weights, Σ p‖r − μ‖² / (1 − Σp²) with
     μ = Σ p r, and is computed that way. The pairwise form serves all others (a torus, a sphere, a graph).
+
+    >>> import locality_prior as lp
+    >>> near, far = [1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0]
+    >>> print(lp.analysis.spatial_variance([near, far], lp.Line(4)))
+    [0.5 4.5]
 
     Args:
         activations: (…, units) of at least 0; each entry of the leading axes, such as an image, is one map.
@@ -149,6 +161,13 @@ def _squared_distance(geometry: Geometry) -> _Spread:
 class ResponseCorrelation:
     """How alike units respond, against how far apart they sit. Each array has an entry for each bin with a pair.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> responses = np.random.default_rng(0).normal(size=(50, 16))
+    >>> found = lp.analysis.response_correlation(responses, lp.Grid(4, 4))
+    >>> found.distance.shape == found.correlation.shape, int(found.pairs.sum())
+    (True, 120)
+
     Args:
         distance: mean distance of the bin's pairs, as the geometry gives it.
         correlation: mean correlation of the bin's pairs.
@@ -173,6 +192,13 @@ def response_correlation(activations: Any, geometry: Geometry, bins: Any = None)
     the Pearson correlation over these pairs of r_ij with 1/(1 + d_ij), the target of TDANN's spatial loss (Margalit et
     al., Neuron 2024): 1 for a perfect map, about 0 for none. It depends on the unit of distance, and d is as the
     geometry gives it. Where a pair's two directions have different lengths, their mean counts.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> waves = np.cos(np.arange(8) / 3 - np.arange(20)[:, None])  # waves that travel along a line
+    >>> found = lp.analysis.response_correlation(waves, lp.Line(8))
+    >>> print(found.distance, found.correlation.round(2))
+    [1. 2. 3. 4. 5. 6. 7.] [ 0.94  0.78  0.53  0.21 -0.12 -0.44 -0.71]
 
     Args:
         activations: (images, units), of either sign; at least 2 images.
@@ -265,6 +291,12 @@ def _curve(blocks: list[Floats]) -> tuple[Floats, Floats, Floats, Integers]:
 class Moran:
     """Moran's I of one map, or of many: each field but ``permutations`` is a number, or an array with one for each map.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> found = lp.analysis.morans_i(np.arange(16.0), lp.Grid(4, 4))
+    >>> print(f"I = {found.i:.2f}, expected {found.expected:.2f} by chance, p = {found.p:.3f}")
+    I = 0.62, expected -0.07 by chance, p = 0.001
+
     Args:
         i: Moran's I: near ``expected`` for no order, towards 1 for smooth maps, below 0 for alternating ones. Where it
             is undefined, i and p are None for one map and NaN in an array.
@@ -294,6 +326,13 @@ def morans_i(
     neighbour; units at one place are not neighbours. p = (1 + #{I_shuffled ≥ I}) / (1 + permutations). Give unsmoothed
     maps: smoothing alone makes I high, with or without order. All maps are shuffled by the same permutations, so each
     one's p is what it would be alone, but the p of several maps are not independent.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> smooth, noise = np.arange(64.0), np.random.default_rng(0).normal(size=64)
+    >>> found = lp.analysis.morans_i([smooth, noise], lp.Grid(8, 8))
+    >>> print(found.i.round(2), found.p.round(3))
+    [0.9  0.02] [0.001 0.294]
 
     Args:
         values: (…, units); each entry of the leading axes, such as a class, is one map. Units whose value is not
@@ -362,6 +401,11 @@ def _moran(v: Floats, row: Integers, column: Integers, permutations: int, seed: 
 def class_means(activations: Any, labels: Any, classes: int | None = None) -> Floats:
     """The map of each class: the mean response of each unit to the images of the class.
 
+    >>> import locality_prior as lp
+    >>> print(lp.analysis.class_means([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]], labels=[0, 0, 1]))
+    [[2. 0.]
+     [0. 5.]]
+
     Args:
         activations: (images, units).
         labels: (images,) whole numbers from 0, each image's class.
@@ -388,6 +432,11 @@ def normed(activations: Any) -> Floats:
 
     A loss that makes units alike can be lowered by making them weak (Sander & Hasson 2026). A measure of the maps of
     ``normed`` responses does not see how strong units are.
+
+    >>> import locality_prior as lp
+    >>> print(lp.analysis.normed([[1.0, 100.0], [1.0, 0.0]]).round(2))
+    [[1.   1.41]
+     [1.   0.  ]]
 
     Args:
         activations: (images, units).

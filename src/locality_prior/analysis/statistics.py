@@ -20,6 +20,11 @@ LEAST_EFFECT = 1e-4
 def mean_interval(values: Any) -> tuple[float, float] | None:
     """Student's 95 % confidence interval of a mean: mean ± t* · sd / √n, with t* the 97.5 % point of n − 1 degrees.
 
+    >>> import locality_prior as lp
+    >>> low, high = lp.analysis.mean_interval([97.8, 97.9, 98.1])
+    >>> print(f"{low:.2f} to {high:.2f}")
+    97.55 to 98.31
+
     Args:
         values: (n,); NaN and infinite values are left out.
 
@@ -45,6 +50,11 @@ def mean_interval(values: Any) -> tuple[float, float] | None:
 class PairedTest:
     """A paired t-test; ``t`` and ``p`` are None where undefined.
 
+    >>> import locality_prior as lp
+    >>> found = lp.analysis.paired_t_test([3.0, 4.0, 6.0, 5.0], [2.0, 3.5, 4.0, float("nan")])
+    >>> print(f"t({found.n - 1}) = {found.t:.2f}, p = {found.p:.2f}, {found.dropped} pair left out")
+    t(2) = 2.65, p = 0.12, 1 pair left out
+
     Args:
         t: mean difference over its standard error, with n − 1 degrees of freedom.
         p: two-sided.
@@ -67,6 +77,11 @@ def paired_t_test(treatment: Any, control: Any) -> PairedTest:
     all images share the two networks, so they can only say that *these two* networks differ, as any two seeds do, and
     p shrinks with every image added. A claim about a kind of network takes one number for each network, paired over
     seeds.
+
+    >>> import locality_prior as lp
+    >>> found = lp.analysis.paired_t_test([3.0, 4.0, 6.0, 5.0], [2.0, 3.5, 4.0, 3.0])
+    >>> print(f"t({found.n - 1}) = {found.t:.2f}, p = {found.p:.3f}")
+    t(3) = 3.67, p = 0.035
 
     Args:
         treatment, control: (pairs,) each. A pair with a NaN, a None or an infinity is dropped from both sides and
@@ -99,6 +114,11 @@ def paired_t_test(treatment: Any, control: Any) -> PairedTest:
 class PairedComparison:
     """A condition against its control over pairs, by each of the usual tests; None where undefined.
 
+    >>> import locality_prior as lp
+    >>> found = lp.analysis.paired_comparison([3.0, 4.0, 6.0, 5.0], [2.0, 3.5, 4.0, 3.0])
+    >>> print(found.n, found.mean_difference, [round(end, 2) for end in found.ci])
+    4 1.375 [0.18, 2.57]
+
     Args:
         n: pairs compared.
         mean_difference: mean of treatment − control.
@@ -127,6 +147,12 @@ class PairedComparison:
 
 def paired_comparison(treatment: Any, control: Any, resamples: int = 9999, seed: int = 0) -> PairedComparison:
     """Compare a condition with its control over pairs: one number for each network, paired over seeds.
+
+    >>> import locality_prior as lp
+    >>> local, control = [3.0, 4.0, 6.0, 5.0], [2.0, 3.5, 4.0, 3.0]  # a number for each seed
+    >>> found = lp.analysis.paired_comparison(local, control)
+    >>> print(f"{found.mean_difference:+.2f}, 95 % interval {found.ci[0]:.2f} to {found.ci[1]:.2f}, p = {found.p:.3f}")
+    +1.38, 95 % interval 0.18 to 2.57, p = 0.035
 
     Args:
         treatment, control: (pairs,) each; see :func:`paired_t_test`.
@@ -211,6 +237,10 @@ def holm(p: Any) -> list[float | None]:
     Of m tests the smallest p is multiplied by m, the next by m − 1, and so on, and none becomes less than one before
     it. Whoever calls those below α significant is wrong about any of them with a probability of at most α.
 
+    >>> import locality_prior as lp
+    >>> lp.analysis.holm([0.5, 0.25, 0.125])
+    [0.5, 0.5, 0.375]
+
     Args:
         p: (tests,) the p-values; None or NaN, for a test that is undefined, is not counted and stays None.
 
@@ -235,6 +265,10 @@ def near_end(interval: tuple[float, float] | None) -> float | None:
     It is the least effect that the data support: ``seeds_needed(near_end(comparison.effect_ci))`` is the number of
     seeds that finds even that one.
 
+    >>> import locality_prior as lp
+    >>> lp.analysis.near_end((0.5, 2.0)), lp.analysis.near_end((-2.0, -0.5)), lp.analysis.near_end((-0.5, 2.0))
+    (0.5, -0.5, None)
+
     Raises:
         ValueError: an interval that is not (low, high).
     """
@@ -250,6 +284,10 @@ def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int:
     """The fewest pairs of networks with which the two-sided paired t-test finds an effect with the given power.
 
     The test's statistic follows a noncentral t distribution, of n − 1 degrees of freedom and noncentrality effect · √n.
+
+    >>> import locality_prior as lp
+    >>> lp.analysis.seeds_needed(0.5), lp.analysis.seeds_needed(2.0)
+    (34, 5)
 
     Args:
         effect: mean over standard deviation of the differences (Cohen's d_z), at least 0.0001 from 0.

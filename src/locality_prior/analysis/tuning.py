@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 class Selectivity:
     """How much more each unit responds to one class than to the rest, (classes, units) each.
 
+    >>> import locality_prior as lp
+    >>> found = lp.analysis.selectivity([[3.0, 0.0], [2.0, 1.0], [0.0, 3.0], [1.0, 2.0]], labels=[0, 0, 1, 1])
+    >>> print(found.d_prime.round(2))
+    [[ 2.83 -2.83]
+     [-2.83  2.83]]
+
     Args:
         d_prime: (μ_k − μ_r) / √((σ²_k + σ²_r) / 2), with the means and variances (n − 1) of the class and of the rest.
         t: (μ_k − μ_r) / √(σ²_k / n_k + σ²_r / n_r), Welch's.
@@ -43,6 +49,12 @@ def selectivity(activations: Any, labels: Any) -> Selectivity:
     """Selectivity maps: how much more each unit responds to the images of a class than to all other images.
 
     TDANN's maps (Margalit et al., Neuron 2024) show t, which grows with the number of images; d′ does not.
+
+    >>> import locality_prior as lp
+    >>> responses, labels = [[3.0, 0.0], [2.0, 1.0], [0.0, 3.0], [1.0, 2.0]], [0, 0, 1, 1]
+    >>> print(lp.analysis.selectivity(responses, labels).d_prime.round(2))
+    [[ 2.83 -2.83]
+     [-2.83  2.83]]
 
     Args:
         activations: (images, units).
@@ -72,6 +84,11 @@ def selectivity(activations: Any, labels: Any) -> Selectivity:
 
 def patches(values: Any, geometry: Geometry, threshold: float, radius: float | None = None) -> Integers:
     """The patches of maps: connected components of neighbouring units whose value is above a threshold.
+
+    >>> import locality_prior as lp
+    >>> d_prime = [2.0, 2.0, 0.0, 2.0]
+    >>> print(lp.analysis.patches(d_prime, lp.Line(4), threshold=1.0))
+    [ 0  0 -1  1]
 
     Args:
         values: (…, units), maps such as :attr:`Selectivity.t`; NaN is above no threshold.
@@ -120,6 +137,14 @@ def _parts(above: npt.NDArray[np.bool_], near: Any) -> Integers:
 class NestedPatches:
     """Whether the patches of classes lie in one another, at each of k thresholds; NaN where fewer than two have one.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> animal, bird = np.zeros((8, 8)), np.zeros((8, 8))
+    >>> animal[:4, :4], bird[:2, :2] = 2, 2
+    >>> found = lp.analysis.nested_patches([animal.ravel(), bird.ravel()], lp.Grid(8, 8), thresholds=[1.0])
+    >>> print(found.containment, found.chance)
+    [1.] [0.25]
+
     Args:
         threshold: (k,) the thresholds.
         containment: (k,) mean over pairs of classes with a patch of |A ∩ B| / min(|A|, |B|).
@@ -146,6 +171,14 @@ def nested_patches(values: Any, geometry: Geometry, thresholds: Any) -> NestedPa
     patch A is its largest (see :func:`patches`), and two patches overlap by |A ∩ B| / min(|A|, |B|), the overlap or
     Szymkiewicz–Simpson coefficient: 1 where the smaller patch lies wholly within the larger, 0 where they are apart.
     Two patches of units drawn at random from N overlap by max(|A|, |B|) / N on average.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> animal, bird = np.zeros((8, 8)), np.zeros((8, 8))
+    >>> animal[:4, :4], bird[:2, :2] = 2, 2
+    >>> found = lp.analysis.nested_patches([animal.ravel(), bird.ravel()], lp.Grid(8, 8), thresholds=[1.0])
+    >>> print(found.containment)  # all of the smaller patch lies in the larger
+    [1.]
 
     Args:
         values: (classes, units), maps such as :attr:`Selectivity.d_prime`; NaN is above no threshold.
@@ -183,6 +216,11 @@ def nested_patches(values: Any, geometry: Geometry, thresholds: Any) -> NestedPa
 class Smoothness:
     """Smoothness of one map, or of many: each field is a number, or an array with one for each map.
 
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> lp.analysis.smoothness(np.arange(64.0), lp.Grid(8, 8)).left_out
+    0
+
     Args:
         score: S; None for one map, or NaN in an array, where it is undefined.
         left_out: units left out because their value is not finite.
@@ -199,6 +237,12 @@ def smoothness(values: Any, geometry: Geometry) -> Smoothness:
     that of the nearest pairs: TDANN's measure (Margalit et al., Neuron 2024). It is near 0 where near units differ as
     much as any, and near 1 where they are alike. Pairs count up to half of the largest distance. The few that are
     farther apart, between opposite corners, would make max(y) large by chance, and S with it, for a map of pure noise.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> gradient, noise = np.arange(64.0), np.random.default_rng(0).normal(size=64)
+    >>> print(lp.analysis.smoothness([gradient, noise], lp.Grid(8, 8)).score.round(2))
+    [0.71 0.  ]
 
     Args:
         values: (…, units), what each unit is tuned to, or how much; each entry of the leading axes is one map. Units
@@ -252,6 +296,12 @@ def effective_dimension(activations: Any) -> float | None:
 
     This is the participation ratio: 1 where all units vary together, and the number of units where they vary equally
     and independently. TDANN reports it (Margalit et al., Neuron 2024).
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> one = np.arange(10.0)
+    >>> round(lp.analysis.effective_dimension(np.stack([one, 2 * one, 3 * one], axis=1)), 2)
+    1.0
 
     Args:
         activations: (images, units).

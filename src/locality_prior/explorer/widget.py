@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.resources
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import traitlets
 
 from locality_prior._check import wrong
 from locality_prior._files import StrPath, write_text
-from locality_prior.explorer.element import page
+from locality_prior.explorer.element import page, source
 from locality_prior.explorer.given import scene_of_activations, scene_of_runs
 from locality_prior.explorer.scene import Scene, pack
 
@@ -30,7 +29,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
     A scene whose page would have more than 32 MiB is shown only while the notebook is open; :meth:`save` writes it.
     """
 
-    _esm = importlib.resources.files(__package__).joinpath("explorer.js").read_text(encoding="utf-8")
+    _esm = source()
     description = traitlets.Dict().tag(sync=True)
     data = traitlets.Bytes().tag(sync=True)
 

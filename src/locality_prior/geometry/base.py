@@ -26,7 +26,13 @@ class Geometry(ABC):
     A subclass of your own is a geometry like any other. It defines ``__len__``, ``positions``, :meth:`meet` and
     :meth:`arguments`:
 
-    >>> class Cylinder(Geometry):
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> from locality_prior.geometry import Coordinates
+    >>> def around(a, b):
+    ...     turn = (a[:, None, 0] - b[:, 0]).remainder(2 * torch.pi)
+    ...     return torch.hypot(torch.minimum(turn, 2 * torch.pi - turn), a[:, None, 1] - b[:, 1])
+    >>> class Cylinder(lp.Geometry):
     ...     def __init__(self, angles, heights):
     ...         self.angles = torch.as_tensor(angles, dtype=torch.float64)
     ...         self.heights = torch.as_tensor(heights, dtype=torch.float64)
@@ -44,6 +50,8 @@ class Geometry(ABC):
     ...
     ...     def arguments(self):
     ...         return {"angles": self.angles, "heights": self.heights}
+    >>> Cylinder([0.0, 6.0], [0.0, 0.0]).distances()[0]  # the short way round: 2π − 6
+    tensor([0.0000, 0.2832], dtype=torch.float64)
 
     Here ``around`` takes coordinates (n, d) and (m, d) and returns distances (n, m). The class is saved by its import
     path, and whoever loads it passes the class itself (``custom``): see :func:`~locality_prior.geometry.from_config`.

@@ -73,6 +73,12 @@ def from_config(
 
     Nothing is imported and no function is looked up: a geometry or a metric of your own is the one that you pass.
 
+    >>> import locality_prior as lp
+    >>> lp.Grid(4, 4).config()
+    {'type': 'Grid', 'shape': [4, 4]}
+    >>> lp.geometry.from_config(lp.Grid(4, 4).config())
+    Grid(4, 4)
+
     Args:
         config: plain values.
         tensors: the tensors that ``config`` names.

@@ -86,6 +86,13 @@ class Grid(Geometry):
     (k + ½)·n/m − ½ in source units. With ``spacing`` the coordinates are physical (unit k sits at k·spacing) and
     nothing is stretched. Distances are Euclidean.
 
+    >>> import locality_prior as lp
+    >>> sheet = lp.Grid(2, 3)
+    >>> len(sheet), sheet.distances()[0]
+    (6, tensor([0.0000, 1.0000, 2.0000, 1.0000, 1.4142, 2.2361], dtype=torch.float64))
+    >>> lp.Grid(2, 3, periodic=True).distances()[0]
+    tensor([0.0000, 1.0000, 1.0000, 1.0000, 1.4142, 1.4142], dtype=torch.float64)
+
     Args:
         *shape: units along each axis.
         periodic: whether axes close on themselves (ring, torus); one bool, or one for each axis.
@@ -207,7 +214,12 @@ class Grid(Geometry):
 
 
 def Line(n: int, periodic: bool = False, spacing: float | None = None) -> Grid:
-    """``n`` units in a row: ``Grid(n)``; with ``periodic=True``, a ring."""
+    """``n`` units in a row: ``Grid(n)``; with ``periodic=True``, a ring.
+
+    >>> import locality_prior as lp
+    >>> lp.Line(4).distances()[0], lp.Line(4, periodic=True).distances()[0]
+    (tensor([0., 1., 2., 3.], dtype=torch.float64), tensor([0., 1., 2., 1.], dtype=torch.float64))
+    """
     return Grid(n, periodic=periodic, spacing=spacing)
 
 
@@ -224,6 +236,13 @@ class HexGrid(Geometry):
 
     Positions are (row·√3/2, column + ½·(row odd)). A target is stretched onto a source of another size by the
     bounding box of its cells, as a :class:`Grid` is. It also meets grids with two open axes and no spacing.
+
+    >>> import locality_prior as lp
+    >>> lp.HexGrid(2, 2).positions
+    tensor([[0.0000, 0.0000],
+            [0.0000, 1.0000],
+            [0.8660, 0.5000],
+            [0.8660, 1.5000]], dtype=torch.float64)
 
     Args:
         rows: how many rows.

@@ -40,6 +40,14 @@ class Measured(Geometry):
 class Graph(Measured):
     """Units at the nodes of a graph; the distance is the length of the shortest path. Needs scipy.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> path = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])  # 0 – 1 – 2
+    >>> lp.Graph(path).distances()
+    tensor([[0., 1., 2.],
+            [1., 0., 1.],
+            [2., 1., 0.]], dtype=torch.float64)
+
     Args:
         adjacency: symmetric (n, n) lengths of the edges, an array or a scipy.sparse matrix, in which 0 is no edge; or
             an undirected networkx graph, whose edges have the length "weight", 1 where there is none, and whose nodes
@@ -178,6 +186,13 @@ def _asymmetric() -> ArgumentError:
 class Distances(Measured):
     """Measured lengths of the wires, such as those of fibre tracts.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> tracts = lp.Distances(torch.tensor([[0.0, 12.5], [12.5, 0.0]]))  # millimetres of fibre, say
+    >>> lp.LocalityLinear(2, 2, source=tracts, target=tracts, cost="linear:10").prior
+    tensor([[1.0000, 0.4444],
+            [0.4444, 1.0000]])
+
     Args:
         lengths: (out, in) lengths of at least 0, from source unit (column) to target unit (row); inf is no wire. As a
             layer's geometry it speaks for both sides at once.
@@ -210,6 +225,11 @@ class Shuffled(Distances):
     source units: its wires no longer lead to its neighbours, and no two units share a neighbourhood. What a layer has
     under the real geometry and not under this one is locality. A source unit's total signal does change: by chance it
     is near to more targets, or to fewer.
+
+    >>> import locality_prior as lp
+    >>> ring = lp.Line(6, periodic=True)
+    >>> lp.Shuffled(ring, seed=1).distances()[0]  # the distances of a ring's unit, in another order
+    tensor([2., 2., 1., 0., 3., 1.], dtype=torch.float64)
 
     Args:
         target: places of the target units.

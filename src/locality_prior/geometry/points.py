@@ -28,6 +28,11 @@ class Sphere(Geometry):
     The radius √(n/4π) gives each unit an area of 1, so that neighbours are about 1 apart. A target is laid onto the
     source's sphere by direction.
 
+    >>> import locality_prior as lp
+    >>> sphere = lp.Sphere(500)
+    >>> sphere.positions.shape, sphere.distances().max() / sphere.radius  # half way round: π
+    (torch.Size([500, 3]), tensor(3.1398, dtype=torch.float64))
+
     Args:
         n: how many points.
     """
@@ -77,6 +82,12 @@ def great_circle(radius: float, u: Tensor, v: Tensor) -> Tensor:
 
 class Points(Geometry):
     """Units at given coordinates, which meet anything that has positions of the same dimension, unstretched.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> electrodes = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    >>> lp.Points(electrodes).distances()[0], lp.Points(electrodes, metric="cityblock").distances()[0]
+    (tensor([0., 5.], dtype=torch.float64), tensor([0., 7.], dtype=torch.float64))
 
     Args:
         xyz: (n, d) finite coordinates. They do not learn: a tensor that requires a gradient is refused.

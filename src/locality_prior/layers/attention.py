@@ -80,6 +80,14 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
     in head h; on a line with the linear cost this is ALiBi. This is a drop-in for :class:`torch.nn.MultiheadAttention`:
     it has the same arguments, state dict (``in_proj_weight`` and ``out_proj.weight`` are W), initialisation and shapes.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityMultiheadAttention(16, 2, batch_first=True, units=lp.Grid(4, 4), positions=lp.Line(7))
+    >>> x = torch.randn(5, 7, 16)
+    >>> output, weights = layer(x, x, x)
+    >>> output.shape, weights.shape
+    (torch.Size([5, 7, 16]), torch.Size([5, 7, 7]))
+
     Args:
         embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first: as in
             :class:`torch.nn.MultiheadAttention`.

@@ -461,6 +461,13 @@ def fold(module: nn.Module, dense: bool = False) -> nn.Module:
     locality layer are not copied. A module that reads a layer's ``weight`` without calling the layer, as
     ``nn.MultiheadAttention`` does, finds P∘W there after folding.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(16, 16, cost="linear")
+    >>> plain, x = lp.fold(layer), torch.randn(5, 16)
+    >>> plain, torch.allclose(plain(x), layer(x), atol=1e-6)
+    (Linear(in_features=16, out_features=16, bias=True), True)
+
     Args:
         module: a layer, or a model that has some.
         dense: allow a sparse layer to become a dense matrix of any size.

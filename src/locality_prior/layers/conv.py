@@ -25,6 +25,12 @@ class LocalityConv2d(Plain, nn.Conv2d):
     kernel of that pair. This is a drop-in for :class:`torch.nn.Conv2d`: it has the same arguments, the same state dict
     (``weight`` is W) and the same initialisation of W. The source document names a convolutional form as the next step.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityConv2d(16, 16, 3, padding=1, source=lp.Grid(4, 4), target=lp.Grid(4, 4), cost="linear@2")
+    >>> layer(torch.randn(5, 16, 8, 8)).shape
+    torch.Size([5, 16, 8, 8])
+
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as in
             :class:`torch.nn.Conv2d`.

@@ -62,6 +62,11 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     its geometries by its number in the list. The tensors of a geometry, such as measured distances, are tensors of the
     file.
 
+    >>> import locality_prior as lp
+    >>> lp.save(lp.LocalityLinear(16, 16, cost="linear@2"), "layer.safetensors")
+    >>> lp.load("layer.safetensors").cost
+    Linear().within(2)
+
     Raises:
         ValueError: ``module`` has no locality layer, or it has a cost or metric that is not a function at the top of an
             importable module.
@@ -93,6 +98,13 @@ def load(
     Reading a file never runs code that the file names. Where a cost or a metric is a function of your own, pass it:
     ``load(path, custom={"my.module:my_cost": my_cost})``. With a ``model`` there is no need: the file's description is
     then only compared with the geometries and costs of the model.
+
+    >>> import locality_prior as lp
+    >>> sheet = lp.Grid(4, 4)
+    >>> lp.save(lp.LocalityLinear(16, 16, source=sheet, target=sheet, cost="linear@2"), "layer.safetensors")
+    >>> layer = lp.load("layer.safetensors")
+    >>> layer.target, layer.cost
+    (Grid(4, 4), Linear().within(2))
 
     Args:
         path: the file.

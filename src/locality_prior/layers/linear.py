@@ -51,6 +51,16 @@ class LocalityLinear(Locality):
     cost on a 7×7 sheet, and 0.059 on a 64×64 sheet. A BatchNorm after the layer restores the scale. Where there is no
     wire W is 0, stays 0 and gets no gradient; a value that is loaded there is dropped.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(3, 3, source=lp.Line(3), target=lp.Line(3), cost="linear@1")
+    >>> layer.prior
+    tensor([[1.0000, 0.5000, 0.0000],
+            [0.5000, 1.0000, 0.5000],
+            [0.0000, 0.5000, 1.0000]])
+    >>> layer(torch.randn(5, 3)).shape
+    torch.Size([5, 3])
+
     Args:
         in_features, out_features: numbers of source and target units.
         bias: whether to learn b.

@@ -175,6 +175,13 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     :class:`torch.nn.RNN`: it has the same arguments (without a projection), state dict (``weight_hh_l0`` is W_hh) and
     shapes. All layers and directions share the places.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityRNN(3, 16, nonlinearity="relu", batch_first=True, units=lp.Grid(4, 4), cost="linear@2")
+    >>> outputs, state = layer(torch.randn(5, 7, 3))
+    >>> outputs.shape, state.shape
+    (torch.Size([5, 7, 16]), torch.Size([1, 5, 16]))
+
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as in :class:`torch.nn.RNN`.
         nonlinearity: "tanh" or "relu".
@@ -210,6 +217,13 @@ class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
 
     r_t = σ(W_ir x_t + b_ir + (P∘W_hr) h_{t−1} + b_hr), and likewise for z_t and n_t of :class:`torch.nn.GRU`.
     Arguments, shapes and errors are those of :class:`LocalityRNN`, without the nonlinearity.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityGRU(3, 16, batch_first=True, units=lp.Grid(4, 4), cost="linear@2")
+    >>> outputs, state = layer(torch.randn(5, 7, 3))
+    >>> outputs.shape, state.shape
+    (torch.Size([5, 7, 16]), torch.Size([1, 5, 16]))
     """
 
     GATES: ClassVar[int] = 3
@@ -223,6 +237,13 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
     i_t = σ(W_ii x_t + b_ii + (P∘W_hi) h_{t−1} + b_hi), and likewise for f_t, g_t and o_t of :class:`torch.nn.LSTM`.
     Arguments, shapes and errors are those of :class:`LocalityRNN`, without the nonlinearity. The state is (h, c).
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLSTM(3, 16, batch_first=True, units=lp.Grid(4, 4), cost="linear@2")
+    >>> outputs, (state, cell) = layer(torch.randn(5, 7, 3))
+    >>> outputs.shape, cell.shape
+    (torch.Size([5, 7, 16]), torch.Size([1, 5, 16]))
     """
 
     STATES: ClassVar[int] = 2

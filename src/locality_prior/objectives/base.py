@@ -28,9 +28,9 @@ class Objective(ABC):
     A training loop adds it to its loss:
 
     >>> import torch
-    >>> from locality_prior import Grid, objectives, place
+    >>> import locality_prior as lp
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
-    >>> objective = objectives.TopoLoss(place(net, {"0": Grid(8, 8)}), strength=0.5, factor=2)
+    >>> objective = lp.objectives.TopoLoss(lp.place(net, {"0": lp.Grid(8, 8)}), strength=0.5, factor=2)
     >>> loss = net(torch.randn(5, 4)).square().mean() + objective()
     >>> loss.backward()
 

@@ -32,10 +32,10 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     left out.
 
     >>> import torch
-    >>> from locality_prior import Grid
+    >>> import locality_prior as lp
     >>> spot = torch.zeros(9)
     >>> spot[4] = 1
-    >>> blur(spot, Grid(3, 3), share=0.4).reshape(3, 3).round(decimals=3)
+    >>> lp.objectives.blur(spot, lp.Grid(3, 3), share=0.4).reshape(3, 3).round(decimals=3)
     tensor([[0.0860, 0.1210, 0.0860],
             [0.1210, 0.1720, 0.1210],
             [0.0860, 0.1210, 0.0860]])
@@ -73,9 +73,9 @@ class Blur(WithoutLoss):
     responses too.
 
     >>> import torch
-    >>> from locality_prior import Grid, place
+    >>> import locality_prior as lp
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
-    >>> blurred = Blur(place(net, {"1": Grid(8, 8)}))
+    >>> blurred = lp.objectives.Blur(lp.place(net, {"1": lp.Grid(8, 8)}))
     >>> net(torch.randn(5, 4)).shape, float(blurred())
     (torch.Size([5, 64]), 0.0)
     >>> blurred.remove()

@@ -49,11 +49,11 @@ def spatial_correlation(
     makes its whole neighbourhood drop out in Topo-Omni; here the unit is left out of all sums.
 
     >>> import torch
-    >>> from locality_prior import Grid
-    >>> sheet = Grid(5, 5)
+    >>> import locality_prior as lp
+    >>> sheet = lp.Grid(5, 5)
     >>> smooth = torch.linalg.cholesky(1 / (1 + sheet.distances()))  # responses whose correlations are q itself
     >>> responses = torch.randn(10_000, 25, generator=torch.Generator().manual_seed(0), dtype=torch.float64) @ smooth.T
-    >>> print(f"{spatial_correlation(responses, sheet):.3f}")
+    >>> print(f"{lp.objectives.spatial_correlation(responses, sheet):.3f}")
     0.002
 
     Args:
@@ -86,9 +86,9 @@ def absolute_correlation(
     Neighbourhoods, and constant responses, are as in :func:`spatial_correlation`.
 
     >>> import torch
-    >>> from locality_prior import Line
+    >>> import locality_prior as lp
     >>> responses = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [-1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
-    >>> float(absolute_correlation(responses, Line(3)))  # r is 1, 0 and 0; q is 1/2, 1/3 and 1/2
+    >>> float(lp.objectives.absolute_correlation(responses, lp.Line(3)))  # r is 1, 0 and 0; q is 1/2, 1/3 and 1/2
     0.4444...
 
     Args:
@@ -121,8 +121,8 @@ def bootphon(responses: Tensor, geometry: Geometry) -> Tensor:
     counts as cos = 0 there, and is left out here.
 
     >>> import torch
-    >>> from locality_prior import Line
-    >>> print(f"{bootphon(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), Line(2)):.2f}")
+    >>> import locality_prior as lp
+    >>> print(f"{lp.objectives.bootphon(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), lp.Line(2)):.2f}")
     0.25
 
     Args:
@@ -156,6 +156,15 @@ class _OfPairs(OfResponses):
 class SpatialCorrelation(_OfPairs):
     """:func:`spatial_correlation` of each placed module's responses.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.SpatialCorrelation(lp.place(net, {"1": lp.Grid(8, 8)}), strength=0.5)
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
+    >>> objective
+    SpatialCorrelation(1: strength=0.5, neighbourhoods=0, units=500, radius=None)
+
     Args:
         placed: the modules, and where their units are.
         strength: TDANN's 0.25, which it gives each layer. TopoLM has 2.5, Topo-Omni 20.
@@ -176,6 +185,13 @@ class SpatialCorrelation(_OfPairs):
 class AbsoluteCorrelation(_OfPairs):
     """:func:`absolute_correlation` of each placed module's responses.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.AbsoluteCorrelation(lp.place(net, {"1": lp.Grid(8, 8)}))
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
+
     Args:
         placed: the modules, and where their units are.
         strength: TDANN's 0.25.
@@ -195,6 +211,13 @@ class AbsoluteCorrelation(_OfPairs):
 
 class Bootphon(OfResponses):
     """:func:`bootphon` of each placed module's responses.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.Bootphon(lp.place(net, {"1": lp.Grid(8, 8)}))
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and where their units are.

@@ -31,8 +31,8 @@ def tica(responses: Tensor, geometry: Geometry, *, radius: float = 1.5, epsilon:
     It is a sum over units, as in the paper, so its size grows with their number.
 
     >>> import torch
-    >>> from locality_prior import Line
-    >>> float(tica(torch.tensor([[3.0, 4.0, 0.0, 0.0]]), Line(4), epsilon=1e-12))  # 5 + 5 + 4 + 0
+    >>> import locality_prior as lp
+    >>> float(lp.objectives.tica(torch.tensor([[3.0, 4.0, 0.0, 0.0]]), lp.Line(4), epsilon=1e-12))  # 5 + 5 + 4 + 0
     14.0000...
 
     Args:
@@ -70,6 +70,13 @@ def tica(responses: Tensor, geometry: Geometry, *, radius: float = 1.5, epsilon:
 
 class TICA(OfResponses):
     """:func:`tica` of each placed module's responses.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64))
+    >>> objective = lp.objectives.TICA(lp.place(net, {"0": lp.Grid(8, 8)}))
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and where their units are.

@@ -17,6 +17,13 @@ from locality_prior.layers import Wiring, locality_layers
 def wiring_cost(model: nn.Module, cost: Cost | str | None = None) -> Tensor:
     """Σ c(d_ij) |V_ij| over the wires of all locality layers in ``model``: a differentiable scalar.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(3, 3, source=lp.Line(3), target=lp.Line(3), cost="flat")
+    >>> _ = torch.nn.init.ones_(layer.weight)
+    >>> lp.wiring_cost(layer, cost="linear")  # 3 · 1 + 4 · 2 + 2 · 3
+    tensor(17., grad_fn=<SumBackward0>)
+
     Args:
         model: a layer, or a model that has some.
         cost: charge this cost, or the cost of that word, instead of each layer's own. A control, whose own cost is
@@ -34,6 +41,13 @@ def weight_l1(model: nn.Module) -> Tensor:
 
     Without rescaling it equals :func:`wiring_cost`; with rescaling |W_ij| = c(d_ij)|V_ij| / r_i.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(3, 3, source=lp.Line(3), target=lp.Line(3), cost="linear@1")
+    >>> _ = torch.nn.init.ones_(layer.weight)
+    >>> lp.weight_l1(layer)  # two of the nine pairs have no wire
+    tensor(7., grad_fn=<SumBackward0>)
+
     Raises:
         ValueError: there is no locality layer.
     """
@@ -44,6 +58,13 @@ def mean_wire_length(model: nn.Module) -> Tensor:
     """Σ d_ij |V_ij| / Σ |V_ij| over the wires of all locality layers in ``model``: a differentiable scalar.
 
     It does not depend on the scale of V. Lengths are in units of each layer's source spacing. NaN where all of V is 0.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> layer = lp.LocalityLinear(3, 3, source=lp.Line(3), target=lp.Line(3), cost="flat")
+    >>> _ = torch.nn.init.ones_(layer.weight)
+    >>> lp.mean_wire_length(layer)  # of nine wires, four have length 1 and two have length 2
+    tensor(0.8889, grad_fn=<DivBackward0>)
 
     Raises:
         ValueError: there is no locality layer.

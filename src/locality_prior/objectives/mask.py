@@ -30,8 +30,8 @@ def topoformer_mask(target: Geometry, source: Geometry | None = None, share: flo
     do, and on a sheet with borders a disc near one holds fewer units. For their spatial querying, (Q M) Kᵀ,
     multiply the queries by this mask, as a floating-point tensor over its norm.
 
-    >>> from locality_prior import Grid
-    >>> mask = topoformer_mask(Grid(6, 6, periodic=True), share=0.2)
+    >>> import locality_prior as lp
+    >>> mask = lp.objectives.topoformer_mask(lp.Grid(6, 6, periodic=True), share=0.2)
     >>> mask[0].reshape(6, 6).int()
     tensor([[1, 1, 0, 0, 0, 1],
             [1, 1, 0, 0, 0, 1],
@@ -78,9 +78,9 @@ class Mask(WithoutLoss):
     code writes this back into W at each step, and first multiplies the initial weights by 10, which is left out.
 
     >>> import torch
-    >>> from locality_prior import Grid, place
+    >>> import locality_prior as lp
     >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64))
-    >>> masked = Mask(place(net, {"0": Grid(8, 8, periodic=True)}))
+    >>> masked = lp.objectives.Mask(lp.place(net, {"0": lp.Grid(8, 8, periodic=True)}))
     >>> int((net[0].weight != 0).sum(1).unique())
     21
     >>> masked.remove()

@@ -41,9 +41,9 @@ def bimt(
     That changes the arrangement of units, and is not done here.
 
     >>> import torch
-    >>> from locality_prior import Line, objectives
+    >>> import locality_prior as lp
     >>> weight = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
-    >>> objectives.bimt(weight, Line(2)), objectives.bimt(weight, Line(2), bias=torch.tensor([1.0, -2.0]))
+    >>> lp.objectives.bimt(weight, lp.Line(2)), lp.objectives.bimt(weight, lp.Line(2), bias=torch.tensor([1.0, -2.0]))
     (tensor(2.5000), tensor(3.2500))
 
     Args:
@@ -71,6 +71,13 @@ def bimt(
 
 class BIMT(OfWeights):
     """:func:`bimt` of each placed module: its weights, all gates of a recurrent one, and its biases.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU(), torch.nn.Linear(9, 9))
+    >>> placed = lp.place(net, {"0": (lp.Grid(2, 2), lp.Grid(3, 3)), "2": lp.Grid(3, 3)})
+    >>> objective = lp.objectives.BIMT(placed, strength=lp.objectives.steps(0.001), last="2")
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective(progress=0.5)
 
     Args:
         placed: the modules, and where their units are.

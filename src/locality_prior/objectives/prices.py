@@ -36,9 +36,9 @@ def wiring(
     take a cost that ends.
 
     >>> import torch
-    >>> from locality_prior import Line, objectives
+    >>> import locality_prior as lp
     >>> weight = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
-    >>> objectives.wiring(weight, Line(2)), objectives.wiring(weight, Line(2), price="linear", power=2)
+    >>> lp.objectives.wiring(weight, lp.Line(2)), lp.objectives.wiring(weight, lp.Line(2), price="linear", power=2)
     (tensor(5.), tensor(43.))
 
     Args:
@@ -61,6 +61,14 @@ def wiring(
 
 class Wiring(OfWeights):
     """:func:`wiring` of the weights into each placed module, all gates of a recurrent one.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    >>> objective = lp.objectives.Wiring(lp.place(net, {"0": lp.Line(3)}), strength=0.1)
+    >>> _ = torch.nn.init.ones_(net[0].weight)
+    >>> objective.value(), objective()  # 4 · 1 + 2 · 2, and a tenth of it
+    (tensor(8., grad_fn=<SumBackward0>), tensor(0.8000, grad_fn=<MulBackward0>))
 
     Args:
         placed: the modules, and the places of their units and of their sources.

@@ -45,11 +45,11 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
       inputs and of rows.
 
     >>> import torch
-    >>> from locality_prior import Grid
+    >>> import locality_prior as lp
     >>> checkers = torch.tensor([1.0, -1.0]).repeat(8).reshape(4, 4)
     >>> checkers[1::2] *= -1
     >>> # squares of 2 and 0 become 1 everywhere
-    >>> topoloss(checkers.reshape(16, 1) + 1, Grid(4, 4), factor=2, cosine="maps")  # 1 − 1/√2
+    >>> lp.objectives.topoloss(checkers.reshape(16, 1) + 1, lp.Grid(4, 4), factor=2, cosine="maps")  # 1 − 1/√2
     tensor(0.2929)
 
     Args:
@@ -207,6 +207,15 @@ class _Lost(torch.autograd.Function):
 
 class TopoLoss(OfWeights):
     """τ · :func:`topoloss` of the incoming weights of each placed module, the mean over the modules.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.TopoLoss(lp.place(net, {"0": lp.Grid(8, 8)}), strength=0.5, factor=4)
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
+    >>> objective
+    TopoLoss(0: strength=0.5, factor=4.0, cosine='units')
 
     Args:
         placed: the modules, each on a whole grid of two axes.

@@ -49,9 +49,9 @@ def saturating(
     of this function.
 
     >>> import torch
-    >>> from locality_prior import Line, objectives
+    >>> import locality_prior as lp
     >>> weight = torch.tensor([[5.0, 1.0], [3.0, 5.0]])
-    >>> objectives.saturating(weight, Line(2)), objectives.saturating(weight, Line(2), relative=False)
+    >>> lp.objectives.saturating(weight, lp.Line(2)), lp.objectives.saturating(weight, lp.Line(2), relative=False)
     (tensor(0.3500), tensor(1.4000))
 
     Args:
@@ -98,6 +98,13 @@ class _Saturating(torch.autograd.Function):
 
 class Saturating(OfWeights):
     """:func:`saturating` of the weights into each placed module, all gates of a recurrent one.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.Saturating(lp.place(net, {"0": (lp.Grid(2, 2), lp.Grid(8, 8))}))
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and the places of their units and of their sources.

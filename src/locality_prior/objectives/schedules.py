@@ -17,6 +17,11 @@ class Schedule:
 
     :func:`constant`, :func:`ramp` and :func:`steps` make one.
 
+    >>> import locality_prior as lp
+    >>> strength = lp.objectives.Schedule(0.5, until=0.1)
+    >>> [strength(progress) for progress in (0.0, 0.05, 0.1, 1.0)]
+    [0.0, 0.25, 0.5, 0.5]
+
     Args:
         strength: at least 0.
         until: the share of training over which the strength rises from 0; 0: it is there from the start.
@@ -53,12 +58,24 @@ class Schedule:
 
 
 def constant(strength: float) -> Schedule:
-    """The same strength throughout."""
+    """The same strength throughout.
+
+    >>> import locality_prior as lp
+    >>> strength = lp.objectives.constant(0.5)
+    >>> strength(0.0), strength(1.0)
+    (0.5, 0.5)
+    """
     return Schedule(strength)
 
 
 def ramp(strength: float, until: float = 0.1) -> Schedule:
-    """A strength that rises in proportion to progress, up to ``until``, and then stays."""
+    """A strength that rises in proportion to progress, up to ``until``, and then stays.
+
+    >>> import locality_prior as lp
+    >>> strength = lp.objectives.ramp(0.5, until=0.1)
+    >>> [strength(progress) for progress in (0.0, 0.05, 0.1, 1.0)]
+    [0.0, 0.25, 0.5, 0.5]
+    """
     return Schedule(strength, until=positive("until", until))
 
 
@@ -66,6 +83,11 @@ def steps(strength: float, at: Sequence[float] = (0.25, 0.5), factor: float = 10
     """A strength that is multiplied by ``factor`` each time training has come to one of ``at``.
 
     The defaults are those of brain-inspired modular training (BIMT), ×10 at a quarter and at half of training.
+
+    >>> import locality_prior as lp
+    >>> strength = lp.objectives.steps(0.5, at=(0.25, 0.5))
+    >>> [strength(progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    [0.5, 5.0, 50.0, 50.0]
     """
     return Schedule(strength, at=tuple(at), factor=factor)
 

@@ -37,8 +37,8 @@ def similarity(vectors: Tensor, geometry: Geometry, *, by: str = "cosine") -> Te
       different places that are at most 1.5 neighbour distances apart.
 
     >>> import torch
-    >>> from locality_prior import Line
-    >>> similarity(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), Line(3))
+    >>> import locality_prior as lp
+    >>> lp.objectives.similarity(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), lp.Line(3))
     tensor(0.5000)
 
     Args:
@@ -77,6 +77,13 @@ def _mean(rows: Tensor, pairs: Neighbours, by: str) -> Tensor:
 class WeightSimilarity(OfWeights):
     """λ · :func:`similarity` of the incoming weights of each placed module's units (WS), summed over the modules.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.WeightSimilarity(lp.place(net, {"0": lp.Grid(8, 8)}), strength=0.1)
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
+
     Args:
         placed: the modules, and where their units are.
         strength: λ; the paper's is 1.
@@ -95,6 +102,13 @@ class WeightSimilarity(OfWeights):
 
 class ResponseSimilarity(OfResponses):
     """λ · :func:`similarity` of the responses of each placed module's units (AS), summed over the modules.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.ResponseSimilarity(lp.place(net, {"1": lp.Grid(8, 8)}), strength=0.1)
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and where their units are.

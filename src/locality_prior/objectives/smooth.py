@@ -31,9 +31,9 @@ def smoothness(weight: Tensor, target: Geometry, *, bias: Tensor | None = None, 
       places that are at most 1.5 neighbour distances apart (1 on a grid). ``circular`` has no effect there.
 
     >>> import torch
-    >>> from locality_prior import Grid
+    >>> import locality_prior as lp
     >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    >>> smoothness(rows, Grid(2, 2))  # the same from left to right, nothing in common from top to bottom
+    >>> lp.objectives.smoothness(rows, lp.Grid(2, 2))  # alike from left to right, and not from top to bottom
     tensor(0.2500)
 
     Args:
@@ -59,6 +59,13 @@ def smoothness(weight: Tensor, target: Geometry, *, bias: Tensor | None = None, 
 
 class Smoothness(OfWeights):
     """α · :func:`smoothness` of each placed module's incoming weights, with its bias, summed over the modules.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.Smoothness(lp.place(net, {"0": lp.Grid(8, 8)}), strength=1.0, circular=False)
+    >>> loss = net(torch.randn(32, 4)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and where their units are.

@@ -34,9 +34,9 @@ def cbsom(
     the network: in its ResNet-18 the first one alone. Here all placed modules are updated.
 
     >>> import torch
-    >>> from locality_prior import Grid
+    >>> import locality_prior as lp
     >>> weight, gradient = torch.tensor([[1.0], [0.0], [0.0]]), torch.tensor([[2.0], [1.0], [0.0]])
-    >>> cbsom(weight, gradient, Grid(1, 3), alpha=0.5, sigma=1.0).flatten()
+    >>> lp.objectives.cbsom(weight, gradient, lp.Grid(1, 3), alpha=0.5, sigma=1.0).flatten()
     tensor([1.0000, 0.3033, 0.0677])
 
     Args:
@@ -79,9 +79,9 @@ class CBSOM(WithoutLoss):
     layer has no wire its weight stays 0.
 
     >>> import torch
-    >>> from locality_prior import Grid, place
+    >>> import locality_prior as lp
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 64))
-    >>> organise = CBSOM(place(net, {"0": Grid(8, 8)}))
+    >>> organise = lp.objectives.CBSOM(lp.place(net, {"0": lp.Grid(8, 8)}))
     >>> net(torch.randn(5, 4)).square().mean().backward()
     >>> organise.after_step(progress=0.0)
 

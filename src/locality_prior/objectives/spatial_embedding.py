@@ -46,9 +46,9 @@ def communicability(
     degree is near enough to e^R for all of them: C and its gradient are exact to rounding.
 
     >>> import torch
-    >>> from locality_prior import Line, objectives
+    >>> import locality_prior as lp
     >>> weight = torch.tensor([[0.0, 2.0], [-2.0, 0.0]])
-    >>> objectives.communicability(weight, Line(2))  # 4 sinh(1)
+    >>> lp.objectives.communicability(weight, lp.Line(2))  # 4 sinh(1)
     tensor(4.7008)
 
     Args:
@@ -78,6 +78,13 @@ class Communicability(OfWeights):
 
     In a recurrent layer those are the weights from its hidden units to themselves, of each gate. In other modules they
     are the weights between a sheet and an equal one, and C is computed as if both were the same units.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU())
+    >>> objective = lp.objectives.Communicability(lp.place(net, {"0": lp.Grid(8, 8)}))
+    >>> loss = net(torch.randn(32, 64)).square().mean() + objective()
+    >>> loss.backward()
 
     Args:
         placed: the modules, and where their units are.

@@ -93,6 +93,13 @@ def family(word: str) -> tuple[str, float | None]:
 def from_config(config: Mapping[str, Any], placed: Placement, custom: Mapping[str, Any] | None = None) -> Objective:
     """The objective that ``config``, of :meth:`Objective.config`, describes, bound to ``placed``.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> placed = lp.place(torch.nn.Sequential(torch.nn.Linear(4, 64)), {"0": lp.Grid(8, 8)})
+    >>> config = lp.objectives.TopoLoss(placed, strength=0.5).config()
+    >>> lp.objectives.from_config(config, placed)
+    TopoLoss(0: strength=0.5, factor=8.0, cosine='units')
+
     Args:
         config: plain values.
         placed: the modules to bind it to.

@@ -24,6 +24,16 @@ Kind = Literal["cells", "hexagons", "sphere", "points"]
 class Places:
     """Where the units of a sheet are drawn, and as what. Every plot that takes a geometry takes its places as well.
 
+    >>> import locality_prior as lp
+    >>> places = lp.plots.Places.of(lp.Grid(2, 2))
+    >>> places
+    Places(kind='cells', shape=(2, 2), spacing=(), radius=0.0)
+    >>> print(places.xy)
+    [[0. 0.]
+     [1. 0.]
+     [0. 1.]
+     [1. 1.]]
+
     Args:
         xy: (units, 2) places on the page: rightwards, and downwards (upwards for points and the sphere).
         kind: what a unit is drawn as: a cell of a grid, a hexagon, a disc on a map of the sphere, or a disc at a point.

@@ -201,6 +201,13 @@ def plan(
 ) -> Plan:
     """What :func:`localize` would do with the same arguments: everything is checked, and nothing is touched.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(9, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16))
+    >>> print(lp.plan(net, {"2": lp.Grid(4, 4)}, cost="quadratic"))
+    name  layer                    weights  places      cost         wires  density  dropped
+    2     Linear → LocalityLinear  16×16    Grid(4, 4)  Quadratic()    256   100.0%     0.0%
+
     Raises:
         ValueError, TypeError: as :func:`localize`.
     """

@@ -27,7 +27,27 @@ class Read(NamedTuple):
 
 
 class Items(Protocol):
-    """Items that are read by their numbers."""
+    """Items that are read by their numbers.
+
+    >>> import torch
+    >>> from locality_prior.runs import Classification
+    >>> from locality_prior.runs.arrays import Read
+    >>> class Rows:
+    ...     at_once = 1000
+    ...     def __init__(self, table, labels):
+    ...         self.table, self.labels = table, labels
+    ...     def __len__(self):
+    ...         return len(self.labels)
+    ...     def take(self, numbers):
+    ...         return Rows(self.table[numbers], self.labels[numbers])
+    ...     def read(self, batches, seed):
+    ...         for batch in batches:
+    ...             yield Read(self.table[batch], self.labels[batch])
+    >>> rows = Rows(torch.randn(60, 8), torch.arange(60) % 2)
+    >>> first, rest = rows.take(torch.arange(20)), rows.take(torch.arange(20, 60))
+    >>> Classification(["left", "right"], train=rest, validation=first, test=first)
+    Classification('task': 40 to train, 20 to validate, 20 to test, 2 classes)
+    """
 
     #: How many of them are evaluated together.
     at_once: int

@@ -31,6 +31,10 @@ Named = tuple[tuple[str, Words], ...]
 class Recipe:
     """How a network is trained. The defaults are the smaller of the source document's two, with SGD for its RMSProp.
 
+    >>> from locality_prior.runs import Recipe
+    >>> Recipe(optimizer="adam", lr="1e-3", epochs=3).lr
+    0.001
+
     Args:
         optimizer: sgd, rmsprop, adam or adamw, as torch has them.
         lr: learning rate.
@@ -79,6 +83,11 @@ def as_number(value: Any) -> Any:
 @dataclass(frozen=True)
 class Run:
     """One network: what it learns, what it is, what makes it local, how it is trained.
+
+    >>> from locality_prior.runs import Recipe, Run
+    >>> run = Run(task="own.py:images", model="own.py:net", cost="linear:1@2", recipe=Recipe(epochs=3), seed=7)
+    >>> run.cost, run.recipe.epochs, run.seed
+    ('linear@2', 3, 7)
 
     Args:
         task: what it learns: a word (see :mod:`locality_prior.runs.door`), a function that returns a

@@ -30,6 +30,10 @@ PATIENCE = timedelta(hours=2)
 class Machine:
     """Where a run is computed.
 
+    >>> from locality_prior.runs import Machine
+    >>> Machine().alone, Machine(accelerator="cuda", devices="4").alone
+    (True, False)
+
     Args:
         accelerator: the kind of device. Under ``fabric run``, that command's flags decide this and the next three.
         devices: how many of them on each node, or ``auto`` for all.

@@ -37,6 +37,17 @@ def record(
     A folder of such directories is a study: ``locality-prior analyse FOLDER`` compares its conditions, seed by seed,
     with the one called ``control``, and ``locality-prior report FOLDER`` draws its page.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> from locality_prior.runs import Task, record
+    >>> x, y = torch.rand(60, 16), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
+    >>> net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> placed = lp.place(net, {"1": lp.Grid(4, 4)})
+    >>> found = record(net, placed, task, "own/control-1", condition="control", seed=1, local={"0": lp.Grid(4, 4)})
+    >>> sorted(found["measures"])[:3]
+    ['accuracy', 'adversarial_score', 'effective_dimension.1']
+
     Args:
         model: the trained network. It is not changed.
         placed: its sheets, from :func:`locality_prior.place`.

@@ -27,7 +27,13 @@ KEPT = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's share of every batch: of ``world`` processes, process ``rank`` gets items rank, rank + world, …"""
+    """One process's share of every batch: of ``world`` processes, process ``rank`` gets items rank, rank + world, …
+
+    >>> import torch
+    >>> from locality_prior.runs import Shard
+    >>> Shard(rank=1, world=2).of(torch.arange(6))
+    tensor([1, 3, 5])
+    """
 
     rank: int = 0
     world: int = 1
@@ -38,7 +44,14 @@ class Shard:
 
 
 class Batch(NamedTuple):
-    """One process's share of a batch."""
+    """One process's share of a batch.
+
+    >>> import torch
+    >>> from locality_prior.runs import Batch
+    >>> batch = Batch(inputs=torch.randn(64, 8), targets=torch.zeros(64), planned=64)
+    >>> batch.labels is None, batch.broken
+    (True, ())
+    """
 
     inputs: Any  #: what the model is called with: a tensor, a tuple of arguments or a mapping of them
     targets: Tensor  #: what the loss compares the output with; its first axis goes along the items
@@ -50,6 +63,10 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Score:
     """A number by which trained networks are compared.
+
+    >>> from locality_prior.runs import Score
+    >>> Score("error", better="down", tolerance=0.05)
+    Score(name='error', unit='', better='down', tolerance=0.05)
 
     Args:
         name: one word, such as ``accuracy``.
@@ -76,6 +93,12 @@ class Task(ABC):
     A subclass says how many batches an epoch has and what is in them. Whatever is random in them must be drawn from the
     seed, the epoch and the number of the item (see :func:`draw`), so that the batches are the same each time they are
     asked for, from any step on. That is what lets a stopped run continue as if it had never been stopped.
+
+    >>> import torch
+    >>> from locality_prior.runs import Task
+    >>> x, y = torch.randn(60, 8), torch.arange(60) % 3
+    >>> Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]), name="three")
+    Classification('three': 36 to train, 4 to validate, 20 to test, 3 classes)
     """
 
     #: What the task is called on pages.
@@ -140,6 +163,7 @@ class Task(ABC):
     ) -> Classification:
         """A task whose items each belong to one class. The loss is cross-entropy and the score is accuracy.
 
+        >>> import torch
         >>> from locality_prior.runs import Task
         >>> x, y = torch.randn(60, 8), torch.arange(60) % 3
         >>> Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
@@ -186,7 +210,17 @@ class Task(ABC):
 
 
 class Classification(Task):
-    """A task in which each item belongs to one class."""
+    """A task in which each item belongs to one class.
+
+    >>> import torch
+    >>> from locality_prior.runs import Shard, Task
+    >>> x, y = torch.randn(60, 8), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]), classes=["cat", "dog", "house"])
+    >>> task
+    Classification('task': 36 to train, 4 to validate, 20 to test, 3 classes)
+    >>> next(task.epoch(seed=1, epoch=1, batch_size=16, shard=Shard())).inputs.shape
+    torch.Size([16, 8])
+    """
 
     def __init__(
         self,

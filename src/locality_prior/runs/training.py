@@ -52,6 +52,15 @@ def train(
     seed, the epoch and the number of an item. Other files that are missing or damaged are made again
     from a good state.
 
+    >>> import torch
+    >>> from locality_prior.runs import Recipe, Run, Task, train
+    >>> x, y = torch.rand(60, 16), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
+    >>> net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> places = {"place": (("1", ("4x4",)),), "local": (("0", ("4x4",)),)}
+    >>> train(Run(task, net, cost="linear@2", recipe=Recipe(epochs=1), **places), "one-run")
+    True
+
     Args:
         run: what to train.
         directory: the run's own; it is created.
@@ -236,9 +245,10 @@ def job(
 
     def tick(epoch: int, share: float) -> None:
         nonlocal told
-        if time.monotonic() - told > 0.25:
+        done = epoch - 1 + share
+        if time.monotonic() - told > 0.25 or done >= run.recipe.epochs:
             told = time.monotonic()
-            write_progress(Path(directory, files.PROGRESS), epoch - 1 + share)
+            write_progress(Path(directory, files.PROGRESS), done)
 
     train(run, Path(directory), data_root, machine, tick, label)
 

@@ -40,6 +40,19 @@ def find(directory: str | Path, errors: dict[Key, str] | None = None) -> dict[st
     The result is the same whenever, wherever and however often the study was run. A folder of runs that were recorded
     elsewhere is a study too: each of its conditions is compared with the one called ``control``.
 
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> from locality_prior.runs import Task, record
+    >>> from locality_prior.studies import find
+    >>> x, y = torch.rand(60, 16), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
+    >>> for condition, cost in {"control": "flat", "local": "linear@2"}.items():
+    ...     net = torch.nn.Sequential(lp.LocalityLinear(16, 16, cost=cost), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    ...     placed = lp.place(net, {"1": lp.Grid(4, 4)})
+    ...     _ = record(net, placed, task, f"both/{condition}-1", condition=condition, seed=1)
+    >>> list(find("both")["conditions"])
+    ['control', 'local']
+
     Args:
         directory: of a study, or a folder of run directories.
         errors: why runs failed, by (condition, seed); None: the reasons that study.json already gives.
@@ -381,6 +394,18 @@ def verdict(expected: str, margin: float, ci: Sequence[float] | None) -> str:
 
 def read_findings(directory: str | Path) -> dict[str, Any]:
     """What :func:`find` wrote in ``directory``.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> from locality_prior.runs import Task, record
+    >>> from locality_prior.studies import find, read_findings
+    >>> x, y = torch.rand(60, 16), torch.arange(60) % 3
+    >>> task = Task.classification(train=(x[:40], y[:40]), test=(x[40:], y[40:]))
+    >>> net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> _ = record(net, lp.place(net, {"1": lp.Grid(4, 4)}), task, "control/control-1", condition="control", seed=1)
+    >>> _ = find("control")
+    >>> sorted(read_findings("control"))[:3]
+    ['about', 'answers', 'cells']
 
     Raises:
         Problem: it wrote nothing yet, or the file is damaged.

@@ -38,6 +38,11 @@ class Axes:
 
     The control's cost is flat, and its objective none. Costs and objectives are conditions beside one another.
 
+    >>> from locality_prior.studies import Axes
+    >>> axes = Axes(task="own.py:images", model="own.py:net", cost=["flat", "linear@2"], objective="topoloss:0.5,2")
+    >>> [(run.cost, run.objective) for run in axes.conditions()]
+    [('flat', 'none'), ('linear@2', 'none'), ('flat', 'topoloss:0.5'), ('flat', 'topoloss:2')]
+
     Args:
         task: what is learned: a word (see :mod:`locality_prior.runs.door`) or a Python object.
         model: the network, likewise.
@@ -149,6 +154,11 @@ def _check_size(networks: int) -> None:
 class Hypothesis:
     """A sentence, and the comparison that decides whether it holds.
 
+    >>> from locality_prior.studies import Hypothesis
+    >>> claim = Hypothesis("Short wires cost no accuracy.", "accuracy", "alike", {"cost": "linear@2"}, margin=0.5)
+    >>> claim.expected, claim.margin
+    ('alike', 0.5)
+
     Args:
         says: the sentence, as the page quotes it.
         measure: the measure that it is about, by its name in ``study.json``, such as ``morans_i.output``.
@@ -185,6 +195,11 @@ class Hypothesis:
 @dataclass(frozen=True)
 class Study:
     """What is trained, and what is claimed about it.
+
+    >>> from locality_prior.studies import Axes, Study
+    >>> study = Study(Axes(task="own.py:images", model="own.py:net", cost=["flat", "linear@2"], seeds=[1, 2, 3]))
+    >>> list(study.conditions()), len(study.runs())
+    (['control', 'linear@2'], 6)
 
     Args:
         axes: settings to combine.
@@ -389,6 +404,11 @@ def study_from(values: Any) -> Study:
     """The study that plain ``values`` describe: the settings by name, ``also``, ``hypotheses`` and texts.
 
     An entry of ``also`` names only what differs from the first settings.
+
+    >>> from locality_prior.studies import study_from
+    >>> study = study_from({"task": "own.py:images", "model": "own.py:net", "cost": ["flat", "linear"]})
+    >>> len(study.runs())
+    6
 
     Raises:
         ValueError, TypeError: values that do not describe a study.
