@@ -80,9 +80,9 @@ def explore(shown: Any, sheet: Any = None, labels: Any = None) -> Explorer:
     """Look at sheets unit by unit: maps, tuning, correlations, wires and how maps grew, in a notebook or on a page.
 
     >>> import numpy as np
-    >>> from locality_prior import Grid, explore
+    >>> import locality_prior as lp
     >>> responses = np.random.default_rng(0).random((40, 12))
-    >>> explore(responses, Grid(3, 4), labels=np.arange(40) % 4)
+    >>> lp.explore(responses, lp.Grid(3, 4), labels=np.arange(40) % 4)
     Explorer of 1 network: show it in a notebook, or save it as a page
 
     Args:
