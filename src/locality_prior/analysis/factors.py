@@ -26,6 +26,11 @@ def correlation_factors(responses: Any, most: int = 64) -> Floats:
     few the nearest matrix of that rank. The correlation of one unit with all others is then a sum over k, so it can be
     shown for any unit without a (units, units) matrix.
 
+    >>> import locality_prior as lp
+    >>> f = lp.analysis.correlation_factors([[1, 2, 6], [2, 4, 5], [3, 6, 4]])  # the third unit falls as others rise
+    >>> (f.T @ f).round(3).tolist()
+    [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
+
     Args:
         responses: (items, units). Of more than 1,024 items, so many are taken that are spread evenly over them.
         most: the most factors.

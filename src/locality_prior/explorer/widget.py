@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.resources
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import traitlets
 
 from locality_prior._check import wrong
 from locality_prior._files import StrPath, write_text
-from locality_prior.explorer.element import page
+from locality_prior.explorer.element import page, source
 from locality_prior.explorer.given import scene_of_activations, scene_of_runs
 from locality_prior.explorer.scene import Scene, pack
 
@@ -24,13 +23,13 @@ HEIGHT = 760
 
 
 class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
-    """An interactive view of networks: made by :func:`explore`, and shown by a notebook as the value of a cell.
+    """An interactive view of networks, made by :func:`locality_prior.explore`: a notebook shows it as a cell's value.
 
     A notebook's file holds the explorer as a page, too, so ``jupyter nbconvert`` gives a page in which it still works.
     A scene whose page would have more than 32 MiB is shown only while the notebook is open; :meth:`save` writes it.
     """
 
-    _esm = importlib.resources.files(__package__).joinpath("explorer.js").read_text(encoding="utf-8")
+    _esm = source()
     description = traitlets.Dict().tag(sync=True)
     data = traitlets.Bytes().tag(sync=True)
 
@@ -78,11 +77,13 @@ def _attended() -> bool:
 
 
 def explore(shown: Any, sheet: Any = None, labels: Any = None) -> Explorer:
-    """Look at sheets unit by unit: maps, tuning, correlations, wires and how maps grew, in a notebook or a page.
+    """Look at sheets unit by unit: maps, tuning, correlations, wires and how maps grew, in a notebook or on a page.
 
-    >>> lp.explore("runs/local-1")                           # a run, a study, or a list of them
-    >>> lp.explore(activations, lp.Grid(32, 32), labels)     # any responses (items, units)
-    >>> lp.explore(...).save("explorer.html")
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> responses = np.random.default_rng(0).random((40, 12))
+    >>> lp.explore(responses, lp.Grid(3, 4), labels=np.arange(40) % 4)
+    Explorer of 1 network: show it in a notebook, or save it as a page
 
     Args:
         shown: the directory of a run, or of a study (of its finished runs, at most 100), or a list of directories. Or
