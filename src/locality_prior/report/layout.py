@@ -186,12 +186,12 @@ def _fitted(panels: list[Any]) -> bool:
 
 
 def _wrapped(label: Text, room: float) -> bool:
-    """Wrap a label where it is longer than ``room``; whether it was."""
+    """Wrap a label where it is longer than ``room``, or nearly, as beside another such label; whether it was."""
     text, box = label.get_text(), label.get_window_extent()
-    long = max(box.width, box.height)
+    room, long = 0.94 * room, max(box.width, box.height)
     if not text or long <= room:
         return False
-    most = int(0.97 * room / long * max(map(len, text.split("\n"))))
+    most = int(room / long * max(map(len, text.split("\n"))))
     line = text.replace("\n", " ")
     fits = [textwrap.wrap(line, n, break_long_words=False) for n in range(max(8, most), 7, -1)]
     even = [lines for lines in fits if len(lines) == len(fits[0])][-1]  # lines of about one length
