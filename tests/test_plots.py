@@ -784,6 +784,7 @@ OPTIONS = {
     "notes": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", notes=x),
     "heads": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", heads=x),
     "classes": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), classes=x),
+    "width": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), width=x),
 }
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import matplotlib
 
+_OWN: Any = matplotlib.rcParams
+_USUAL: Any = matplotlib.rcParamsDefault
+
 
 def text_size(setting: str, usual: str) -> float | str:
     """The size of a text: what rcParams say of ``setting``, such as ``"legend.fontsize"``; untouched, ``usual``."""
-    own: float | str = matplotlib.rcParams[setting]
-    return usual if own == matplotlib.rcParamsDefault[setting] else own
+    own: float | str = _OWN[setting]
+    return usual if own == _USUAL[setting] else own
 
 
 def legend_style() -> dict[str, Any]:
@@ -34,4 +37,4 @@ def frame(points: float) -> float:
 
 
 def _scaled(points: float, setting: str) -> float:
-    return points * float(matplotlib.rcParams[setting]) / float(matplotlib.rcParamsDefault[setting])
+    return points * float(_OWN[setting]) / float(_USUAL[setting])

@@ -128,7 +128,7 @@ class _Frontier:
         lines = sum(label.count("\n") + 1 for label in self.labels)
         first = max(3.3, 0.19 * lines + 0.3 - 1.9 * rows) if beside else 2.8  # as high as the legend
         heights = [first] * above + [1.9] * rows
-        figure: Any = Figure(figsize=(inches, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(inches, sum(heights)), layout="constrained")
         grid = figure.add_gridspec(above + rows, columns, height_ratios=heights)
         share = None
         for k, (label, numbers) in enumerate(large):

@@ -105,7 +105,8 @@ def legend_of(figure: Figure, handles: dict[str, Any], where: str) -> None:
     rows = -(-len(handles) // max(columns, 1))
     lines = rows * max((label.count("\n") + 1 for label in handles), default=0)
     figure.set_figheight(figure.get_figheight() + 1.3 * size * max(lines - 1, 0))
-    figure.legend(handles.values(), handles.keys(), loc=f"outside {where} center", ncols=columns, **style)
+    place: Any = f"outside {where} center"
+    figure.legend(handles.values(), handles.keys(), loc=place, ncols=columns, **style)
 
 
 def _apart(ax: Any) -> None:
@@ -126,10 +127,10 @@ def first_label_only(axes: Any) -> None:
 
 
 def entitle(ax: Any, title: str, inches: float = 2.1, usual: str = "medium") -> None:
-    """A title, shortened to two thirds of its panel's width, and to ``inches``."""
+    """A title, shortened to ``inches``, and to what a panel's width leaves beside the numbers of its axis."""
     panel = ax.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols
     size = text_size("axes.titlesize", usual)
-    ax.set_title(fitted(title, min(inches, 0.66 * panel), size), fontsize=size)
+    ax.set_title(fitted(title, min(inches, 0.66 * panel, panel - 5 * em()), size), fontsize=size)
 
 
 def fitted(text: str, inches: float, size: float | str = "medium") -> str:
@@ -185,12 +186,12 @@ def _fitted(panels: list[Any]) -> bool:
 
 
 def _wrapped(label: Text, room: float) -> bool:
-    """Wrap a label where it is longer than ``room``; whether it was."""
+    """Wrap a label where it is longer than ``room``, or nearly, as beside another such label; whether it was."""
     text, box = label.get_text(), label.get_window_extent()
-    long = max(box.width, box.height)
+    room, long = 0.94 * room, max(box.width, box.height)
     if not text or long <= room:
         return False
-    most = int(0.97 * room / long * max(map(len, text.split("\n"))))
+    most = int(room / long * max(map(len, text.split("\n"))))
     line = text.replace("\n", " ")
     fits = [textwrap.wrap(line, n, break_long_words=False) for n in range(max(8, most), 7, -1)]
     even = [lines for lines in fits if len(lines) == len(fits[0])][-1]  # lines of about one length
@@ -200,7 +201,7 @@ def _wrapped(label: Text, room: float) -> bool:
 
 def _thinned(axis: Axis, along: int) -> bool:
     """Use fewer ticks where their labels meet along the axis; whether they did."""
-    locator = axis.get_major_locator()
+    locator: Any = axis.get_major_locator()
     if isinstance(locator, FixedLocator) and along:
         return False  # the names of rows
     low, high = sorted(axis.get_view_interval())
@@ -211,7 +212,7 @@ def _thinned(axis: Axis, along: int) -> bool:
     if all(after[0] - before[1] >= gap for before, after in pairwise(boxes)):
         return False
     if isinstance(locator, FixedLocator):
-        axis.set_major_locator(FixedLocator(locator.locs[::-2][::-1]))
+        axis.set_major_locator(FixedLocator(locator.tick_values(low, high)[::-2][::-1]))
     elif isinstance(locator, MaxNLocator):
         locator.set_params(nbins=max(len(shown) - 2, 1))
     return isinstance(locator, (FixedLocator, MaxNLocator))

@@ -142,7 +142,7 @@ def class_maps(
     def draw(width: float | None) -> Figure:
         with unseen_glyphs():
             axes = plots.class_maps(rows, places, classes=classes, label="relative response", width=width)
-        figure: Any = axes[0, 0].figure
+        figure: Figure = axes[0, 0].figure
         plt.close(figure)  # it belongs to the page: pyplot need not show it
         if width is None:  # flat maps: else the colour bar's label would be cut off
             figure.set_figheight(max(figure.get_figheight(), 2.3))
@@ -456,8 +456,8 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         inches = min(WIDE, 1 + 3 * n) if width is None else width / INCH
         beside = width is None or columns_of(n, inches) == n  # else what is cut first stands in rows
         figure = Figure(figsize=(inches, 4.8 if beside else 1.7 * n + 0.6), layout="constrained")
-        shape, share = ((2, n), "row") if beside else ((n, 2), "col")
-        axes = figure.subplots(*shape, squeeze=False, sharex=True, sharey=share)
+        shape = (2, n) if beside else (n, 2)
+        axes = figure.subplots(*shape, squeeze=False, sharex=True, sharey="row" if beside else "col")
         for k, (by, curves) in enumerate(panels.items()):
             pair = axes[:, k] if beside else axes[k]
             for row, (ax, said) in enumerate(zip(pair, rows, strict=True)):

@@ -22,6 +22,7 @@ def save(figure: Figure, path: Path, dpi: float) -> None:
 
 def save_both(figure: Figure, png: Path, pdf: Path, dpi: float) -> None:
     """Write a figure as PNG and as PDF."""
+    figure.set_dpi(dpi)  # letters are a little wider where they are rounded to fewer pixels
     with unseen_glyphs():
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out: once is enough for both files
