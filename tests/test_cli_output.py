@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from test_findings import recorded
 from tiny import MODEL, TASK
 
 from locality_prior import cli
-from locality_prior.runs import Recipe, Run
+from locality_prior._processes import read_progress
+from locality_prior.runs import Machine, Recipe, Run, training
 from locality_prior.studies import progress
 from locality_prior.studies.progress import Key, Progress
 
@@ -105,6 +107,16 @@ def test_a_row_has_epoch_loss_score_and_the_time_left(tmp_path: Path, clock: Clo
     assert table[4] == "2 of 4 networks · 1 failed · 3 min left"
 
 
+def test_what_comes_before_the_first_step_is_not_taken_for_training(tmp_path: Path, clock: Clock) -> None:
+    shown = in_a_log(networks(tmp_path, 2))
+    shown.running({})
+    clock.now += 1000
+    shown.running({("linear@2", 0): 1.0})
+    clock.now += 10
+    shown.running({("linear@2", 0): 2.0})
+    assert lines(shown)[-1] == "0 of 2 networks · 1 running · 0 failed · 3 min left"  # 1.8 networks, 0.1 in 10 s
+
+
 def test_hundreds_of_networks_fit_on_the_screen(tmp_path: Path, clock: Clock) -> None:
     made = networks(tmp_path, 400)
     for height, most in ((60, progress.ROWS), (10, 6), (3, 1)):
@@ -164,7 +176,7 @@ def test_a_log_has_a_line_for_each_network_and_is_never_silent_for_long(tmp_path
         expected = [
             "0 of 2 networks · 0 failed",
             "linear@2 · seed 0 · epoch 3 of 10 · loss 0.5000 · accuracy 90.20 · "
-            "0 of 2 networks · 1 running · 0 failed · 58 min left",
+            "0 of 2 networks · 1 running · 0 failed · 57 min left",
             "linear@2 · seed 0 · epoch 10 of 10 · loss 0.5000 · accuracy 90.20 · "
             "1 of 2 networks · 0 failed · 12 min left",
         ]
@@ -177,6 +189,19 @@ def test_quiet_leaves_the_failures(tmp_path: Path) -> None:
         shown.ended(("linear@2", 0))
         shown.ended(("linear@2", 1), "It broke.")
     assert said(shown) == ["failed: linear@2 · seed 1 · It broke."]
+
+
+def test_the_end_of_training_is_told_however_quick_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(
+        run: Run, directory: Path, root: None, machine: Machine, tick: Callable[[int, float], None], label: str
+    ) -> None:
+        for epoch in range(1, 11):
+            tick(epoch, 0.5)
+            tick(epoch, 1.0)
+
+    monkeypatch.setattr(training, "train", train)
+    training.job(Run("mine", "mine", recipe=Recipe(epochs=10)), str(tmp_path), None)
+    assert read_progress(tmp_path / "progress.json") == 10.0
 
 
 def test_a_notebook_has_one_table_that_changes(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ class Progress:
         It may be called at every step: between two drawings it takes no time.
         """
         now = time.monotonic()
+        if done and not self.rows:
+            self.started = now  # what came before was no training
         for key, epochs in done.items():
             if key not in self.rows:
                 self._add(key, epochs)
