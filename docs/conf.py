@@ -33,11 +33,12 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = project
-# Nothing is below or beside these pages.
-html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}
+# Code needs the room of the sidebar, and some pages have none beside them.
+html_sidebars = {page: [] for page in ("index", "tutorials/*", "gallery", "contributing", "changelog")}
 html_theme_options = {
-    "show_prev_next": False,
     "header_links_before_dropdown": 5,
     "navbar_align": "left",
 }
