@@ -87,9 +87,8 @@ const slug = (text) => plain(text, 60).toLowerCase().replace(/[^a-z0-9]+/g, "-")
 // Viridis, and ColorBrewer's RdBu from blue to red: even in lightness, and safe for colour-blind eyes.
 const VIRIDIS = "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725";
 const BLUE_RED = "053061 175290 2a71b2 3f8ec0 6bacd1 9bc9e0 c2ddec e0ecf3 f7f6f6 fbe5d8 fbccb4 f5aa89 e48066 d05548 ba2832 930e26 67001f";
-// Petroff's ten colours for categories (arXiv 2107.02270), and two for wires that are kept or cut.
+// Petroff's ten colours for categories (arXiv 2107.02270).
 const TEN = "3f90da ffa90e bd1f01 94a4a2 832db6 a96b59 e76300 b9ac70 717581 92dadd";
-const KEPT = "3f90da ffa90e";
 
 const parse = (hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
 const packed = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0; // as ImageData holds it
@@ -103,7 +102,7 @@ function table(anchors, steps = 0) {
   }) : points, packed);
 }
 
-const TABLES = { one: table(VIRIDIS, 256), two: table(BLUE_RED, 256), ten: table(TEN), kept: table(KEPT) };
+const TABLES = { one: table(VIRIDIS, 256), two: table(BLUE_RED, 256), ten: table(TEN), kept: table("3f90da ffa90e") };
 
 // A scale from numbers to colours: from 0 to the greatest, or symmetric about 0 where there are two signs.
 function ramp([low, high], signed = low < 0) {
@@ -530,8 +529,8 @@ export function mount(host, description, buffer) {
   // -- state
   const stop = new AbortController();
   const control = networks.find((net) => net.name === "control") ?? networks[0];
-  const start = { net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null };
-  const panels = [{ ...start, letter: "A" }, { ...start, letter: "B" }]; // what they show; later also their elements
+  // what the panels show; later also their elements
+  const panels = ["A", "B"].map((letter) => ({ letter, net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null }));
   let compare = "one", link = "same", by = "weight", share = 1;
   let over = null, held = null; // the unit under the pointer and the held one, as {p, unit}, p its panel
   const last = new Map(); // sheet → the unit that was pointed at last
