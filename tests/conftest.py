@@ -11,6 +11,7 @@ torch.set_num_threads(1)
 LONGEST = (
     "test_parallel",
     "test_cli",
+    "test_cli_output",
     "test_study",
     "test_runs",
     "test_localize",

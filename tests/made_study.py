@@ -178,7 +178,7 @@ def write_study(
                 "scores": SCORES,
                 "recipe": {"optimizer": "sgd", "lr": 0.01, "epochs": 4},
                 "sheets": sheets,
-                "layers": {name: {"geometry": "Grid", "source": "Grid", "wires": 100} for name in layers},
+                "layers": {name: _layer(name, group) for name in layers},
             }
         )
         names = _measures(study, list(sheets), layers, BASES | (OF_METHODS if group.methods else {}))
@@ -244,6 +244,14 @@ def _likeness(condition: str, sheets: list[str], seeds: int, one: Strength) -> l
     return [{"condition": condition, "sheet": sheet, "pairs": pairs, **values} for sheet in sheets]
 
 
+def _layer(name: str, group: Group) -> dict[str, Any]:
+    """What is said of a layer, which lies between the two sheets of its name if there are such."""
+    ends = [end if end in group.sheets else None for end in ([*name.split(" to "), ""])[:2]]
+    shapes = [group.sheets[end] if end is not None else None for end in ends]
+    units = [math.prod(shape) if shape is not None else 9 for shape in shapes]
+    return {"geometry": "Grid", "source": "Grid", "wires": 100, "from": ends[0], "to": ends[1], "units": units}
+
+
 def _measures(study: dict[str, Any], sheets: list[str], layers: list[str], bases: dict[str, Any]) -> list[str]:
     parts = dict.fromkeys(OF_LAYERS, layers) | {"pruned_wires": list(CUTS)} | {key: [""] for key in OF_NETWORKS}
     names = []
@@ -303,6 +311,9 @@ def _write_run(
             if k:
                 arrays[f"sheet/{name}/class_means"] = _maps(k, shape, local, rng)
                 arrays[f"sheet/{name}/selectivity"] = _maps(k, shape, local, rng) - 1
+                grown = [_maps(k, shape, local, rng) for _ in range(3)]
+                arrays |= {"epochs": np.array([0, 2, 4]), f"sheet/{name}/epoch_means": np.stack(grown).astype("f2")}
+            arrays[f"sheet/{name}/factors"] = rng.normal(0, 0.5, (4, y.size)).astype(np.float16)
         arrays[f"sheet/{name}/variance"] = rng.normal(8, 1, 50).astype(np.float32)
         curve = np.stack([bins + 1, local * np.exp(-bins / 2) + rng.normal(0, 0.02, len(bins)), 50 - bins])
         arrays[f"sheet/{name}/curve"] = curve.astype(np.float32)
@@ -311,6 +322,11 @@ def _write_run(
         strength = np.exp(-bins / 2) if local else share.copy()
         values = {"length": bins + 0.5, "strength": strength / strength.sum(), "count": share}
         arrays |= {f"wires/{name}/{key}": value.astype(np.float32) for key, value in values.items()}
+        source, target = _layer(name, group)["units"]
+        shape = target, min(source, 8)
+        made = {"weight": -np.sort(-rng.random(shape)), "distance": 5 * rng.random(shape), "rank": np.full(shape, 0.5)}
+        arrays |= {f"wires/{name}/{key}": value.astype(np.float32) for key, value in made.items()}
+        arrays[f"wires/{name}/origin"] = rng.integers(0, source, shape).astype(np.int32)
     np.savez_compressed(path / "measures.npz", **arrays)
     if recorded:
         return

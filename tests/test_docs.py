@@ -103,7 +103,18 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_readme_needs_the_core_alone(tmp_path: Path) -> None:
     """Its Python runs with torch, numpy and safetensors; the same check fails for what does need an extra."""
-    extras = ["jinja2", "lightning_fabric", "matplotlib", "networkx", "PIL", "rich", "scipy", "sklearn", "torchvision"]
+    extras = [
+        "anywidget",
+        "jinja2",
+        "lightning_fabric",
+        "matplotlib",
+        "networkx",
+        "PIL",
+        "rich",
+        "scipy",
+        "sklearn",
+        "torchvision",
+    ]
     block = f"import sys\nsys.modules.update(dict.fromkeys({[*extras, 'yaml']!r}))\n"
     code = "".join(one.text for one in blocks(HOME / "README.md") if one.kind == "python")
     assert code.count("\n") > 10
@@ -137,7 +148,7 @@ def test_study_files_are_studies() -> None:
 def test_every_command_is_shown() -> None:
     """And the reading of blocks finds what it is to find."""
     shown = {words[0] for param in SHELL if (words := arguments(str(param.values[0])))}
-    assert shown == {"reproduce", "study", "train", "analyse", "report", "open", "prior", "bench"}
+    assert shown == {"reproduce", "study", "train", "analyse", "report", "figure", "open", "prior", "bench"}
     with pytest.raises(SystemExit):
         cli._parser().parse_args(["study", "--costs", "flat"])
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import locality_prior as lp
 from locality_prior import analysis
+from locality_prior.analysis import factors
 from locality_prior.analysis.likeness import axes_of
 
 RNG = np.random.default_rng(0)
@@ -203,3 +205,53 @@ def test_normed_responses_have_a_root_mean_square_of_one() -> None:
     assert np.isnan(found[:, 3]).all()
     np.testing.assert_allclose(analysis.normed([[3.0, np.inf], [4.0, 1.0]])[:, 0], np.array([3, 4]) / np.sqrt(12.5))
     assert np.isnan(analysis.normed([[3.0, np.inf], [4.0, 1.0]])[:, 1]).all()
+
+
+@pytest.mark.parametrize(("items", "units"), [(30, 9), (9, 30), (2, 5), (1, 3), (0, 3), (4, 0)])
+def test_all_factors_give_the_correlations_of_units(items: int, units: int) -> None:
+    responses = 1e5 + RNG.normal(size=(items, units)) @ RNG.normal(size=(units, units))
+    f = analysis.correlation_factors(responses)
+    assert f.shape == (max(min(items - 1, units), 0), units)
+    if len(f):
+        assert f.T @ f == pytest.approx(np.corrcoef(responses.T), abs=1e-9)
+        assert (np.diff(np.square(f).sum(axis=1)) <= 1e-12).all()  # the largest first
+        assert (f.max(axis=1) == np.abs(f).max(axis=1)).all()
+
+
+def test_a_few_factors_are_the_nearest_of_their_rank() -> None:
+    responses = RNG.normal(size=(40, 6)) * np.array([1, 1, 1, 1, 1e6, 1e-6])
+    r = np.corrcoef(responses.T)
+    f = analysis.correlation_factors(responses, most=2)
+    values, axes = np.linalg.eigh(r)
+    assert f.T @ f == pytest.approx((axes[:, -2:] * values[-2:]) @ axes[:, -2:].T)
+
+
+def test_units_without_a_correlation_have_no_factors() -> None:
+    responses = RNG.normal(size=(20, 6))
+    responses[:, 1], responses[3, 4], responses[:, 5] = 0.1, np.nan, np.inf
+    f = analysis.correlation_factors(responses)
+    assert (f[:, [1, 4, 5]] == 0).all()
+    live = [0, 2, 3]
+    assert (f.T @ f)[np.ix_(live, live)] == pytest.approx(np.corrcoef(responses[:, live].T))
+    assert analysis.correlation_factors(np.ones((5, 4))).shape == (0, 4)
+
+
+def test_factors_of_many_units_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = RNG.normal(size=(12, 50)).astype(np.float32)
+    whole = analysis.correlation_factors(responses)
+    monkeypatch.setattr(factors, "AT_ONCE", 12 * 7)
+    assert analysis.correlation_factors(torch.from_numpy(responses)) == pytest.approx(whole)
+
+
+def test_factors_of_many_items_are_of_some_that_are_spread_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factors, "MOST_ITEMS", 5)
+    responses = RNG.normal(size=(9, 4))
+    f = analysis.correlation_factors(responses)
+    assert f.T @ f == pytest.approx(np.corrcoef(responses[::2].T))
+
+
+def test_factors_of_what_is_no_matrix() -> None:
+    with pytest.raises(ValueError, match=r"responses: got shape \(3,\), expected numbers of shape \(items, units\)"):
+        analysis.correlation_factors([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="most: got 0"):
+        analysis.correlation_factors(np.eye(3), most=0)

@@ -1,5 +1,6 @@
 """Plots: numbers and geometries in, Axes out. Limits, labels and counts of artists are checked, never pixels."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
@@ -636,8 +638,59 @@ CALLS = {
     "paired_seeds": lambda ax: plots.paired_seeds({"a": [1.0], "b": [2.0]}, ax, label="x"),
     "training": lambda ax: plots.training({"a": ([1, 2], [1.0, 2])}, ax, label="x"),
     "pruning": lambda ax: plots.pruning({"a": ([1, 0.1], [98.0, 90.0])}, ax),
-    "frontier": lambda ax: plots.frontier({"a": [([1.0], [98.0])]}, ax, x="x", y="y"),
+    "frontier": lambda ax: plots.frontier({"a": [([1.0], [98.0])], "control": [([2.0], [97.0])]}, ax, x="x", y="y"),
+    "banded": lambda ax: plots.banded({"a": ([1, 2], [1.0, 2], [0.1, 0.1])}, ax, x="x", y="y", level=0),
+    "scatter": lambda ax: plots.scatter({"a": ([1.0], [2.0])}, ax, x="x", y="y"),
+    "seeds_by_condition": lambda ax: plots.seeds_by_condition({"a": [1.0, 2]}, ax, label="x", intervals={"a": (1, 2)}),
+    "differences_by_condition": lambda ax: plots.differences_by_condition(
+        {"a": [1.0, 2]}, {"a": (1, 2)}, ax, label="x", notes={"a": ["p"]}, heads=["q"]
+    ),
 }
+#: The same, and what takes several Axes or needs none of its own.
+ALL = CALLS | {"class_maps": lambda axes: plots.class_maps({"a": np.ones((1, 4))}, Grid(2, 2), axes)[0, 0]}
+
+
+def test_each_function_takes_axes():
+    assert set(ALL) == set(plots.__all__) - {"Places"}
+    for name in CALLS:
+        assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
+    assert inspect.signature(plots.class_maps).parameters["axes"].default is None
+
+
+def sizes_of(call, **style) -> tuple[set[float], list[float], set[str]]:
+    """The sizes of texts, the widths of all lines and the sizes of all marks, and the fonts, in a style."""
+    with plt.rc_context({key.replace("_", "."): value for key, value in style.items()}):
+        ax = call(None)
+        ax.figure.draw_without_rendering()
+        texts = [t for t in ax.figure.findobj(Text) if t.get_text()]
+        lines = [line for line in ax.get_lines() if not np.isscalar(line.get_xdata())]
+        numbers = [size for line in lines for size in (line.get_lw(), line.get_ms())]
+        numbers += [float(w) for c in ax.collections for w in c.get_linewidths() if isinstance(c, LineCollection)]
+        return {round(t.get_fontsize(), 2) for t in texts}, numbers, {t.get_fontname() for t in texts}
+
+
+@pytest.mark.parametrize("call", ALL.values(), ids=ALL)
+def test_sizes_and_fonts_are_those_of_the_readers_style(call):
+    texts, numbers, fonts = sizes_of(call)
+    double, twice, serif = sizes_of(
+        call, font_size=20, lines_linewidth=3, lines_markersize=12, font_family="DejaVu Serif"
+    )
+    assert texts
+    assert double == {2 * size for size in texts}
+    assert twice == pytest.approx([2 * number for number in numbers])
+    assert (fonts, serif) == ({"DejaVu Sans"}, {"DejaVu Serif"})
+
+
+def test_a_setting_of_the_readers_own_holds():
+    """Where it is untouched, titles, ticks and legends are a little smaller than matplotlib's."""
+    style = {"legend.fontsize": 5, "xtick.labelsize": 4, "ytick.labelsize": 3, "axes.titlesize": 2}
+    with plt.rc_context(style):
+        ax = plots.training({"a": ([1, 2], [1.0, 2])}, label="x")
+        titled = plots.sheet(np.ones(4), Grid(2, 2), title="title")
+    assert ax.get_legend().get_texts()[0].get_fontsize() == 5
+    assert ax.get_xticklabels()[0].get_fontsize() == 4
+    assert ax.get_yticklabels()[0].get_fontsize() == 3
+    assert titled.title.get_fontsize() == 2
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -731,6 +784,7 @@ OPTIONS = {
     "notes": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", notes=x),
     "heads": lambda x: plots.differences_by_condition({"a": [1.0]}, {}, label="x", heads=x),
     "classes": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), classes=x),
+    "width": lambda x: plots.class_maps({"a": np.ones((3, 4))}, Grid(2, 2), width=x),
 }
 
 

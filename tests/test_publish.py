@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,14 @@ def test_only_the_job_that_publishes_may_ask_for_a_token() -> None:
     jobs = workflow("publish.yml")
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
     assert "permissions" not in jobs["build"]
+
+
+def test_no_committed_picture_is_large() -> None:
+    """300 KB at most: a clone keeps every version of a picture for ever."""
+    kinds = [f"*.{kind}" for kind in ("png", "svg", "pdf", "jpg", "jpeg", "gif")]
+    listed = subprocess.run(["git", "ls-files", "-z", *kinds], cwd=HOME, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is not a clone of the repository")
+    sizes = {name: (HOME / name).stat().st_size for name in listed.stdout.split("\0") if name}
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size > 300_000} == {}

@@ -20,7 +20,19 @@ from matplotlib.figure import Figure
 from locality_prior import report
 from locality_prior._check import Problem
 from locality_prior.geometry import Grid
-from locality_prior.report import files, frontiers, methods, page, pictures, prior, tables, words
+from locality_prior.report import (
+    exploring,
+    files,
+    frontiers,
+    layout,
+    methods,
+    page,
+    pictures,
+    prior,
+    saving,
+    tables,
+    words,
+)
 
 HOME = Path(report.__file__).parent
 HOSTILE = "<script>alert('x')</script>\"'&$\\frac{1}{$_"
@@ -34,7 +46,7 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"a picture")
 
     monkeypatch.setattr(Figure, "savefig", save)
-    monkeypatch.setattr(page, "_fewer_colours", lambda _: None)
+    monkeypatch.setattr(saving, "_fewer_colours", lambda _: None)
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
 
 
@@ -64,7 +76,7 @@ def test_a_page_with_its_figures_stands_alone(tmp_path: Path) -> None:
     assert path == tmp_path / "report.html"
     source = path.read_text(encoding="utf-8")
     assert set(re.findall(r'src="([a-z:/;0-9]*)', source)) == {"data:image/png;base64"}
-    assert not re.search(r"https?://|href=|<script|@import|url\(", source)
+    assert not re.search(r"https?://|href=|@import|url\(|<script[^>]*src", source)
     images = re.findall(r"<img [^>]*>", source)
     names = re.findall(r'<figure id="([^"]+)"', source)
     assert len(images) == len(names) == len(set(names)) > 10
@@ -258,7 +270,7 @@ def test_maps_fit_into_the_first_screenful(tmp_path: Path) -> None:
     telling = pictures.most_telling(files.read(tmp_path))
     assert telling is not None
     width, height = telling.figure.get_size_inches() * page.PAGE_DPI
-    scale = min(telling.scale, pictures.WIDE * page.PAGE_DPI / width)
+    scale = min(telling.scale, layout.WIDE * page.PAGE_DPI / width)
     width, height = width * scale, height * scale
     assert height < 450
     map_width = telling.figure.axes[0].get_position().width * width
@@ -646,7 +658,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     group = Group(HOSTILE, HOSTILE, long, conditions, {HOSTILE: (6, 6), "../../up": (5, 9)}, [HOSTILE, long, "a", "b"])
     write_study(tmp_path / "in", [group], seeds=(1, 2), title=HOSTILE, about=[long, HOSTILE], says=HOSTILE)
     source = report.write(tmp_path / "in").read_text(encoding="utf-8")
-    assert "<script" not in source
+    assert "<script>" not in source
     assert html.escape("<script>alert(", quote=False) in source
     assert "\u202e" not in source
     assert "\x1b" not in source
@@ -670,7 +682,7 @@ def test_hostile_names_of_methods_are_text(tmp_path: Path) -> None:
     source = report.write(tmp_path).read_text(encoding="utf-8")
     assert 'id="frontier"' in source
     assert 'id="objectives"' in source
-    assert "<script" not in source
+    assert "<script>" not in source
     assert "w" * 2001 not in source
     assert all(re.fullmatch(r"[a-z0-9_-]{1,60}\.(png|pdf)", path.name) for path in (tmp_path / "figures").iterdir())
 
@@ -867,3 +879,110 @@ def test_names() -> None:
     assert words.listed(["a, b", "c", "d"]) == "a, b; c; and d"
     assert words.listed("abcdefgh") == "a, b, c, d, e and 3 more"
     assert words.p_value(1e-9) == "< 0.0001"
+
+
+# The explorer
+
+
+def explored(page: str) -> list[dict[str, Any]]:
+    """What each explorer of a page shows."""
+    return [
+        json.loads(text) for text in re.findall(r'<div data-explorer="">\s*<script[^>]*>(.*?)</script>', page, re.S)
+    ]
+
+
+def test_the_page_has_an_explorer_of_all_networks(tmp_path: Path, unpainted: None) -> None:
+    write_study(tmp_path)
+    page = report.write(tmp_path).read_text()
+    (shown,) = explored(page)
+    study = files.read(tmp_path)
+    assert {(n["name"], n["seed"]) for n in shown["networks"]} == {(study.label(c), seed) for c, seed in study.done}
+    assert shown["note"] == ""
+    first = shown["networks"][0]
+    assert first["sheets"].keys() == {"input", "output"}
+    assert first["sheets"]["output"]["epochs"] == [0, 2, 4]
+    assert (first["layers"]["input to output"]["source"], first["layers"]["input to output"]["target"]) == (
+        "input",
+        "output",
+    )
+    assert page.count("export function mount") == 1
+
+
+def test_each_group_has_its_explorer_and_the_page_the_module_once(tmp_path: Path, unpainted: None) -> None:
+    write_study(
+        tmp_path, groups=[Group("first"), Group("second", conditions={"other": ("flat", None)}, classes=["a", "b"])]
+    )
+    page = report.write(tmp_path).read_text()
+    assert [len(one["classes"]) for one in explored(page)] == [6, 2]
+    assert page.count("export function mount") == 1
+
+
+def test_an_explorer_without_room_shows_fewer_seeds_then_less_detail_then_fewer_conditions(tmp_path: Path) -> None:
+    write_study(tmp_path, seeds=(1, 2, 3))
+    study = files.read(tmp_path)
+    group = study.found["groups"][0]
+
+    def shown(room: int) -> tuple[dict[str, Any], int]:
+        packed = exploring.scene(study, group, room)
+        assert packed is not None
+        return packed[0], exploring._on_page(packed[1])
+
+    whole, size = shown(10**8)
+    conditions = len(group["conditions"])
+    assert len(whole["networks"]) == 3 * conditions
+    fewer, less = shown(size // 2)
+    assert less <= size // 2
+    assert [n["seed"] for n in fewer["networks"]] == [1] * conditions
+    assert fewer["networks"][0]["layers"]
+    assert fewer["note"].startswith(f"To keep this page small: {2 * conditions} of {3 * conditions} networks left out.")
+    thinned, _ = shown(less // 2)
+    assert len(thinned["networks"]) % conditions == 0
+    assert "left out" in thinned["note"]
+    assert thinned["networks"][0]["sheets"]["output"]["factors"] is None or thinned["networks"][0]["layers"]
+    (single,) = shown(1)[0]["networks"]
+    assert single["name"] == study.label(group["control"])
+    assert not single["layers"]
+
+
+def test_what_runs_did_not_keep_is_not_shown(tmp_path: Path, unpainted: None) -> None:
+    write_study(tmp_path)
+    for path in tmp_path.glob("runs/*/measures.npz"):
+        arrays = {key: a for key, a in np.load(path).items() if key.rpartition("/")[2] not in files.OF_UNITS}
+        np.savez(path, **arrays)
+    (shown,) = explored(report.write(tmp_path).read_text())
+    sheet = shown["networks"][0]["sheets"]["output"]
+    assert sheet["means"]["shape"] == [6, 64]
+    assert sheet["epoch_means"] is sheet["factors"] is None
+    assert shown["networks"][0]["layers"] == {}
+
+
+def test_a_study_without_maps_has_no_explorer(tmp_path: Path, unpainted: None) -> None:
+    write_study(tmp_path, groups=[Group("only", classes=None)])
+    page = report.write(tmp_path).read_text()
+    assert explored(page) == []
+    assert "Look at the networks" not in page
+
+
+@pytest.mark.parametrize(
+    ("key", "damaged"),
+    [
+        ("sheet/output/epoch_means", np.zeros((2, 2))),
+        ("sheet/output/factors", np.zeros((3, 4))),
+        ("wires/input to output/origin", np.full((64, 8), 1000)),
+        ("wires/input to output/rank", np.array("text")),
+    ],
+)
+def test_damaged_arrays_of_units_are_told(key: str, damaged: Any, tmp_path: Path, unpainted: None) -> None:
+    write_study(tmp_path)
+    path = next(tmp_path.glob("runs/*/measures.npz"))
+    np.savez(path, **(dict(np.load(path)) | {key: damaged}))
+    with pytest.raises(Problem, match=r"measures.npz cannot be read: .*To write it anew, run the study again"):
+        report.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_hostile_names_stay_text_in_the_explorer(tmp_path: Path, unpainted: None) -> None:
+    write_study(tmp_path, groups=[Group("g", classes=["</script><script>alert(1)</script>", "b"])])
+    page = report.write(tmp_path).read_text()
+    assert "<script>alert(1)" not in page
+    assert explored(page)[0]["classes"][1] == "b"

@@ -34,6 +34,7 @@ ROOMS = [
     {"plots"},
     {"runs"},
     {"studies"},
+    {"explorer"},
     {"report"},
     {"catalog"},
     {"bench"},
@@ -161,6 +162,7 @@ assert torch.equal(lp.load(sys.argv[1]).weight, layer.weight)
 """
 EXTRAS = {
     "PIL",
+    "anywidget",
     "jinja2",
     "lightning_fabric",
     "matplotlib",

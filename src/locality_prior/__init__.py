@@ -25,6 +25,7 @@ What to train by, and what to measure:
     mean_wire_length        the mean length of the wires, Σ d|V| / Σ|V|
     objectives              what the literature trains maps by (TopoLoss, spatial correlation, …), to add to a loss
     analysis, plots         measures of maps and wires; figures of them
+    explore                 look at sheets unit by unit, in a notebook or on a page
     runs, studies, report   training runs, comparisons of them, and their page
 
 Underneath: functional (the layer's equation on tensors), geometry (all geometries and their helpers).

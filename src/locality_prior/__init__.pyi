@@ -7,6 +7,7 @@ from locality_prior import plots as plots
 from locality_prior import report as report
 from locality_prior import runs as runs
 from locality_prior import studies as studies
+from locality_prior.explorer.widget import explore as explore
 from locality_prior.geometry import Distances as Distances
 from locality_prior.geometry import Geometry as Geometry
 from locality_prior.geometry import Graph as Graph

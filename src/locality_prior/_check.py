@@ -96,6 +96,11 @@ def short(text: str, longest: int = LONGEST) -> str:
     return line if len(line) <= longest and len(text) <= 4 * longest else f"{line[:longest]}…"
 
 
+def printable(text: str) -> str:
+    """``text`` on one line, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], expected: str) -> T:
     """``value``, where it is one of ``kinds``."""
     if not isinstance(value, kinds):

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: Public modules that need more than the core's dependencies: one that they need, and the extra that installs them all.
+#: Public names that need more than the core's dependencies: a module that they need, and the extra that installs all.
 NEEDS = {
+    "explore": ("anywidget", "notebook"),
     "plots": ("matplotlib", "plots"),
     "report": ("jinja2", "experiments"),
     "runs": ("lightning_fabric", "experiments"),
@@ -36,12 +37,12 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = where[name]
-        if module is not None:
+        try:
+            if module is None:
+                return importlib.import_module(f"{package}.{name}")
             value = getattr(importlib.import_module(module), name)
             setattr(sys.modules[package], name, value)
             return value
-        try:
-            return importlib.import_module(f"{package}.{name}")
         except ModuleNotFoundError as error:
             if name not in NEEDS or (error.name or "").startswith(package):
                 raise

@@ -1,4 +1,4 @@
-"""The command line: ``locality-prior reproduce | study | train | analyse | report | open | prior | bench``.
+"""The command line: ``locality-prior reproduce | study | train | analyse | report | figure | open | prior | bench``.
 
 Every setting has the name that it has in a study file and in Python, with hyphens for underscores. What takes long to
 import is imported only by the command that needs it, so that ``--help`` is quick.
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
@@ -34,6 +35,17 @@ how to write a task, a model, a cost, an objective and a geometry:
   geometry      32x32, 49 (a line), torus:32x32, hex:20x24 or sphere:500
                 a layer may have two, source and target: fc2=28x28,32x32"""
 
+#: What the main help ends with.
+EPILOG = f"""\
+Begin with: {PROGRAM} reproduce digits. {PROGRAM} COMMAND --help explains a command.
+--debug, or {DEBUG}=1, shows the traceback of an error.
+
+exit status:
+  0    everything was done
+  1    networks failed, each for the reason that is given, or something unforeseen happened
+  2    the command cannot be carried out: one line says why, and what to do
+  130  interrupted by Ctrl-C or SIGTERM: the same command goes on from the last saved state"""
+
 #: The flags of a recipe: name → (type, help).
 RECIPE: dict[str, tuple[Any, str]] = {
     "optimizer": (str, "sgd, rmsprop, adam or adamw"),
@@ -46,8 +58,16 @@ RECIPE: dict[str, tuple[Any, str]] = {
     "drop_every": (int, "divide the learning rate by ten after every X epochs; 0: never"),
     "precision": (str, "32-true, 16-mixed or bf16-mixed"),
 }
+#: What --quiet leaves of a command's output, where there is something to leave out.
+QUIET = {
+    **dict.fromkeys(("reproduce", "study"), "print only the path of the page, and the networks that fail"),
+    "train": "print only the network's results",
+    "analyse": "print only the path of study.json",
+    "bench": "print only the path of --out, or without one the table",
+}
 #: The packages that are not needed everywhere, and the extra that installs each.
 EXTRAS = {
+    "argcomplete": "completion",
     "distributed": "cluster",
     "matplotlib": "plots",
     "networkx": "analysis",
@@ -70,7 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ[DEBUG] = "1"  # for the processes that train networks, too
     try:
         with _polite():
-            options = _parser().parse_args([word for word in given if word != "--debug"])
+            parser = _parser()
+            if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+                import argcomplete
+
+                argcomplete.autocomplete(parser)
+            options = parser.parse_args([word for word in given if word != "--debug"])
             run: Callable[[argparse.Namespace], int | None] = options.run
             return run(options) or 0
     except KeyboardInterrupt:
@@ -82,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except Exception as error:
         if debugging():
-            raise
+            traceback.print_exc()
         return _told(error)
 
 
@@ -135,10 +160,8 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
         description="Train spatially embedded neural networks beside their controls, measure both, and see the maps.",
-        epilog=(
-            f"Begin with: {PROGRAM} reproduce digits. {PROGRAM} COMMAND --help explains a command. "
-            f"--debug, or {DEBUG}=1, shows the traceback of an error."
-        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -148,6 +171,7 @@ def _parser() -> _Parser:
         ("train", _define_train, _train, "--out DIR [options]"),
         ("analyse", _define_directory, _analyse, "DIR"),
         ("report", _define_directory, _report, "DIR"),
+        ("figure", _define_figure, _figure, "DIR [NAME] [options]"),
         ("open", _define_directory, _open, "DIR"),
         ("prior", _define_prior, _prior, "SHEET [SHEET ...] [options]"),
         ("bench", _define_bench, _bench, "[options]"),
@@ -163,6 +187,8 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         define(command)
+        if name in QUIET:
+            command.add_argument("--quiet", action="store_true", help=QUIET[name])
         command.set_defaults(run=run)
     return parser
 
@@ -271,10 +297,10 @@ def _run_study(file: Path | None, options: argparse.Namespace) -> int:
     # importing what the page needs takes seconds, which pass while networks are trained
     threading.Thread(target=_import_report, daemon=True).start()
     with cluster(options.executor) as executor:
-        errors = run_study(study, directory, options.data_root, executor, machine=machine)
+        errors = run_study(study, directory, options.data_root, executor, machine=machine, quiet=options.quiet)
     if _first() and len(errors) < len(study.runs()):
         find(directory, errors)
-        _show(directory)
+        _show(directory, options.quiet)
     return 1 if errors else 0
 
 
@@ -289,13 +315,14 @@ def _import_report() -> None:
         import locality_prior.report.page  # noqa: F401
 
 
-def _show(directory: Path) -> None:
+def _show(directory: Path, quiet: bool) -> None:
     from locality_prior import report
     from locality_prior.report import tables
     from locality_prior.studies.findings import read_findings
 
     page = report.write(directory)
-    tables.show(*tables.tables(read_findings(directory)))
+    if not quiet:
+        tables.show(*tables.tables(read_findings(directory)))
     print(page)
 
 
@@ -326,12 +353,13 @@ def _train(options: argparse.Namespace) -> None:
     Run an interrupted command again to continue it.
     """
     import torch
-    from rich.progress import Progress
+    from rich.console import Console
 
     from locality_prior._files import read_yaml
     from locality_prior.runs.config import Recipe, Run, condition_of
     from locality_prior.runs.files import read_analysis
     from locality_prior.runs.training import train
+    from locality_prior.studies.progress import Progress
 
     names = ("task", "model", "cost", "shuffled", "place", "local", "objective", "seed")
     given = {} if options.config is None else read_yaml(Path(options.config))
@@ -343,13 +371,14 @@ def _train(options: argparse.Namespace) -> None:
     machine = _machine(options)
     if machine.alone:
         torch.set_num_threads(1)  # quicker than two for small networks
-    with Progress(disable=not (sys.stderr.isatty() and _first())) as progress:
-        bar = progress.add_task(f"{condition_of(run)} · seed {run.seed}", total=run.recipe.epochs)
+    key, quiet = (condition_of(run), run.seed), options.quiet or not _first()
+    with Progress(Console(stderr=True), {key: (run, Path(options.out))}, quiet=quiet) as shown:
 
         def tick(epoch: int, share: float) -> None:
-            progress.update(bar, completed=epoch - 1 + share)
+            shown.running({key: epoch - 1 + share})
 
         writes = train(run, Path(options.out), options.data_root, machine, tick)
+        shown.ended(key)
     if writes:
         told = {k: v for k, v in read_analysis(Path(options.out))["measures"].items() if "." not in k and v is not None}
         print(f"{options.out}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
@@ -412,7 +441,8 @@ def _analyse(options: argparse.Namespace) -> None:
 
     directory = Path(options.directory)
     found = find(directory)
-    tables.show(*tables.tables(found))
+    if not options.quiet:
+        tables.show(*tables.tables(found))
     done = sum(cell["measures"] is not None for cell in found["cells"])
     print(f"{directory / FINDINGS}: {done} of {len(found['cells'])} networks")
 
@@ -420,13 +450,43 @@ def _analyse(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     """Write the page (report.html) and figures of trained networks."""
     from locality_prior import report
+
+    print(report.write(_found(options.directory)))
+
+
+def _found(directory: str) -> Path:
+    """The directory of a study, after its networks are compared if they are not yet."""
     from locality_prior.studies.files import FINDINGS
     from locality_prior.studies.findings import find
 
-    directory = Path(options.directory)
-    if not (directory / FINDINGS).exists():
-        find(directory)
-    print(report.write(directory))
+    path = Path(directory)
+    if not (path / FINDINGS).exists():
+        find(path)
+    return path
+
+
+def _define_figure(parser: argparse.ArgumentParser) -> None:
+    _define_directory(parser)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="such as training (default: list the names)")
+    parser.add_argument(
+        "--width", type=float, metavar="MM", help="millimetres, such as 85 for a column (default: as on the page)"
+    )
+    parser.add_argument("--out", default=".", metavar="FOLDER", help="where to write (default: the current folder)")
+
+
+def _figure(options: argparse.Namespace) -> None:
+    """Make a figure of a study's page again, for print: NAME.pdf, whose text is text, and NAME.png.
+
+    Panels, labels and the legend are laid out for the width; text keeps its size. Fonts, sizes and line widths are
+    those of your matplotlibrc. Without NAME, the names of all figures are listed.
+    """
+    from locality_prior.report import figures
+
+    directory = _found(options.directory)
+    if options.name is None:
+        print(*figures.names(directory), sep="\n")
+    else:
+        print(*figures.write(directory, options.name, options.width, Path(options.out)), sep="\n")
 
 
 def _open(options: argparse.Namespace) -> None:
@@ -472,7 +532,7 @@ def _bench(options: argparse.Namespace) -> None:
     out = None if options.out is None else Path(options.out)
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise wrong("out", str(out), "a file in a directory that exists")
-    said = Console(stderr=True)
+    said = Console(stderr=True, quiet=options.quiet)
     with said.status("measuring …") as status:
 
         def tell(row: bench.Row) -> None:
@@ -481,7 +541,8 @@ def _bench(options: argparse.Namespace) -> None:
                 said.print(f"{row.name} {row.ratio:.2f}")
 
         rows = bench.bench(options.only, options.device, tell)
-    tables.show(bench.table(rows), prose="detail")
+    if out is None or not options.quiet:
+        tables.show(bench.table(rows), prose="detail")
     if out is not None:
         bench.write(rows, out, options.device)
         print(out)

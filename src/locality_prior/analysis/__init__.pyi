@@ -1,3 +1,4 @@
+from locality_prior.analysis.factors import correlation_factors as correlation_factors
 from locality_prior.analysis.likeness import MapSimilarity as MapSimilarity
 from locality_prior.analysis.likeness import map_similarity as map_similarity
 from locality_prior.analysis.likeness import representational_similarity as representational_similarity

@@ -41,7 +41,8 @@ def array(name: str, values: Any) -> npt.NDArray[Any]:
     try:
         if is_tensor(values):
             values = values.detach().cpu()
-            values = (values.double() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
+            # numpy has no bfloat16
+            values = (values.float() if values.dtype.itemsize < 4 and values.is_floating_point() else values).numpy()
         a: npt.NDArray[Any] = np.asarray(values)
         if a.dtype == object and all(x is None or isinstance(x, (int, float, np.number)) for x in a.flat):
             a = a.astype(np.float64)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from locality_prior._check import instance
+from locality_prior.plots._style import frame, legend_style, text_size
 
 _FIXED = {"control": "#7f7f7f", "local": "#0072B2"}
 _CYCLE = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -25,10 +26,15 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     return instance("ax", ax, Axes, "matplotlib Axes, or None for a new figure")
 
 
-def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below: bool = False) -> Axes:
-    """A colour bar as long as the drawing itself, which an equal aspect makes smaller than its Axes."""
+def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below: float | None = None) -> Axes:
+    """A colour bar as long as the drawing itself, which an equal aspect makes smaller than its Axes.
+
+    It stands to the right, or lies ``below`` points under the drawing.
+    """
     figure = axes[0].figure
-    across, up = (figure.dpi / 72 / side for side in (figure.bbox.width, figure.bbox.height))  # one point
+
+    def point() -> tuple[float, float]:
+        return figure.dpi / 72 / figure.bbox.width, figure.dpi / 72 / figure.bbox.height
 
     def drawing(original: bool = False) -> Bbox:
         return Bbox.union([ax.get_position(original=original) for ax in axes])
@@ -36,25 +42,31 @@ def colour_bar(drawn: ScalarMappable, axes: list[Axes], label: str | None, below
     def along(cax: Any, _: Any) -> Bbox:
         if cax.get_box_aspect() is not None:  # a layout engine has set it
             cax.set_box_aspect(None)
-        box = drawing()
-        if below:
-            return Bbox([[box.x0, box.y0 - 26 * up], [box.x1, box.y0 - 19 * up]])
+        box, (across, up) = drawing(), point()
+        if below is not None:
+            return Bbox([[box.x0, box.y0 - (below + 7) * up], [box.x1, box.y0 - below * up]])
         return Bbox([[box.x1 + 6 * across, box.y0], [box.x1 + 13 * across, box.y1]])
 
-    pad = 6 * up / drawing(True).height if below else 6 * across / drawing(True).width
-    cax, how = make_axes(axes, location="bottom" if below else "right", fraction=0.1, pad=pad)
+    across, up = point()
+    pad = 6 * across / drawing(True).width if below is None else 6 * up / drawing(True).height
+    cax, how = make_axes(axes, location="right" if below is None else "bottom", fraction=0.1, pad=pad)
     cax.set_axes_locator(along)
     bar = figure.colorbar(drawn, cax=cax, ticks=MaxNLocator(5, steps=[1, 2, 5, 10]), **how)
-    bar.outline.set_linewidth(0.5)
-    bar.ax.tick_params(labelsize="small", width=0.5, length=2.5)
+    bar.outline.set_linewidth(frame(0.5))
+    bar.ax.tick_params(labelsize=_tick_size("y" if below is None else "x"), width=frame(0.5), length=2.5)
     if label:
         bar.set_label(label)
     return bar.ax
 
 
+def _tick_size(axis: str) -> float | str:
+    return text_size(f"{axis}tick.labelsize", "small")
+
+
 def dress(ax: Axes, x: str | None = None, y: str | None = None, title: str | None = None) -> Axes:
     """The labels and the title of Axes, and no spine that they do not need."""
-    ax.tick_params(labelsize="small")
+    for axis in ("x", "y"):
+        ax.tick_params(axis=axis, labelsize=_tick_size(axis))
     if x or y:
         ax.spines[["top", "right"]].set_visible(False)
     if x:
@@ -62,7 +74,7 @@ def dress(ax: Axes, x: str | None = None, y: str | None = None, title: str | Non
     if y:
         ax.set_ylabel(y)
     if title:
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize=text_size("axes.titlesize", "medium"))
     return ax
 
 
@@ -74,7 +86,7 @@ def legend_above(ax: Axes, most: int = 3) -> Axes:
     rows = -(-len(labels) // most)
     ax.set_ylim(low, high + 0.12 * rows * (high - low))
     columns = -(-len(labels) // rows)
-    ax.legend(handles, labels, loc="upper center", ncols=columns, frameon=False, fontsize="small", borderaxespad=0.1)
+    ax.legend(handles, labels, loc="upper center", ncols=columns, borderaxespad=0.1, **legend_style())
     return ax
 
 

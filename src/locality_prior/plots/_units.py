@@ -14,6 +14,7 @@ from matplotlib.patches import Ellipse
 
 from locality_prior._check import number, wrong
 from locality_prior.analysis._given import Floats
+from locality_prior.plots._style import frame
 from locality_prior.plots.places import Places
 
 _NAN = "0.85"
@@ -41,14 +42,14 @@ def figure_size(places: Places, width: float) -> tuple[float, float]:
 
 def draw_units(values: Floats, places: Places, ax: Axes, norm: Normalize, cmap: Colormap) -> ScalarMappable:
     """Each unit in the colour of its value."""
-    ax.spines[:].set(linewidth=0.5, color="0.6")
+    ax.spines[:].set(linewidth=frame(0.5), color="0.6")
     if places.kind == "cells":
         return _cells(values, places, ax, norm, cmap)
     if places.kind == "hexagons":
         return _polygons(values, places.xy, 1 / math.sqrt(3), 6, ax, norm, cmap, down=True)
     if places.kind == "sphere":
         width = 4 * math.sqrt(2) * places.radius
-        ax.add_patch(Ellipse((0, 0), width, width / 2, fc="none", ec="0.6", lw=0.5))
+        ax.add_patch(Ellipse((0, 0), width, width / 2, fc="none", ec="0.6", lw=frame(0.5)))
         return _polygons(values, places.xy, 0.5, 24, ax, norm, cmap)
     return _polygons(values, places.xy, 0.42 * _spacing(places.xy), 24, ax, norm, cmap)
 

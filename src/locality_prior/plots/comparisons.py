@@ -13,6 +13,7 @@ from locality_prior._check import wrong
 from locality_prior.analysis._given import Floats
 from locality_prior.plots._given import as_array, as_conditions, as_parts, intervals_of
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
+from locality_prior.plots._style import mark, stroke, text_size
 
 _ROW = 0.28  # inches
 
@@ -43,10 +44,10 @@ def seeds_by_condition(
     y = np.arange(len(table))
     for seed in table.T:
         there = np.isfinite(seed)
-        ax.plot(seed[there], y[there], "o-", color="0.55", ms=2.5, lw=0.6, alpha=0.8)
+        ax.plot(seed[there], y[there], "o-", color="0.55", ms=mark(2.5), lw=stroke(0.6), alpha=0.8)
     for k, ((name, colour), row) in enumerate(zip(colours_of(values).items(), table, strict=True)):
         if np.isfinite(row).any():
-            ax.plot(np.nanmean(row), k, "|", color=colour, ms=13, mew=3, zorder=3)
+            ax.plot(np.nanmean(row), k, "|", color=colour, ms=mark(13), mew=stroke(3), zorder=3)
         _bar(ax, bars.get(name), k, colour)
     _rows(ax, list(values))
     return dress(ax, label)
@@ -81,16 +82,17 @@ def differences_by_condition(
     table, bars = _table("differences", differences), intervals_of("intervals", intervals)
     texts = _notes(notes, heads)
     ax = axes_or_new(ax, 4.0, 0.8 + _ROW * len(table))
-    ax.axvline(0, color="0.6", lw=0.8, zorder=0)
+    ax.axvline(0, color="0.6", lw=stroke(0.8), zorder=0)
     for k, ((name, colour), row) in enumerate(zip(colours_of(differences).items(), table, strict=True)):
-        ax.plot(row, np.full(len(row), k), "o", color="0.55", ms=2.5, alpha=0.8)
+        ax.plot(row, np.full(len(row), k), "o", color="0.55", ms=mark(2.5), alpha=0.8)
         _bar(ax, bars.get(name), k, colour)
         if np.isfinite(row).any():
-            ax.plot(np.nanmean(row), k, "D", color=colour, ms=4.5, zorder=4)
+            ax.plot(np.nanmean(row), k, "D", color=colour, ms=mark(4.5), zorder=4)
     _rows(ax, list(differences))
     places: Any = ("axes fraction", "data")
     for column, head in enumerate(heads):
-        style: dict[str, Any] = {"fontsize": "small", "ha": "right", "va": "center", "annotation_clip": False}
+        style: dict[str, Any] = {"ha": "right", "va": "center", "annotation_clip": False}
+        style["fontsize"] = text_size("ytick.labelsize", "small")
         x = 1.2 + 0.19 * column
         ax.annotate(head, (x, 1.02), xycoords="axes fraction", **(style | {"va": "bottom"}))
         for k, name in enumerate(differences):
@@ -120,7 +122,7 @@ def scatter(points: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str
     ax = axes_or_new(ax, 4.0, 3.0)
     for k, (condition, colour) in enumerate(colours_of(places).items()):
         marker = "osD^vPX*"[k % 8]  # conditions may be more than colours
-        ax.plot(*places[condition], marker, color=colour, ms=4.5, alpha=0.75, mew=0, label=condition)
+        ax.plot(*places[condition], marker, color=colour, ms=mark(4.5), alpha=0.75, mew=0, label=condition)
     return legend_above(dress(ax, x, y))
 
 
@@ -146,7 +148,7 @@ def _notes(notes: Any, heads: Any) -> Mapping[str, Sequence[str]]:
 
 def _bar(ax: Axes, interval: tuple[float, float] | None, row: int, colour: str) -> None:
     if interval is not None:
-        ax.plot(interval, [row, row], "-", color=colour, lw=2.2, solid_capstyle="butt", zorder=3)
+        ax.plot(interval, [row, row], "-", color=colour, lw=stroke(2.2), solid_capstyle="butt", zorder=3)
 
 
 def _rows(ax: Axes, names: list[str]) -> None:

@@ -14,6 +14,7 @@ from locality_prior._check import number, wrong
 from locality_prior.analysis._given import Floats
 from locality_prior.plots._given import as_array, as_conditions, as_parts
 from locality_prior.plots._page import axes_or_new, dress
+from locality_prior.plots._style import legend_style, mark, stroke
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 _MARKS = "osD^vP<X>ph*d"
@@ -77,23 +78,22 @@ def frontier(
             continue
         style = styles[name]
         for across, up in strengths:
-            ax.plot(across, up, style.mark, color=style.colour, ms=2.4, mew=0, alpha=0.3, zorder=2)
+            ax.plot(across, up, style.mark, color=style.colour, ms=mark(2.4), mew=0, alpha=0.3, zorder=2)
         there = np.isfinite(means).all(axis=1)
-        line: dict[str, Any] = {"color": style.colour, "lw": 1.1, "ls": style.stroke, "zorder": 3}
+        line: dict[str, Any] = {"color": style.colour, "lw": stroke(1.1), "ls": style.stroke, "zorder": 3}
         ax.plot(*means[there].T, **line)
-        mark: dict[str, Any] = {"color": style.colour, "mfc": style.face, "mew": 0.9, "zorder": 4}
+        drawn: dict[str, Any] = {"color": style.colour, "mfc": style.face, "mew": stroke(0.9), "zorder": 4}
         for size, mean in zip(np.linspace(_SMALL, _LARGE, len(means)), means, strict=True):
-            ax.plot(*mean, style.mark, ms=size if len(means) > 1 else (_SMALL + _LARGE) / 2, **mark)
-        ax.plot(
-            [], [], style.mark, ls=style.stroke if len(means) > 1 else "", lw=1.1, ms=5, label=name, **mark
-        )  # for the legend
+            ax.plot(*mean, style.mark, ms=mark(size if len(means) > 1 else (_SMALL + _LARGE) / 2), **drawn)
+        line["ls"] = style.stroke if len(means) > 1 else ""
+        ax.plot([], [], style.mark, ms=mark(5), label=name, **line | drawn)  # for the legend
         if ends is not None:
             _mark_beyond(ax, means[there], ends, style.colour)
     if ends is not None:
         ax.set_ylim(*ends)
     dress(ax, x, y)
     if legend:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize="small", borderaxespad=0)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, **legend_style())
     return ax
 
 
@@ -131,19 +131,21 @@ def _styles(names: list[str]) -> dict[str, _Style]:
 
 def _draw_control(ax: Axes, name: str, strengths: list[tuple[Floats, Floats]], means: Floats) -> None:
     for across, up in strengths:
-        ax.plot(across, up, ".", color=_CONTROL, ms=3, mew=0, alpha=0.4, zorder=2)
+        ax.plot(across, up, ".", color=_CONTROL, ms=mark(3), mew=0, alpha=0.4, zorder=2)
     there = np.isfinite(means).all(axis=1)
     for at, draw in zip(means[there][:1].T, (ax.axvline, ax.axhline), strict=True):
         for place in at:
-            draw(place, color="0.6", lw=0.7, ls=(0, (4, 3)), zorder=1)
-    ax.plot(*means[there].T, "*", color=_CONTROL, ms=10, mec="white", mew=0.6, ls="", label=name, zorder=5)
+            draw(place, color="0.6", lw=stroke(0.7), ls=(0, (4, 3)), zorder=1)
+    star: dict[str, Any] = {"ms": mark(10), "mec": "white", "mew": stroke(0.6)}
+    ax.plot(*means[there].T, "*", color=_CONTROL, ls="", label=name, zorder=5, **star)
 
 
 def _mark_beyond(ax: Axes, means: Floats, ends: tuple[float, float], colour: str) -> None:
     """A triangle at the edge for each mean beyond it."""
-    for beyond, edge, mark in ((means[:, 1] < ends[0], ends[0], "v"), (means[:, 1] > ends[1], ends[1], "^")):
+    for beyond, edge, triangle in ((means[:, 1] < ends[0], ends[0], "v"), (means[:, 1] > ends[1], ends[1], "^")):
         places = means[beyond, 0]
         if not len(places):
             continue  # an empty line that is not clipped is laid out at the figure's corner
         height = np.full(len(places), edge)
-        ax.plot(places, height, mark, color=colour, ms=5.5, mec="black", mew=0.5, ls="", clip_on=False, zorder=6)
+        style: dict[str, Any] = {"color": colour, "ms": mark(5.5), "mec": "black", "mew": stroke(0.5)}
+        ax.plot(places, height, triangle, ls="", clip_on=False, zorder=6, **style)

@@ -15,6 +15,7 @@ from locality_prior.analysis import ResponseCorrelation
 from locality_prior.analysis._given import Floats, labels_of
 from locality_prior.plots._given import as_array, as_conditions, as_parts, class_names
 from locality_prior.plots._page import axes_or_new, colours_of, dress, legend_above
+from locality_prior.plots._style import mark, stroke
 
 #: Half the width of a 95 % confidence interval, in standard errors of the mean.
 _Z95 = 1.96
@@ -53,8 +54,8 @@ def variance_by_class(
     for k, (condition, colour) in enumerate(colours_of(arrays).items()):
         means, sems = np.array([_mean_sem(arrays[condition][labels == c]) for c in present]).T
         x = np.arange(len(present)) + (k - (len(arrays) - 1) / 2) * step
-        style: dict[str, Any] = {"fmt": _MARKERS[k % len(_MARKERS)], "ms": 4.5, "lw": 1.4, "label": condition}
-        ax.errorbar(x, means, yerr=_Z95 * sems, color=colour, **style)
+        style: dict[str, Any] = {"ms": mark(4.5), "lw": stroke(1.4), "label": condition}
+        ax.errorbar(x, means, yerr=_Z95 * sems, fmt=_MARKERS[k % len(_MARKERS)], color=colour, **style)
     long = max(map(len, names)) > 8
     ax.set_xticks(range(len(names)), names, rotation=40 if long else 0, ha="right" if long else "center")
     ax.set_xlim(-0.6, len(names) - 0.4)
@@ -108,11 +109,11 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
         level = number("level", level)
     ax = axes_or_new(ax, 4.0, 2.8)
     if level is not None:
-        ax.axhline(level, color="0.6", lw=0.8, zorder=0)
+        ax.axhline(level, color="0.6", lw=stroke(0.8), zorder=0)
     for condition, colour in colours_of(arrays).items():
         across, up, half = arrays[condition]
         ax.fill_between(across, up - half, up + half, color=colour, alpha=0.25, lw=0)
-        ax.plot(across, up, color=colour, lw=1.5, label=condition)
+        ax.plot(across, up, color=colour, lw=stroke(1.5), label=condition)
     return legend_above(dress(ax, x, y))
 
 
@@ -137,9 +138,9 @@ def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: st
     ax = axes_or_new(ax, 1.3 + 0.75 * len(table), 2.8)
     x = np.arange(len(table))
     for k, colour in enumerate(colours_of(given).values()):
-        ax.plot(k, _mean_sem(table[k])[0], "_", color=colour, ms=20, mew=3.5, zorder=1)
+        ax.plot(k, _mean_sem(table[k])[0], "_", color=colour, ms=mark(20), mew=stroke(3.5), zorder=1)
     for seed in table.T:
-        ax.plot(x, seed, "o-", color="0.45", ms=3, lw=0.7, zorder=2)
+        ax.plot(x, seed, "o-", color="0.45", ms=mark(3), lw=stroke(0.7), zorder=2)
     ax.set_xticks(x, list(given))
     ax.set_xlim(-0.5, len(table) - 0.5)
     ax.margins(y=0.12)
@@ -202,7 +203,7 @@ def _lines(curves: Mapping[str, Any], ax: Axes | None) -> Axes:
     for condition, colour in colours_of(arrays).items():
         x, seeds = arrays[condition]
         # a line through a single point would be invisible: draw a dot
-        lines = ax.plot(x, seeds.T, "." if len(x) == 1 else "-", color=colour, lw=0.9, alpha=0.85)
+        lines = ax.plot(x, seeds.T, "." if len(x) == 1 else "-", color=colour, lw=stroke(0.9), alpha=0.85)
         lines[0].set_label(condition)
     return ax
 

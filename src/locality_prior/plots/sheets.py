@@ -6,17 +6,20 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from locality_prior._check import wrong, wrong_type
+from locality_prior._check import number, wrong, wrong_type
 from locality_prior.plots._given import as_array, as_conditions, class_names, unit_number
+from locality_prior.plots._maps import SLANTED, lay_out
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
+from locality_prior.plots._style import mark, stroke, text_size
 from locality_prior.plots._units import colour_scale, draw_units, extent_of, figure_size
 from locality_prior.plots.places import Places
 
@@ -65,7 +68,7 @@ def sheet(
     drawn = draw_units(values, places, ax, norm, colours)
     _index_ticks(places, ax)
     if colorbar:
-        colour_bar(drawn, [ax], label, below=len(places.shape) == 1)
+        colour_bar(drawn, [ax], label, below=19 if len(places.shape) == 1 else None)
     return dress(ax, title=title)
 
 
@@ -96,8 +99,8 @@ def transmitted_signal(
     n = places.shape[1] if len(places.shape) == 2 else 0
     title = f"unit at row {unit // n}, column {unit % n}" if n else f"unit {unit}"
     ax = sheet(signal, places, ax, vmin=0.0, vmax=top, label=label, title=title)
-    ring = ax.plot(x, y, "o", ms=6, mfc="none", mec="black", mew=1.0, clip_on=False, zorder=3)[0]
-    ring.set_path_effects([withStroke(linewidth=2.0, foreground="white")])
+    ring = ax.plot(x, y, "o", ms=mark(6), mfc="none", mec="black", mew=stroke(1.0), clip_on=False, zorder=3)[0]
+    ring.set_path_effects([withStroke(linewidth=stroke(2.0), foreground="white")])
     return ax
 
 
@@ -108,6 +111,7 @@ def class_maps(
     *,
     classes: Sequence[Any] | None = None,
     label: str = "mean activation",
+    width: float | None = None,
 ) -> NDArray[np.object_]:
     """A map for each class (column) of each condition or sheet (row), all on one colour scale.
 
@@ -121,9 +125,11 @@ def class_maps(
     Args:
         maps: name of the row, such as the condition → (classes, units) numbers.
         geometry: the sheet of the units, or its :class:`Places`; or one for each row, by the row's name.
-        axes: (rows, classes) Axes to draw on; None: a new figure, about 8 inches wide for ten classes.
+        axes: (rows, classes) Axes to draw on; None: a new figure.
         classes: a name for each class; None: 0, 1, …
         label: what the colour bar shows, with its unit.
+        width: of the new figure, in millimetres: where it is too narrow for all classes side by side, they stand in
+            several lines. None: about 200 for ten classes.
 
     Returns:
         (rows, classes) Axes.
@@ -146,6 +152,8 @@ def class_maps(
         raise wrong("maps", "no class", "a map for each of one or more classes")
     names = class_names(classes, n)
     norm, colours = colour_scale(np.concatenate([a.ravel() for a in arrays.values()]), None, None, None)
+    inches = None if width is None or axes is not None else number("width", width, 1) / 25.4
+    letters = 20 if inches is None else _letters(inches / 3)
     grid = _grid_of_axes(axes, len(arrays), n)
     for row, (name, array) in zip(grid, arrays.items(), strict=True):
         for ax, values in zip(row, array, strict=True):
@@ -153,14 +161,23 @@ def class_maps(
             ax.set(xticks=[], yticks=[])
         # a word is kept whole where it is a little longer than a line
         longest = max((len(word) for word in name.split()), default=0)
-        row[0].set_ylabel(_wrapped(name, longest if 20 < longest <= 26 else 20), rotation=0, ha="right", va="center")
-    slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if max(map(len, names)) > 8 else {}
+        wrapped = _wrapped(name, longest if letters < longest <= 1.3 * letters else letters)
+        row[0].set_ylabel(wrapped, rotation=0, ha="right", va="center")
+    slant = SLANTED if max(map(len, names)) > 8 else {}
+    size = text_size("axes.titlesize", "small" if slant else "medium")
     for ax, title in zip(grid[0], names, strict=True):
-        ax.set_title(_wrapped(title), fontsize="medium" if not slant else "small", pad=3, **slant)
-    bar = colour_bar(drawn, grid.ravel().tolist(), label)
+        ax.set_title(_wrapped(title), fontsize=size, pad=3, **slant)
+    bar = colour_bar(drawn, grid.ravel().tolist(), label, below=None if inches is None else 6)
     if axes is None:
-        _lay_out(grid, bar, [down / across for across, down in map(extent_of, places.values())])
+        aspects = [min(max(down / across, 0.08), 3.0) for across, down in map(extent_of, places.values())]
+        lay_out(grid, bar, aspects, inches)
     return grid
+
+
+def _letters(inches: float) -> int:
+    """How many letters of a name fit into a line, up to 20."""
+    size = FontProperties(size=matplotlib.rcParams["axes.labelsize"]).get_size_in_points()
+    return int(min(max(inches * 72 / (0.55 * size), 6), 20))
 
 
 def _wrapped(name: str, width: int = 20) -> str:
@@ -177,43 +194,6 @@ def _grid_of_axes(axes: Any, rows: int, cols: int) -> NDArray[np.object_]:
     if grid.size != rows * cols:
         raise wrong("axes", f"shape {grid.shape}", f"Axes of shape ({rows}, {cols})")
     return grid.reshape(rows, cols)
-
-
-def _lay_out(grid: NDArray[np.object_], bar: Axes, aspects: list[float]) -> None:
-    """Make the figure as large as its maps and texts are: a layout engine would cut long names off.
-
-    All sizes are in inches.
-    """
-    figure = grid[0, 0].figure
-    cols = grid.shape[1]
-    edge, gap, across = 0.06, 0.06, min(max(0.6, 6 / cols), 1.2)
-    heights = [across * min(max(aspect, 0.08), 3.0) for aspect in aspects]
-
-    def extent(text: Text) -> tuple[float, float]:
-        box = text.get_window_extent()
-        return box.width / figure.dpi, box.height / figure.dpi
-
-    labels = [extent(ax.yaxis.label) for ax in grid[:, 0]]
-    titles = [extent(ax.title) for ax in grid[0]]
-    # a name may be higher than its row
-    pitch = [max(height, label[1]) + gap for height, label in zip(heights, labels, strict=True)]
-    left = edge + max(width for width, _ in labels) + 0.1
-    top = edge + max(height for _, height in titles) + 0.1
-    # a slanted title begins in the middle of its map, a level one has its middle there
-    ends = [k * (across + gap) + across / 2 + width for k, (width, _) in enumerate(titles)]
-    maps = cols * (across + gap)
-    figure.set_size_inches(left + maps + 1, top + sum(pitch))
-    drawn = bar.get_tightbbox()
-    beside = (0.0 if drawn is None else drawn.width / figure.dpi) + 0.15
-    width, height = left + max(maps + beside, *ends) + edge, top + sum(pitch) + edge
-    figure.set_size_inches(width, height)
-    above = top
-    for row, size, room in zip(grid, heights, pitch, strict=True):
-        bottom = height - above - (room + size) / 2
-        for k, ax in enumerate(row):
-            place = left + k * (across + gap), bottom, across, size
-            ax.set_position(np.divide(place, (width, height, width, height)).tolist())
-        above += room
 
 
 def _index_ticks(places: Places, ax: Axes) -> None:

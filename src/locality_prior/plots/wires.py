@@ -14,6 +14,7 @@ from locality_prior._check import wrong
 from locality_prior.analysis._given import Floats
 from locality_prior.plots._given import as_array, unit_number
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
+from locality_prior.plots._style import stroke, text_size
 
 #: The most wires in a picture.
 MOST_WIRES = 100_000
@@ -60,7 +61,7 @@ def wiring(
         array=np.array([costs[wire] for wire in wires]),
         norm=Normalize(low, high if high > low else low + 1),
         cmap=_WIRES,
-        linewidths=1.1,
+        linewidths=stroke(1.1),
         zorder=1,
     )
     ax.add_collection(lines)
@@ -69,7 +70,7 @@ def wiring(
         _circles(ax, x, y, np.isin(np.arange(len(x)), numbered))
         ticks = [k for k in numbered if max(n_out, n_in) <= 20 or len(numbered) == 1 or k in (0, len(x) - 1)]
         axis.set_xticks(x[ticks], [str(k) for k in ticks])
-        axis.tick_params(length=0, labelsize="small")
+        axis.tick_params(length=0, labelsize=text_size("xtick.labelsize", "small"))
         axis.spines[:].set_visible(False)
     room = max(0.0, 7 - n_in) / 2  # a short row keeps its circles small
     ax.set(xlim=(-0.6 - room, n_in - 0.4 + room), ylim=(-0.1, 1.1))
@@ -91,7 +92,7 @@ def _circles(ax: Axes, x: Floats, y: float, shown: NDArray[np.bool_]) -> None:
         offset_transform=ax.transData,
         facecolors="white",
         edgecolors=np.where(shown, "0.1", "0.8").tolist(),
-        linewidths=1.0,
+        linewidths=stroke(1.0),
         clip_on=False,
         zorder=2,
     )

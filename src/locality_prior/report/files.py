@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from locality_prior._check import Problem, wrong
 from locality_prior._files import read_csv, read_json, read_npz
+from locality_prior.explorer.scene import Network, network
 from locality_prior.plots import Places
 from locality_prior.report.words import LONGEST, plain
 from locality_prior.studies.files import FINDINGS
@@ -23,6 +24,9 @@ Floats = NDArray[np.float64]
 LARGEST = 1 << 30
 #: A strength must be below this, so that it can be a float.
 LARGEST_STRENGTH = 1e300
+
+#: The last part of the names of arrays in measures.npz that are of single units and wires.
+OF_UNITS = {"epochs", "epoch_means", "factors", "origin", "weight", "distance", "rank"}
 
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
@@ -103,14 +107,16 @@ class Run:
     """What one network left for the page.
 
     Args:
-        arrays: measures.npz, by key.
+        arrays: measures.npz, by key, without those of single units and wires.
         metrics: metrics.csv, by column; empty for a network that was not trained by this package.
         pruning: pruning.csv: what is cut first → columns.
+        network: what it holds of single units and wires, which the explorer shows.
     """
 
     arrays: dict[str, Floats]
     metrics: dict[str, Floats] = field(default_factory=dict)
     pruning: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    network: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -167,12 +173,11 @@ def read(directory: Path) -> Study:
     """
     found = read_found(directory)
     groups = {name: group for group in found["groups"] for name in group["conditions"]}
-    runs = {
-        (cell["condition"], cell["seed"]): _run(directory, cell["run"], groups[cell["condition"]])
-        for cell in found["cells"]
-        if cell["measures"] is not None
-    }
-    return Study(found, runs)
+    study = Study(found)
+    for cell in found["cells"]:
+        if cell["measures"] is not None:
+            study.runs[cell["condition"], cell["seed"]] = _run(directory, cell, groups[cell["condition"]], study)
+    return study
 
 
 def read_found(directory: Path) -> dict[str, Any]:
@@ -245,7 +250,8 @@ def _names(found: dict[str, Any]) -> None:
             raise ValueError(f"it names the {kind} {plain(name, LONGEST)!r}, which it does not describe")
 
 
-def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
+def _run(directory: Path, cell: dict[str, Any], group: dict[str, Any], study: Study) -> Run:
+    name: str = cell["run"]
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in name or not inside.parts:
         raise Problem(
@@ -255,8 +261,10 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
     home = directory / inside
     path = home / "measures.npz"
     try:
-        arrays = {key: array.astype(np.float64) for key, array in read_npz(path, LARGEST).items()}
+        read = read_npz(path, LARGEST)
+        arrays = {key: a.astype(np.float64) for key, a in read.items() if key.rpartition("/")[2] not in OF_UNITS}
         _fits(arrays, group)
+        shown = network(study.label(cell["condition"]), cell["seed"], read, group["sheets"], group["layers"])
         path = home / "metrics.csv"
         metrics = _columns(read_csv(path)) if path.exists() else {}
         path = home / "pruning.csv"
@@ -268,15 +276,15 @@ def _run(directory: Path, name: str, group: dict[str, Any]) -> Run:
             for curve in pruning.values():
                 if not {"share", "wire_length", "test"} <= curve.keys() or not (curve["share"] > 0).all():
                     raise ValueError("it lacks a column, or a share is not above 0")
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Problem(
             f"{path} cannot be read: {_reason(error, path)}. To write it anew, run the study again; "
             "for a network that was trained elsewhere, record it again."
         ) from None
-    return Run(arrays, metrics, pruning)
+    return Run(arrays, metrics, pruning, shown)
 
 
-def _reason(error: ValueError, path: Path) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """What is wrong with a file, without its name, which the sentence around it has."""
     return plain(str(error).removeprefix(f"{path}: "), 200)
 

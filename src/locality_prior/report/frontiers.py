@@ -13,8 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from locality_prior import plots
+from locality_prior.plots._style import legend_style, stroke, text_size
 from locality_prior.report import pictures
 from locality_prior.report.files import Study
+from locality_prior.report.layout import (
+    ACROSS,
+    CLOSE,
+    INCH,
+    WIDE,
+    columns_of,
+    entitle,
+    first_label_only,
+    legend_of,
+    panelled,
+)
 from locality_prior.report.methods import (
     Method,
     averaged,
@@ -24,7 +36,7 @@ from locality_prior.report.methods import (
     parts_of,
     strength_of,
 )
-from locality_prior.report.pictures import ACROSS, CURVES, Picture
+from locality_prior.report.pictures import CURVES, Picture
 from locality_prior.report.tables import measure_name, part_name
 from locality_prior.report.words import decimals, fixed, listed, several, told_apart
 
@@ -34,6 +46,8 @@ Sides = dict[str, dict[int, float]]  # condition → seed → a number
 METHODS, SHEETS, ROWS, CLASSES, TRAINED = 30, 6, 24, 10, 24
 #: Width in print, in inches (180 mm).
 PRINT = 7.1
+#: The height to which the page makes maps of many methods smaller, by a quarter at most, in inches.
+HIGHEST_MAPS = 9.0
 #: The measure of topography, and that of cost.
 MAP, LENGTH = "morans_i", "mean_wire_length"
 #: Ticks of a logarithmic axis of relative times: the first of these that has three or more in view.
@@ -92,42 +106,52 @@ class _Frontier:
         self.view, self.beyond = self._view()
 
     def drawn(self, name: str, large: list[Any], small: list[Any], caption: str) -> Picture:
-        """``large``: (label, numbers) of the panels of the first row; ``small``: those of sheets, with their names."""
-        columns = max(len(large), min(len(small), ACROSS), 1)
-        rows = -(-len(small) // columns)
-        lines = sum(label.count("\n") + 1 for label in self.labels)
-        first = max(3.3, 0.19 * lines + 0.3 - 1.9 * rows)  # as high as the legend
-        figure: Any = Figure(figsize=(PRINT, first + 1.9 * rows), layout="constrained")
-        grid = figure.add_gridspec(1 + rows, columns, height_ratios=[first, *[1.9] * rows])
-        share = None
-        for k, (label, numbers) in enumerate(large):
-            place = grid[0, :] if len(large) == 1 else grid[0, k]
-            share = ax = figure.add_subplot(place, sharey=share)
-            self._draw(ax, label, numbers)
-            ax.set_xlabel(textwrap.fill(label, 32 if len(large) > 1 else 60))
-            if k:
-                ax.set_ylabel("")
-        for k, (_, numbers, title) in enumerate(small):
-            ax = figure.add_subplot(grid[1 + k // columns, k % columns])
-            self._draw(ax, "", numbers)
-            ax.set_title(pictures.fitted(title, 1.5), fontsize="small")
-            ax.set_ylabel("")
-            ax.xaxis.set_major_locator(MaxNLocator(3))
-            for line in ax.get_lines():
-                line.set(markersize=0.65 * line.get_markersize(), linewidth=0.75 * line.get_linewidth())
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize="small")
+        """``large``: (label, numbers) of the first panels; ``small``: those of sheets, with their names."""
         told = " ".join(t for t in (self.beyond, pictures.told_left_out(self.left_out, "method").strip()) if t)
         return Picture(
             name,
-            figure,
+            lambda width: self._figure(width, large, small),
             f"{caption} A faint point is a network, and a mark the mean of a condition; a curve joins a method's "
             f"strengths, and its marks grow with the strength. The star and the broken lines are the control."
             + self._missing(large)
             + (f" {told}" if told else ""),
             f"{caption} A curve for each of {listed(name_of(self.study, m) for m in self.methods)}",
-            pictures.WIDE / PRINT,
+            WIDE / PRINT,
         )
+
+    def _figure(self, width: float | None, large: list[Any], small: list[Any]) -> Figure:
+        inches = PRINT if width is None else width / INCH
+        beside = inches >= PRINT - 0.1  # there is room for the legend beside the panels
+        abreast = len(large) if beside else columns_of(len(large), inches)
+        columns = max(abreast, min(len(small), ACROSS if beside else columns_of(len(small), inches, least=CLOSE)), 1)
+        above, rows = -(-len(large) // abreast), -(-len(small) // columns)
+        lines = sum(label.count("\n") + 1 for label in self.labels)
+        first = max(3.3, 0.19 * lines + 0.3 - 1.9 * rows) if beside else 2.8  # as high as the legend
+        heights = [first] * above + [1.9] * rows
+        figure = Figure(figsize=(inches, sum(heights)), layout="constrained")
+        grid = figure.add_gridspec(above + rows, columns, height_ratios=heights)
+        share = None
+        for k, (label, numbers) in enumerate(large):
+            place = grid[k, :] if abreast == 1 else grid[0, k]
+            share = ax = figure.add_subplot(place, sharey=share)
+            self._draw(ax, label, numbers)
+            ax.set_xlabel(textwrap.fill(label, 32 if abreast > 1 else 60))
+            if k and abreast > 1:
+                ax.set_ylabel("")
+        for k, (_, numbers, title) in enumerate(small):
+            ax = figure.add_subplot(grid[above + k // columns, k % columns])
+            self._draw(ax, "", numbers)
+            entitle(ax, title, 1.5, "small")
+            ax.set_ylabel("")
+            ax.xaxis.set_major_locator(MaxNLocator(3))
+            for line in ax.get_lines():
+                line.set(markersize=0.65 * line.get_markersize(), linewidth=0.75 * line.get_linewidth())
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        if beside:
+            figure.legend(handles, labels, loc="outside right upper", **legend_style())
+        else:
+            legend_of(figure, dict(zip(labels, handles, strict=True)), "lower")
+        return figure
 
     def _draw(self, ax: Any, label: str, numbers: Sides) -> None:
         curves = {}
@@ -219,7 +243,8 @@ def maps(study: Study, group: dict[str, Any], methods: list[Method], sheet: str,
         caption="A row for each method, at its middle strength. "
         + picture.caption
         + pictures.told_left_out(missing, "method"),
-        scale=max(0.75, min(1.0, 9 / picture.figure.get_figheight())),
+        scale=1.0,
+        highest=HIGHEST_MAPS,
     )
 
 
@@ -239,23 +264,28 @@ def objectives(study: Study, group: dict[str, Any], methods: list[Method], prefi
     if not panels:
         return None
     shown = panels[:TRAINED]
-    figure, axes = pictures.panelled(len(shown), 2.1)
     twice = {name for k, (name, _, _) in enumerate(panels) if name in {n for n, _, _ in panels[:k]}}
-    for ax, (name, column, curves) in zip(axes, shown, strict=False):
-        strengths = told_apart((strength_of(study, c) for c in curves), 12, 1)
-        plots.training(dict(zip(strengths, curves.values(), strict=True)), ax, label="unweighted value")
-        shades = matplotlib.colormaps["viridis"](np.linspace(0.75, 0.05, len(curves)))
-        for line, shade in zip(ax.get_lines(), shades, strict=True):
-            line.set(color=shade, lw=1.3)
-        ax.legend(fontsize="x-small", frameon=False, title="strength", title_fontsize="x-small", loc="best")
-        ax.autoscale(axis="y")
-        ax.yaxis.set_major_locator(MaxNLocator(4))
-        title = f"{name}: {column}" if name in twice and column not in name else name
-        ax.set_title(pictures.fitted(title, 2.6), fontsize="medium")
-    pictures.first_label_only(axes)
+
+    def draw(width: float | None) -> Figure:
+        figure, axes = panelled(len(shown), 2.1, width)
+        for ax, (name, column, curves) in zip(axes, shown, strict=False):
+            strengths = told_apart((strength_of(study, c) for c in curves), 12, 1)
+            plots.training(dict(zip(strengths, curves.values(), strict=True)), ax, label="unweighted value")
+            shades = matplotlib.colormaps["viridis"](np.linspace(0.75, 0.05, len(curves)))
+            for line, shade in zip(ax.get_lines(), shades, strict=True):
+                line.set(color=shade, lw=stroke(1.3))
+            small = text_size("legend.fontsize", "x-small")
+            ax.legend(fontsize=small, frameon=False, title="strength", title_fontsize=small, loc="best")
+            ax.autoscale(axis="y")
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            title = f"{name}: {column}" if name in twice and column not in name else name
+            entitle(ax, title, 2.6)
+        first_label_only(axes)
+        return figure
+
     return Picture(
         f"{prefix}objectives",
-        figure,
+        draw,
         "The value of each objective after each epoch, before it is multiplied by its strength: mean over networks. "
         "Each panel has a scale of its own." + pictures.told_left_out(len(panels) - TRAINED, "panel"),
         f"Training curves of the objectives of {listed(dict.fromkeys(name for name, _, _ in panels))}",

@@ -11,12 +11,17 @@ from typing import Any
 
 from locality_prior._check import Problem, instance
 from locality_prior._files import replacing, replacing_folder
-from locality_prior.report import frontiers, pictures, tables
+from locality_prior.explorer.element import fragment
+from locality_prior.report import exploring, frontiers, pictures, saving, tables
 from locality_prior.report.files import Study, read
+from locality_prior.report.layout import WIDE
 from locality_prior.report.methods import Method, epoch_times, likeness, methods
 from locality_prior.report.pictures import Picture
 from locality_prior.report.words import listed, plain, several, slug
 from locality_prior.studies.files import PAGE
+
+#: Takes a figure of the page, and gives what the template shows of it.
+Show = Callable[[Picture], dict[str, Any]]
 
 FIGURES = "figures"
 #: Answers, comparisons of a group, and networks without a result that are shown before the rest is folded.
@@ -25,6 +30,8 @@ ANSWERS, COMPARISONS, MISSING = 6, 10, 12
 FOLDED = 200
 #: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
 OF_MEASURES = 2_000_000
+#: Bytes of a page that its explorers' numbers may take, in all.
+EXPLORED = 2_500_000
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
@@ -47,15 +54,47 @@ def write(directory: Path | str) -> Path:
     try:
         # the figures take their place first, and the page last
         with replacing(directory / PAGE) as page, replacing_folder(directory / FIGURES) as figures:
-            text = _template().render(_contents(study, figures))
+            text = _template().render(_contents(study, _shown_in(figures)), explorers=_explorers(study))
             page.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise Problem(f"The page cannot be written into {directory}: {error.strerror or error}.") from error
     return directory / PAGE
 
 
-def _contents(study: Study, figures: Path) -> dict[str, Any]:
-    """What the template shows; the figures are written into ``figures`` on the way."""
+def pictures_of(study: Study) -> dict[str, Picture]:
+    """All figures of the page of a study, by name, in its order; none is drawn."""
+    found: dict[str, Picture] = {}
+
+    def show(picture: Picture) -> dict[str, Any]:
+        found[picture.name] = picture
+        return {"data": ""}
+
+    _contents(study, show)
+    return found
+
+
+def _shown_in(figures: Path) -> Show:
+    """What writes a figure into ``figures``, and gives it as the template shows it."""
+
+    def show(picture: Picture) -> dict[str, Any]:
+        figure = picture.figure
+        png = figures / f"{picture.name}.png"
+        saving.save_both(figure, png, png.with_suffix(".pdf"), PNG_DPI)
+        wide, high = figure.get_size_inches()
+        scale = picture.scale * max(0.75, min(1.0, picture.highest / high))
+        return {
+            "name": picture.name,
+            "data": base64.b64encode(png.read_bytes()).decode(),
+            "width": round(min(wide * scale, WIDE) * PAGE_DPI),
+            "caption": picture.caption,
+            "alt": picture.alt,
+        }
+
+    return show
+
+
+def _contents(study: Study, shown: Show) -> dict[str, Any]:
+    """What the template shows; ``shown`` takes each figure on the way."""
     found = study.found
     several_groups = len(found["groups"]) > 1
     telling = pictures.most_telling(study)
@@ -67,10 +106,10 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
         "summary": [plain(text, 1000) for text in found.get("summary", [])],
         "answers": [plain(a["text"], 600) for a in found["answers"]],
         "at_once": 0 if found.get("summary") else ANSWERS,
-        "telling": None if telling is None else _shown(telling, figures),
+        "telling": None if telling is None else shown(telling),
         "hypotheses": tables.hypotheses(study),
         "groups": [
-            _group(study, group, figures, k if several_groups else 0, telling and telling.subject)
+            _group(study, group, shown, k if several_groups else 0, telling and telling.subject)
             for k, group in enumerate(found["groups"], start=1)
         ],
         "nulls": any(told["null"] for told in found["conditions"].values()),
@@ -83,17 +122,17 @@ def _contents(study: Study, figures: Path) -> dict[str, Any]:
     }
 
 
-def _group(study: Study, group: dict[str, Any], figures: Path, number: int, above: Any) -> dict[str, Any]:
+def _group(study: Study, group: dict[str, Any], shown: Show, number: int, above: Any) -> dict[str, Any]:
     """One group's section; ``number`` is 0 if there is only one, ``above`` is the subject of the picture above."""
     prefix = f"{number}-" if number else ""
     compared = tables.comparisons(study, group)
     most = max((c["n"] for c in study.of(group, "comparisons")), default=0)
 
     def show(picture: Picture | None) -> dict[str, Any] | None:
-        return None if picture is None else _shown(picture, figures)
+        return None if picture is None else shown(picture)
 
     recipe = [f"{plain(k.replace('_', ' '))} {plain(v)}" for k, v in group["recipe"].items()]
-    shown: dict[str, Any] = {
+    section: dict[str, Any] = {
         "number": number,
         "name": plain(group["name"]),
         "lead": _group_lead(study, group) if number else "",
@@ -115,13 +154,13 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
     }
     compared_methods = methods(study, group)
     if compared_methods:
-        return shown | _methods(study, group, compared_methods, shown, figures, prefix)
+        return section | _methods(study, group, compared_methods, section, shown, prefix)
     maps = [
         pictures.class_maps(study, group, sheet, group["conditions"], _maps_name(prefix, k, sheet))
         for k, (sheet, one) in enumerate(group["sheets"].items(), start=1)
         if one["places"] is not None
     ]
-    return shown | {
+    return section | {
         "trade": show(pictures.trade(study, group, prefix)),
         "maps": [show(p) for p in maps if p and p.subject != above],
         "correlation": show(pictures.correlation(study, group, prefix)),
@@ -132,8 +171,18 @@ def _group(study: Study, group: dict[str, Any], figures: Path, number: int, abov
     }
 
 
+def _explorers(study: Study) -> list[str]:
+    """The explorer of each group, as HTML; empty where there is nothing to look at. The module comes with the first."""
+    groups = study.found["groups"]
+    found: list[str] = []
+    for group in groups:
+        packed = exploring.scene(study, group, EXPLORED // len(groups))
+        found.append("" if packed is None else fragment(*packed, module=not any(found)))
+    return found
+
+
 def _methods(
-    study: Study, group: dict[str, Any], compared: list[Method], shown: dict[str, Any], figures: Path, prefix: str
+    study: Study, group: dict[str, Any], compared: list[Method], section: dict[str, Any], shown: Show, prefix: str
 ) -> dict[str, Any]:
     """What a group's section shows otherwise where it compares methods at several strengths.
 
@@ -154,9 +203,9 @@ def _methods(
         first, *others = pages
         others = [replace(one, name=f"{one.name}-{k}") for k, one in enumerate(others, start=2)]
         for picture in others:
-            _saved(picture, figures, small=True)
+            shown(picture)
         said = f" Other methods: {listed(f'{FIGURES}/{p.name}.png' for p in others)}." if others else ""
-        return _shown(replace(first, caption=first.caption + at_middle + said), figures, small=True)
+        return shown(replace(first, caption=first.caption + at_middle + said))
 
     def training(study: Study, part: dict[str, Any], prefix: str) -> Picture | None:
         return pictures.training(study, part, prefix, objectives=False)
@@ -164,32 +213,32 @@ def _methods(
     on_page: list[dict[str, Any]] = []
     apart: list[str] = []
     for picture in pictures.measures(study, middle, prefix):
-        one = _shown(replace(picture, caption=picture.caption + at_middle), figures, small=True)
+        one = shown(replace(picture, caption=picture.caption + at_middle))
         if not apart and sum(len(other["data"]) for other in on_page) + len(one["data"]) <= OF_MEASURES:
             on_page.append(one)
         else:
             apart.append(f"{picture.name}.png")
     objectives = frontiers.objectives(study, group, compared, prefix)
-    folded = {key: shown[key].first(FOLDED) for key in ("rest", "forced", "over_items")}
+    folded = {key: section[key].first(FOLDED) for key in ("rest", "forced", "over_items")}
     return {
         **folded,
-        "unshown": {key: len(shown[key].rows) - len(table.rows) for key, table in folded.items()},
+        "unshown": {key: len(section[key].rows) - len(table.rows) for key, table in folded.items()},
         "methods": {
             "lead": _methods_lead(study, group, len(compared)),
-            "frontiers": [_shown(p, figures, small=True) for p in frontiers.frontiers(study, group, compared, prefix)],
+            "frontiers": [shown(p) for p in frontiers.frontiers(study, group, compared, prefix)],
             "middle": tables.of_methods(study, group, compared, middle=True),
             "all": tables.of_methods(study, group, compared, middle=False) if conditions > len(compared) else [],
             "conditions": conditions,
             "timed": bool(epoch_times(study, group)),
             "alike": any(likeness(study, c, "representation") is not None for c in group["conditions"]),
         },
-        "maps": [_shown(p, figures, small=True) for p in maps if p],
+        "maps": [shown(p) for p in maps if p],
         "correlation": curves(pictures.correlation),
         "wires": curves(pictures.wires),
         "pruning": curves(pictures.pruning),
         "measures": on_page,
         "measures_apart": apart,
-        "training": [curves(training), objectives and _shown(objectives, figures, small=True)],
+        "training": [curves(training), objectives and shown(objectives)],
     }
 
 
@@ -223,40 +272,6 @@ def _group_lead(study: Study, group: dict[str, Any]) -> str:
 
 def _error(cell: dict[str, Any]) -> str:
     return plain(cell.get("error") or "no reason was recorded", 300)
-
-
-def _saved(picture: Picture, figures: Path, small: bool = False) -> Path:
-    """Write a figure as PNG and PDF; the path of the PNG. A ``small`` PNG has 256 colours and a third of the bytes."""
-    path = figures / f"{picture.name}.png"
-    with pictures.unseen_glyphs():
-        picture.figure.draw_without_rendering()
-        picture.figure.set_layout_engine("none")  # laid out: once is enough for both files
-        picture.figure.savefig(path, dpi=PNG_DPI, pil_kwargs={"optimize": not small})
-        with pictures.text_in_pdf():
-            picture.figure.savefig(path.with_suffix(".pdf"))
-    if small:
-        _fewer_colours(path)
-    return path
-
-
-def _fewer_colours(path: Path) -> None:
-    from PIL import Image  # comes with matplotlib
-
-    with Image.open(path) as full:
-        reduced = full.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    reduced.save(path, optimize=True)
-
-
-def _shown(picture: Picture, figures: Path, small: bool = False) -> dict[str, Any]:
-    """A figure as the template shows it, after it is written."""
-    path = _saved(picture, figures, small)
-    return {
-        "name": picture.name,
-        "data": base64.b64encode(path.read_bytes()).decode(),
-        "width": round(min(picture.figure.get_figwidth() * picture.scale, pictures.WIDE) * PAGE_DPI),
-        "caption": picture.caption,
-        "alt": picture.alt,
-    }
 
 
 def _template() -> Any:

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
-from matplotlib.ticker import AutoLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from locality_prior import plots
 from locality_prior.analysis.statistics import mean_interval
+from locality_prior.plots._style import text_size
 from locality_prior.report.files import Floats, Run, Study
+from locality_prior.report.layout import (
+    ACROSS,
+    INCH,
+    WIDE,
+    columns_of,
+    em,
+    entitle,
+    first_label_only,
+    one_legend,
+    panelled,
+    settle,
+    width_of,
+)
 from locality_prior.report.methods import objectives_of
+from locality_prior.report.saving import unseen_glyphs
 from locality_prior.report.tables import CUT_FIRST, measure_name, part_name
 from locality_prior.report.words import decimals, drawn, fixed, listed, plain, told_apart
 
 #: Conditions in a figure of rows, of maps, and of curves, whose colours must be told apart.
 ROWS, MAPS, CURVES = 24, 6, 6
-#: Panels in a figure, and panels side by side.
-PANELS, ACROSS = 12, 3
-#: Width of a figure that fills the page, in inches.
-WIDE = 9.6
+#: Panels in a figure.
+PANELS = 12
 #: The share of the responses of a row of maps that is not brighter than the brightest colour.
 BRIGHT = 0.99
 
@@ -39,18 +49,30 @@ class Picture:
 
     Args:
         name: of its files.
+        draw: makes the figure, at a width in millimetres; None: as the page has it.
         caption: what stands below it.
         alt: a description for those who cannot see it.
         scale: how much larger than the figure the page shows it, if there is room.
+        highest: the height in inches to which the page makes it smaller, by a quarter at most.
         subject: what it shows; two pictures with the same subject show the same.
     """
 
     name: str
-    figure: Figure
+    draw: Callable[[float | None], Figure]
     caption: str
     alt: str
     scale: float = 1.0
     subject: Any = None
+    highest: float = math.inf
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The figure as the page has it."""
+        return self.draw(None)
+
+    def at(self, width: float) -> Figure:
+        """The figure for print, ``width`` millimetres wide: its text is as large as on the page."""
+        return settle(self.draw(width))
 
 
 # Class maps
@@ -114,18 +136,24 @@ def class_maps(
         rows[labels[condition] + said] = np.clip(means / top, -1, 1)[:most_classes]
         largest.append(f"{_digits(top)} ({study.label(condition)})")
     places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
-    classes = _class_names(group, runs[0])
+    classes = told_apart(class_names(group, runs[0]), 14, 1)
     classes, more_classes = classes[:most_classes], len(classes[most_classes or len(classes) :])
-    with unseen_glyphs():
-        figure: Any = plots.class_maps(rows, places, classes=classes, label="relative response")[0, 0].figure
-    figure.set_figheight(max(figure.get_figheight(), 2.3))  # flat maps: else the colour bar's label would be cut off
-    plt.close(figure)  # it belongs to the page: pyplot need not show it
+
+    def draw(width: float | None) -> Figure:
+        with unseen_glyphs():
+            axes = plots.class_maps(rows, places, classes=classes, label="relative response", width=width)
+        figure: Figure = axes[0, 0].figure
+        plt.close(figure)  # it belongs to the page: pyplot need not show it
+        if width is None:  # flat maps: else the colour bar's label would be cut off
+            figure.set_figheight(max(figure.get_figheight(), 2.3))
+        return figure
+
     explained = ""
     if any(row not in labels.values() for row in rows):
         explained = " I is Moran's I, averaged over classes: 0 for a map without order, 1 for a perfectly smooth one."
     return Picture(
         name,
-        figure,
+        draw,
         f"Mean response of each unit to the items of each class, on the sheet “{part_name(sheet)}”. From top to "
         f"bottom: {_told(study, labels)}; networks of seed {seed}. Responses may be weaker in one condition than in "
         f"another, so each row is divided by the value that one in a hundred of its responses exceeds, and these are "
@@ -168,10 +196,11 @@ def _same_seed(study: Study, conditions: Iterable[str], sheet: str) -> int | Non
     return None
 
 
-def _class_names(group: dict[str, Any], run: Run) -> list[str]:
+def class_names(group: dict[str, Any], run: Run) -> list[str]:
+    """The names of the classes whose maps a run kept, in the task's own words; a class without a name is its number."""
     known = group["classes"] or []
     numbers = [int(k) for k in run.arrays["classes"]]
-    return told_apart((str(known[k]) if 0 <= k < len(known) else str(k) for k in numbers), 14, 1)
+    return [str(known[k]) if 0 <= k < len(known) else str(k) for k in numbers]
 
 
 # Numbers of networks
@@ -185,20 +214,24 @@ def trade(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         return None
     names, left_out = _curves(group)
     labels = _labels(study, names)
-    figure, axes = panelled(len(lengths), 3.0)
-    for ax, measure in zip(axes, lengths, strict=False):
-        points = {}
-        for name in names:
-            x, y = study.values(name, measure), study.values(name, score)
-            seeds = sorted(x.keys() & y.keys())
-            points[labels[name]] = np.array([x[s] for s in seeds]), np.array([y[s] for s in seeds])
-        plots.scatter(points, ax, x=measure_name(study, measure, part=False), y=measure_name(study, score))
-        _title(ax, study, measure, len(lengths))
-    _one_legend(figure, axes)
-    first_label_only(axes)
+
+    def draw(width: float | None) -> Figure:
+        figure, axes = panelled(len(lengths), 3.0, width)
+        for ax, measure in zip(axes, lengths, strict=False):
+            points = {}
+            for name in names:
+                x, y = study.values(name, measure), study.values(name, score)
+                seeds = sorted(x.keys() & y.keys())
+                points[labels[name]] = np.array([x[s] for s in seeds]), np.array([y[s] for s in seeds])
+            plots.scatter(points, ax, x=measure_name(study, measure, part=False), y=measure_name(study, score))
+            _title(ax, study, measure, len(lengths))
+        one_legend(figure, axes, width)
+        first_label_only(axes)
+        return figure
+
     return Picture(
         f"{prefix}score-against-wire-length",
-        figure,
+        draw,
         f"{capital(measure_name(study, score))} against the mean wire length Σ d|V| / Σ|V|: a point for each network."
         + told_left_out(left_out, "condition"),
         f"Scatter of {measure_name(study, score)} against mean wire length for {_told(study, labels)}",
@@ -207,14 +240,22 @@ def trade(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
 
 def measures(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Picture]:
     """A figure for each base measure: a row for each condition, a panel for each sheet, layer or cut."""
-    names = group["conditions"][:ROWS]
-    labels = _labels(study, names, 26)
-    seeds = study.seeds(group)
     for base in dict.fromkeys(study.found["measures"][m]["base"] for m in study.measures(group)):
-        all_parts = _parts(study, group, base)
-        parts = all_parts[:PANELS]
+        yield _measure(study, group, prefix, base)
+
+
+def _measure(study: Study, group: dict[str, Any], prefix: str, base: str) -> Picture:
+    names = group["conditions"][:ROWS]
+    seeds = study.seeds(group)
+    all_parts = _parts(study, group, base)
+    parts = all_parts[:PANELS]
+
+    def draw(width: float | None) -> Figure:
+        labels = _labels(study, names, 26 if width is None else _letters(map(study.label, names), width))
         lines = sum(label.count("\n") + 1 for label in labels.values())
-        figure, axes = panelled(len(parts), 0.75 + 0.18 * lines + 0.1 * len(names), sharey=True)
+        height = (0.75 + 0.18 * lines + 0.1 * len(names)) * 7.2 * em()
+        beside = max(width_of(label, text_size("ytick.labelsize", "small")) for label in labels.values())
+        figure, axes = panelled(len(parts), height, width, sharey=True, beside=beside)
         for ax, measure in zip(axes, parts, strict=False):
             table, intervals = {}, {}
             for name in names:
@@ -224,15 +265,17 @@ def measures(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Pictu
             plots.seeds_by_condition(table, ax, label=measure_name(study, measure, part=False), intervals=intervals)
             ax.xaxis.set_major_locator(MaxNLocator(4))
             _title(ax, study, measure, 2 if study.found["measures"][measure]["part"] else 1)
-        said = measure_name(study, parts[0], part=False)
-        yield Picture(
-            f"{prefix}{base}",
-            figure,
-            f"{capital(said)}: every network, joined by seed, with each condition's mean and its 95 % interval."
-            + told_left_out(len(group["conditions"]) - ROWS, "condition")
-            + told_left_out(len(all_parts) - PANELS, "panel"),
-            f"{capital(said)} of every network of {_told(study, labels)}",
-        )
+        return figure
+
+    said = measure_name(study, parts[0], part=False)
+    return Picture(
+        f"{prefix}{base}",
+        draw,
+        f"{capital(said)}: every network, joined by seed, with each condition's mean and its 95 % interval."
+        + told_left_out(len(group["conditions"]) - ROWS, "condition")
+        + told_left_out(len(all_parts) - PANELS, "panel"),
+        f"{capital(said)} of every network of {_told(study, names)}",
+    )
 
 
 # Curves
@@ -297,20 +340,24 @@ def _banded(
         return None
     x, y, level = axes_are
     shown = list(panels.items())[:PANELS]
-    figure, axes = panelled(len(shown), 2.6)
-    limits = []
-    for ax, (part, bands) in zip(axes, shown, strict=False):
-        plots.banded(bands, ax, x=x, y=y, level=level)
-        limits.append((ax, _view([y for _, y, _ in bands.values()], level)))
-        if len(panels) > 1:
-            ax.set_title(fitted(part_name(part)), fontsize="medium")
-    _one_legend(figure, axes)
-    for ax, (low, high) in limits:  # the bands of few networks may be far wider than their lines are apart
-        bottom, top = ax.get_ylim()
-        ax.set_ylim(max(low, bottom), min(high, top))
-    first_label_only(axes)
+
+    def draw(width: float | None) -> Figure:
+        figure, axes = panelled(len(shown), 2.6, width)
+        limits = []
+        for ax, (part, bands) in zip(axes, shown, strict=False):
+            plots.banded(bands, ax, x=x, y=y, level=level)
+            limits.append((ax, _view([heights for _, heights, _ in bands.values()], level)))
+            if len(panels) > 1:
+                entitle(ax, part_name(part))
+        one_legend(figure, axes, width)
+        for ax, (low, high) in limits:  # the bands of few networks may be far wider than their lines are apart
+            bottom, top = ax.get_ylim()
+            ax.set_ylim(max(low, bottom), min(high, top))
+        first_label_only(axes)
+        return figure
+
     more = told_left_out(left_out, "condition") + told_left_out(len(panels) - PANELS, "panel")
-    return Picture(name, figure, caption + more, f"{capital(y)} against {x} for {_told(study, labels)}")
+    return Picture(name, draw, caption + more, f"{capital(y)} against {x} for {_told(study, labels)}")
 
 
 def _band(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats, Floats]:
@@ -366,15 +413,19 @@ def training(study: Study, group: dict[str, Any], prefix: str, objectives: bool 
             panels[said] = curves
     if not panels:
         return None
-    figure, axes = panelled(len(panels), 2.4, across=2)
-    for ax, (said, curves) in zip(axes, panels.items(), strict=False):
-        plots.training(curves, ax, label=said)
-    _one_legend(figure, axes)
-    for ax in axes[: len(panels)]:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    def draw(width: float | None) -> Figure:
+        figure, axes = panelled(len(panels), 2.4, width, across=2)
+        for ax, (said, curves) in zip(axes, panels.items(), strict=False):
+            plots.training(curves, ax, label=said)
+        one_legend(figure, axes, width)
+        for ax in axes[: len(panels)]:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure
+
     return Picture(
         f"{prefix}training",
-        figure,
+        draw,
         "Each epoch of training, mean over networks." + told_left_out(left_out, "condition"),
         f"Training curves of {_told(study, labels)}",
     )
@@ -398,17 +449,32 @@ def pruning(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
                 panels.setdefault(by, {})[labels[name]] = tests, lengths
     if not panels:
         return None
-    figure = Figure(figsize=(min(WIDE, 1 + 3 * len(panels)), 4.8), layout="constrained")
-    axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
-    for k, (by, curves) in enumerate(panels.items()):
-        for row, said in enumerate((f"test {drawn(score['name'])}{unit}", "wire length (%)")):
-            plots.pruning({c: both[row] for c, both in curves.items()}, axes[row, k], label=said if not k else "")
-        axes[0, k].set_title(CUT_FIRST[by], fontsize="medium")
-        axes[0, k].set_xlabel("")
-    _one_legend(figure, axes.ravel())
+    rows = f"test {drawn(score['name'])}{unit}", "wire length (%)"
+
+    def draw(width: float | None) -> Figure:
+        n = len(panels)
+        inches = min(WIDE, 1 + 3 * n) if width is None else width / INCH
+        beside = width is None or columns_of(n, inches) == n  # else what is cut first stands in rows
+        figure = Figure(figsize=(inches, 4.8 if beside else 1.7 * n + 0.6), layout="constrained")
+        shape = (2, n) if beside else (n, 2)
+        axes = figure.subplots(*shape, squeeze=False, sharex=True, sharey="row" if beside else "col")
+        for k, (by, curves) in enumerate(panels.items()):
+            pair = axes[:, k] if beside else axes[k]
+            for row, (ax, said) in enumerate(zip(pair, rows, strict=True)):
+                plots.pruning(
+                    {c: both[row] for c, both in curves.items()}, ax, label=said if not (k and beside) else ""
+                )
+                if not ax.get_subplotspec().is_last_row():
+                    ax.set_xlabel("")
+            pair[0].set_title(
+                CUT_FIRST[by], loc="center" if beside else "left", fontsize=text_size("axes.titlesize", "medium")
+            )
+        one_legend(figure, axes.ravel(), width)
+        return figure
+
     return Picture(
         f"{prefix}pruning",
-        figure,
+        draw,
         "Wires cut after training, without training again: the main score on test items, and the total length of the "
         "wires that are left. Shares of a network's own wires; mean over networks."
         + told_left_out(left_out, "condition"),
@@ -451,92 +517,20 @@ def _labels(study: Study, conditions: list[str], width: int = 24) -> dict[str, s
     return dict(zip(conditions, told_apart(map(study.label, conditions), width), strict=True))
 
 
+def _letters(labels: Iterable[str], width: float) -> int:
+    """How many letters of a name stand in a line beside a panel: a fifth of the width, or a quarter for long words."""
+    longest = max(len(word) for label in labels for word in label.split())
+    return min(max(int(0.19 * width), min(longest, int(0.27 * width))), 26)
+
+
 def _told(study: Study, conditions: Iterable[str]) -> str:
     return listed(study.label(c) for c in conditions)
-
-
-def panelled(n: int, height: float, across: int = ACROSS, sharey: bool = False) -> tuple[Figure, Any]:
-    """A figure of ``n`` panels in rows, and their axes."""
-    columns = min(n, across)
-    rows = -(-n // columns)
-    width = min(WIDE, {1: 5.6, 2: 8.0}.get(columns, WIDE))
-    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if sharey else False).ravel()
-    for ax in axes[n:]:
-        ax.set_visible(False)
-    return figure, axes
-
-
-def _one_legend(figure: Figure, axes: Any) -> None:
-    """One legend above the panels in place of each panel's own and of its headroom."""
-    handles: dict[str, Any] = {}
-    for ax in axes:
-        if ax.get_legend() is None:
-            continue
-        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        ax.get_legend().remove()
-        ax.autoscale(axis="y")
-        _apart(ax)
-        ax.yaxis.set_major_locator(AutoLocator())
-    widths = [max(_inches(line, 8.4) for line in label.split("\n")) + 0.6 for label in handles]
-    columns = len(handles)
-    if sum(widths) > figure.get_figwidth():
-        columns = max(1, int(figure.get_figwidth() / max(widths)))
-    rows = -(-len(handles) // max(columns, 1))
-    lines = rows * max((label.count("\n") + 1 for label in handles), default=0)
-    figure.set_figheight(figure.get_figheight() + 0.15 * max(lines - 1, 0))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize="small"
-    )
-
-
-def _apart(ax: Any) -> None:
-    """Give the lines that share a colour, being of one kind of condition, different strokes."""
-    strokes: dict[Any, int] = {}
-    for line in ax.get_lines():
-        if line.get_label().startswith("_") or line.get_linestyle() == "None":
-            continue
-        k = strokes[line.get_color()] = strokes.get(line.get_color(), -1) + 1
-        line.set_linestyle(("-", "--", ":", "-.")[k % 4])
-
-
-def first_label_only(axes: Any) -> None:
-    """Leave the label of the vertical axis to the first panel of each row."""
-    for ax in axes:
-        if not ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("")
 
 
 def _title(ax: Any, study: Study, measure: str, panels: int) -> None:
     part = study.found["measures"][measure]["part"]
     if part and panels > 1:
-        ax.set_title(fitted(part_name(part)), fontsize="medium")
-
-
-def _inches(text: str, size: float) -> float:
-    """Width of a text of ``size`` points."""
-    with unseen_glyphs():
-        return float(TextPath((0, 0), text, size=size).get_extents().width) / 72 if text.strip() else 0.0
-
-
-@contextlib.contextmanager
-def unseen_glyphs() -> Iterator[None]:
-    """No warning of a name in a script that matplotlib's font lacks: its letters are drawn as boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
-
-
-@contextlib.contextmanager
-def text_in_pdf() -> Iterator[None]:
-    """The text of a PDF stays text, which can be searched and edited: its fonts are TrueType."""
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        yield
-
-
-def fitted(text: str, inches: float = 2.1) -> str:
-    """``text`` as a title that is no wider than a narrow panel."""
-    return next(t for n in range(32, 3, -2) if _inches(t := drawn(text, n), 10) <= inches or n == 4)
+        entitle(ax, part_name(part))
 
 
 def told_left_out(n: int, what: str, many: str | None = None) -> str:

@@ -14,7 +14,7 @@ from locality_prior._check import wrong
 from locality_prior._files import replacing
 from locality_prior.geometry import Geometry
 from locality_prior.prior import Prior
-from locality_prior.report.pictures import text_in_pdf
+from locality_prior.report import saving
 from locality_prior.runs.places import parse
 
 #: The most units of a sheet whose whole prior is computed for its numbers.
@@ -54,8 +54,8 @@ def draw_priors(sheets: list[str], cost: str, out: Path) -> list[str]:
         )
         for ax, unit in zip(row, (centre(sheet), 0), strict=True):
             plots.transmitted_signal(p[unit], sheet, unit, ax)
-    with replacing(out) as partial, text_in_pdf():
-        figure.savefig(partial, format=out.suffix[1:].lower(), dpi=200)
+    with replacing(out) as partial:
+        saving.save(figure, partial, dpi=200)
     return [*lines, str(out)]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from locality_prior._check import printable
 from locality_prior.analysis.statistics import mean_interval
 from locality_prior.report.files import Study
 from locality_prior.report.methods import (
@@ -358,4 +359,4 @@ def show(*tables: Rows, prose: str = "") -> None:
 
 def _seen(text: str) -> str:
     """``text`` without what would steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return "\n".join(map(printable, text.split("\n")))

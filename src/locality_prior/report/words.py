@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 #: What stands where a number is undefined.
 NONE = "–"
@@ -30,11 +30,20 @@ def drawn(text: str, width: int = 32, lines: int = 1) -> str:
 
 def told_apart(texts: Iterable[str], width: int = 24, lines: int = 2) -> list[str]:
     """Each text as :func:`drawn`, no two of them alike."""
+    return _apart(texts, lambda text: drawn(text, width, lines), width * lines)
+
+
+def named_apart(texts: Iterable[str]) -> list[str]:
+    """Each text as :func:`plain`, no two of them alike."""
+    return _apart(texts, plain, LONGEST)
+
+
+def _apart(texts: Iterable[str], shown: Callable[[str], str], most: int) -> list[str]:
     labels: list[str] = []
     for text in texts:
-        label, n = drawn(text, width, lines), 2
+        label, n = shown(text), 2
         while label in labels:
-            label, n = drawn(f"{plain(text, width * lines - 6)} ({n})", width, lines), n + 1
+            label, n = shown(f"{plain(text, most - 6)} ({n})"), n + 1
         labels.append(label)
     return labels
 

@@ -27,6 +27,7 @@ from locality_prior.runs.network import Layer, Network, activations, sheet_of
 from locality_prior.runs.robustness import robustness
 from locality_prior.runs.stages import Reader, held, staged
 from locality_prior.runs.task import Shard, Task
+from locality_prior.runs.wires import ends
 
 
 def finish(
@@ -39,6 +40,7 @@ def finish(
     seed: int,
     shuffled: bool = False,
     history: list[dict[str, float]] | None = None,
+    maps: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a trained network and write its files; the numbers of analysis.json.
 
@@ -51,6 +53,7 @@ def finish(
         seed: of the network.
         shuffled: whether its wires have other lengths than the sheets'.
         history: the epochs of its training, as rows of metrics.csv.
+        maps: the class means after some of its epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`.
     """
     (directory / files.ANALYSIS).unlink(missing_ok=True)
     model = net.model.to(device).eval()
@@ -83,6 +86,8 @@ def finish(
         layers={layer.name: (layer, *_weights(layer, model)) for layer in net.layers},
         cuts=cuts,
         robust=robustness(net, task, device, seed),
+        maps=maps,
+        ends=ends(net, task, device),
     )
 
 

@@ -19,6 +19,7 @@ from locality_prior._files import replacing
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Run, plain
+from locality_prior.runs.epochs import EpochMaps
 from locality_prior.runs.files import STATE
 from locality_prior.runs.network import Network, call, to_device
 from locality_prior.runs.task import Batch, Task, draw
@@ -47,6 +48,7 @@ class Loop:
     tick: Tick | None
     history: list[dict[str, float]]
     part: dict[str, Any] | None  # how far an epoch had come when it was stopped; None: training starts between epochs
+    maps: EpochMaps | None  # None: the model is in parts, on several devices
     saved: float = field(default_factory=time.monotonic)
 
     def epoch(self, epoch: int) -> None:
@@ -164,6 +166,7 @@ class Loop:
             "sizes": list(self.task.sizes),
             "model": self.model,
             "optimizer": self.optimizer,
+            "maps": self.maps and self.maps.state(),
         }
         # one process writes, but all take part, since each may hold a part of the parameters
         try:

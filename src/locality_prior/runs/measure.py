@@ -17,14 +17,12 @@ from locality_prior._files import replacing
 from locality_prior.analysis.likeness import axes_of
 from locality_prior.geometry import Geometry
 from locality_prior.pruning import By
-from locality_prior.runs import files, robustness
-from locality_prior.runs.network import Layer
-from locality_prior.runs.task import Score, Task, spread
+from locality_prior.runs import epochs, files, robustness, wires
+from locality_prior.runs.network import Layer, sheet_of
+from locality_prior.runs.task import Score, Task
 
 Floats = npt.NDArray[np.float64]
 
-#: The most classes whose maps are measured and shown. Of more classes, so many are taken that are spread over them.
-SHOWN = 10
 #: A unit belongs to a class's patch where its d′ is above the first; the others are levels of nested patches.
 PATCH, LEVELS = 1.0, (0.5, 1.0, 1.5, 2.0)
 #: The most units of which a graph is made, and with how many random graphs it is compared: few where it is large, as
@@ -68,6 +66,8 @@ def measure(
     layers: Mapping[str, tuple[Layer, Floats, Floats]],
     cuts: list[dict[str, Any]],
     robust: Mapping[str, float | None],
+    maps: dict[str, Any] | None,
+    ends: Mapping[str, tuple[str | None, str | None]],
 ) -> dict[str, Any]:
     """Measure a network, and write the numbers to ``analysis.json`` and the arrays to ``measures.npz``.
 
@@ -85,15 +85,15 @@ def measure(
             (out, …).
         cuts: the scores with wires cut, as rows of pruning.csv.
         robust: the scores under perturbations and lesions, see :func:`~locality_prior.runs.robustness.robustness`.
+        maps: the class means after some epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`; None: not known.
+        ends: the sheets that each layer's wires leave and enter.
     """
     measures: dict[str, float | None] = {**scores, **robust}
     arrays: dict[str, npt.NDArray[Any]] = {}
     described: dict[str, Any] = {}
     shown = None
     if labels is not None:
-        there = np.unique(labels)
-        shown = there[spread(len(there), SHOWN).numpy()].astype(np.int64)
-        arrays["classes"] = shown
+        shown = arrays["classes"] = epochs.shown_classes(labels)
     for name, geometry in sheets.items():
         numbers, made, described[name] = _sheet(geometry, activations[name].astype(np.float64), labels, shown)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
@@ -103,7 +103,17 @@ def measure(
         numbers, made = _layer(layer, weights, incoming)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_LAYERS}
         arrays |= {f"wires/{name}/{key}": values for key, values in made.items()}
-        of_layers[name] = {"target": repr(layer.target), "source": repr(layer.source), "pairs": int(weights.size)}
+        source, target = ends[name]
+        of_layers[name] = {
+            "target": repr(layer.target),
+            "source": repr(layer.source),
+            "pairs": int(weights.size),
+            "from": source,
+            "to": target,
+            "units": [len(sheet_of(layer.source)), len(sheet_of(layer.target))],
+        }
+    if maps is not None:
+        arrays |= epochs.arrays(maps)
     measures |= _cuts(cuts, task, shuffled)
     told: dict[str, Any] = {
         "condition": condition,
@@ -147,6 +157,7 @@ def _sheet(
     arrays: dict[str, npt.NDArray[Any]] = {
         "variance": variance,
         "curve": np.stack([curve.distance, curve.correlation, curve.pairs.astype(np.float64)]),
+        "factors": analysis.correlation_factors(responses).astype(np.float16),
     }
     if shown is not None:
         means = analysis.class_means(responses, labels)[shown]
@@ -199,7 +210,7 @@ def _layer(
         "small_worldness": analysis.small_worldness(weights, nulls=nulls).sigma if square else None,
     }
     arrays = {"length": lengths.distance, "strength": lengths.share, "count": lengths.pairs / lengths.pairs.sum()}
-    return numbers, arrays
+    return numbers, arrays | wires.strongest(layer, weights)
 
 
 def _cuts(cuts: list[dict[str, Any]], task: Task, shuffled: bool) -> dict[str, float | None]:

@@ -22,6 +22,7 @@ from locality_prior.objectives.base import OfResponses
 from locality_prior.runs import door, files, finish
 from locality_prior.runs import machine as machines
 from locality_prior.runs.config import Recipe, Run, condition_of, difference, read_run, run_from, write_run
+from locality_prior.runs.epochs import EpochMaps
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.network import Network, call, naming, network, responses
@@ -193,10 +194,16 @@ def _go_on(
                 optimizer.load_state_dict(state["optimizer"])
 
     part = state.get("part") if state else None
-    loop = Loop(fabric, net, model, optimizer, task, run, directory, machine.save_every, tick, history, part)
+    maps = None
+    if fabric.world_size == 1:
+        maps = EpochMaps(net, task, fabric.device, recipe.epochs, state["maps"] if state else None)
+        maps.see(len(history))
+    loop = Loop(fabric, net, model, optimizer, task, run, directory, machine.save_every, tick, history, part, maps)
     with _logger(fabric, directory, run) as log:
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             loop.epoch(epoch)
+            if maps is not None:
+                maps.see(epoch)
             loop.save()
             if fabric.is_global_zero:
                 finish.write_table(directory / files.METRICS, history)
@@ -221,6 +228,7 @@ def _go_on(
             seed=run.seed,
             shuffled=run.shuffled,
             history=ended["history"],
+            maps=ended["maps"],
         )
 
 
@@ -237,9 +245,10 @@ def job(
 
     def tick(epoch: int, share: float) -> None:
         nonlocal told
-        if time.monotonic() - told > 0.25:
+        done = epoch - 1 + share
+        if time.monotonic() - told > 0.25 or done >= run.recipe.epochs:
             told = time.monotonic()
-            write_progress(Path(directory, files.PROGRESS), epoch - 1 + share)
+            write_progress(Path(directory, files.PROGRESS), done)
 
     train(run, Path(directory), data_root, machine, tick, label)
 
@@ -320,7 +329,8 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
         if damaged is not None:
             raise ValueError(damaged)
         found, history = state["config"], state["history"]
-        ok = state["epoch"] == len(history) <= run.recipe.epochs and {"model", "optimizer", "sizes"} <= state.keys()
+        ok = state["epoch"] == len(history) <= run.recipe.epochs
+        ok = ok and {"model", "optimizer", "sizes", "maps"} <= state.keys()
         ok = ok and all(one["epoch"] == k for k, one in enumerate(history, 1))
         ok = ok and run_from(found) == run
     if not ok:

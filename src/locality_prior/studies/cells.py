@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from locality_prior._check import Told, debugging, instance, short, wrong
 from locality_prior._files import alone_in, sweep
@@ -27,9 +24,8 @@ from locality_prior.runs.measure import OF_LAYERS, OF_NETWORKS, OF_SHEETS, score
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.task import Task
 from locality_prior.runs.training import check_fit, finished, job, task_of, train
+from locality_prior.studies.progress import Key, Progress
 from locality_prior.studies.study import Study, check_study, run_path, write_study
-
-Key = tuple[str, int]  # condition, seed
 
 #: Seconds between two looks at how far the cells are.
 LOOK = 0.2
@@ -44,6 +40,7 @@ def run_study(
     executor: Executor | None = None,
     console: Console | None = None,
     machine: Machine = Machine(),  # noqa: B008  # frozen
+    quiet: bool = False,
 ) -> dict[Key, str]:
     """Train and measure every cell of ``study`` that is not finished yet in ``directory``.
 
@@ -69,6 +66,7 @@ def run_study(
         console: where progress is shown; None: standard error.
         machine: the devices that compute one run. Unless that is one CPU process, the cells run one after another,
             as they do where a task or a model is a Python object without an import path.
+        quiet: whether to show nothing but the cells that fail.
 
     Returns:
         Why cells failed, by (condition, seed). The same call tries these cells again.
@@ -87,12 +85,12 @@ def run_study(
     _try_out(study, data_root, machine)
     console = console or Console(stderr=True)
     if executor is None and not (machine.alone and portable):
-        return _one_by_one(study, directory, data_root, machine, console)
+        return _one_by_one(study, directory, data_root, machine, console, quiet)
     with alone_in(directory):
         check_study(directory, study)  # again: another process may have been quicker
         sweep(directory)
         write_study(directory, study)
-        return _all_at_once(runs, directory.absolute(), data_root, executor, machine, console)
+        return _all_at_once(runs, directory.absolute(), data_root, executor, machine, console, quiet)
 
 
 def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
@@ -134,7 +132,7 @@ def _measures(task: Task, made: Network) -> dict[str, list[str]]:
 
 
 def _one_by_one(
-    study: Study, directory: Path, data_root: str | None, machine: Machine, console: Console
+    study: Study, directory: Path, data_root: str | None, machine: Machine, console: Console, quiet: bool
 ) -> dict[Key, str]:
     """Train one cell after another on all of ``machine``. Each of its processes runs this; one writes and reports."""
     runs = study.runs()
@@ -149,21 +147,23 @@ def _one_by_one(
             write_study(directory, study)
         where = {key: directory / run_path(run) for key, run in runs.items()}
         done = sum(finished(run, where[key]) for key, run in runs.items())
-        shown = stack.enter_context(_Shown(console, len(runs), done, quiet=not writes))
+        networks = {key: (run, where[key]) for key, run in runs.items()}
+        shown = stack.enter_context(Progress(console, networks, done, quiet or not writes))
+        shown.running({})
         for key, run in runs.items():
             if finished(run, where[key]):
                 continue
 
-            def tick(epoch: int, share: float, key: Key = key, run: Run = run) -> None:
-                shown.running({key: (epoch - 1 + share) / run.recipe.epochs})
+            def tick(epoch: int, share: float, key: Key = key) -> None:
+                shown.running({key: epoch - 1 + share})
 
             try:
                 train(run, where[key], data_root, machine, tick, key[0])
-                shown.done(key)
+                shown.ended(key)
             except Exception as error:
                 if machine.alone:
                     errors[key] = _failure(error, where[key])
-                    shown.failed(key, errors[key])
+                    shown.ended(key, errors[key])
                 else:
                     raise  # other processes wait for this one
     return errors
@@ -176,12 +176,15 @@ def _all_at_once(
     executor: Executor | None,
     machine: Machine,
     console: Console,
+    quiet: bool,
 ) -> dict[Key, str]:
     """Train the cells in an executor's processes, as many at a time as these are."""
     where = {key: directory / run_path(run) for key, run in runs.items()}
     left = [key for key, run in runs.items() if not finished(run, where[key])]
     errors: dict[Key, str] = {}
-    with _Shown(console, len(runs), len(runs) - len(left)) as shown:
+    networks = {key: (run, where[key]) for key, run in runs.items()}
+    with Progress(console, networks, len(runs) - len(left), quiet) as shown:
+        shown.running({})
         turns = [left] if left else []
         while turns:
             now = turns.pop(0)
@@ -192,7 +195,7 @@ def _all_at_once(
                     made.submit(cell, runs[key], str(where[key]), data_root, machine, key[0]): key for key in now
                 }
                 try:
-                    _watch(futures, where, runs, errors, shown)
+                    _watch(futures, where, errors, shown)
                 finally:
                     for future in futures:
                         future.cancel()
@@ -201,7 +204,7 @@ def _all_at_once(
                 raise BrokenExecutor  # only the caller can make another
             if len(now) == 1:
                 for key in broken:
-                    shown.failed(key, errors.setdefault(key, "its process was ended from outside"))
+                    shown.ended(key, errors.setdefault(key, "its process was ended from outside"))
                 continue
             # a process that dies takes the others with it: each cell that was under way is tried again alone
             begun = [key for key in broken if (where[key] / PROGRESS).exists()] or broken
@@ -229,12 +232,11 @@ def cell(run: Run, directory: str, data_root: str | None, machine: Machine, labe
 def _watch(
     futures: Mapping[Future[str | None], Key],
     where: dict[Key, Path],
-    runs: dict[Key, Run],
     errors: dict[Key, str],
-    shown: _Shown,
+    shown: Progress,
 ) -> None:
     """Show how far the cells are until all have ended, and keep the errors of those that failed."""
-    shares: dict[Key, float] = {}
+    done: dict[Key, float] = {}
     pending = set(futures)
     while pending:
         ended, pending = wait(pending, timeout=LOOK, return_when=FIRST_COMPLETED)
@@ -242,20 +244,20 @@ def _watch(
             key = futures[future]
             epochs = read_progress(where[key] / PROGRESS)
             if epochs is not None:
-                shares[key] = epochs / runs[key].recipe.epochs
+                done[key] = epochs
         for future in ended:
             key = futures[future]
-            shares.pop(key, None)
+            done.pop(key, None)
             error = _error(future)
             if isinstance(error, BrokenExecutor):
                 continue  # the cell is tried again
             why = future.result() if error is None else _failure(error, where[key])
             if why is None:
-                shown.done(key)
+                shown.ended(key)
             else:
                 errors[key] = why
-                shown.failed(key, why)
-        shown.running(shares)
+                shown.ended(key, why)
+        shown.running(done)
 
 
 def _failure(error: BaseException, directory: Path) -> str:
@@ -272,59 +274,3 @@ def _error(future: Future[Any]) -> BaseException | None:
         return future.exception()
     except CancelledError as error:
         return error
-
-
-class _Shown:
-    """The progress of a whole study: how many cells are done, running and failed, and how much time is left."""
-
-    def __init__(self, console: Console, cells: int, done: int, quiet: bool = False) -> None:
-        self.console, self.cells, self.found, self.ended, self.wrong = console, cells, done, 0, 0
-        self.quiet = quiet
-        self.started, self.share = time.monotonic(), 0.0
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
-        self.progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-        self.task = self.progress.add_task("", total=cells, completed=done, left="")
-
-    def __enter__(self) -> _Shown:
-        self.progress.start()
-        if not self.console.is_terminal:
-            self._print(self._counts(0))
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.progress.stop()
-
-    def running(self, shares: dict[Key, float]) -> None:
-        """Show the cells that are under way, each with the share of it that is done."""
-        self.share = sum(shares.values())
-        completed = self.found + self.ended + self.wrong + self.share
-        self.progress.update(self.task, description=self._counts(len(shares)), completed=completed, left=self._left())
-
-    def done(self, key: Key) -> None:
-        """Count a cell that has finished."""
-        self.ended += 1
-        self.share = 0.0
-        if not self.console.is_terminal:
-            self._print(f"{key[0]} · seed {key[1]} · {self._counts(0)}{self._left()}")
-
-    def failed(self, key: Key, error: str) -> None:
-        """Count a cell that has failed, and say why."""
-        self.wrong += 1
-        self._print(f"failed: {key[0]} · seed {key[1]} · {error}")
-
-    def _print(self, text: str) -> None:
-        if not self.quiet:
-            self.console.print(escape(text), highlight=False, soft_wrap=True)
-
-    def _counts(self, running: int) -> str:
-        under = f" · {running} running" if running else ""
-        return f"{self.found + self.ended} of {self.cells} networks{under} · {self.wrong} failed"
-
-    def _left(self) -> str:
-        """The time left, if the rest takes as long as the cells so far."""
-        done = self.ended + self.wrong + self.share
-        left = self.cells - self.found - done
-        if not done or left <= 0:
-            return ""
-        seconds = (time.monotonic() - self.started) / done * left
-        return f" · {seconds / 60:.0f} min left" if seconds >= 90 else f" · {seconds:.0f} s left"

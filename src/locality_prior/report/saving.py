@@ -1,0 +1,49 @@
+"""Figures as files: PNG with few colours, and PDF whose text is text."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+
+def save(figure: Figure, path: Path, dpi: float) -> None:
+    """Write a figure as the .png, .pdf or .svg file that its name says; ``dpi`` is that of a PNG."""
+    # text stays text, which can be searched and edited: its fonts are TrueType
+    with unseen_glyphs(), matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(path, dpi=dpi)
+    if path.suffix.lower() == ".png":
+        _fewer_colours(path)
+
+
+def save_both(figure: Figure, png: Path, pdf: Path, dpi: float) -> None:
+    """Write a figure as PNG and as PDF."""
+    figure.set_dpi(dpi)  # letters are a little wider where they are rounded to fewer pixels
+    with unseen_glyphs():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out: once is enough for both files
+    save(figure, png, dpi)
+    save(figure, pdf, dpi)
+
+
+def _fewer_colours(path: Path) -> None:
+    """Give a PNG a palette of 256 colours, chosen so that no colour changes much: half the bytes or less."""
+    from PIL import Image  # comes with matplotlib
+
+    with Image.open(path) as full:
+        if full.mode == "P" or (full.mode == "RGBA" and full.getchannel("A").getextrema() != (255, 255)):
+            return  # what is transparent, as a reader's style may ask for, stays so
+        reduced = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
+
+
+@contextlib.contextmanager
+def unseen_glyphs() -> Iterator[None]:
+    """No warning of a name in a script that matplotlib's font lacks: its letters are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield

@@ -1,0 +1,74 @@
+"""How a network's maps grow: its class means after some of its epochs, which are kept in the run's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from locality_prior import analysis
+from locality_prior.runs.network import Network, activations, sheet_of
+from locality_prior.runs.task import Task, spread
+
+#: The most classes whose maps are measured and shown. Of more classes, so many are taken that are spread over them.
+SHOWN = 10
+#: The most epochs after which maps are kept, and the most numbers that are kept of a sheet.
+EPOCHS, NUMBERS = 33, 1 << 22
+
+
+def shown_classes(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The classes among ``labels`` whose maps are measured and shown, ascending."""
+    there = np.unique(labels).astype(np.int64)
+    return np.take(there, spread(len(there), SHOWN).numpy())
+
+
+class EpochMaps:
+    """Class means of each sheet's units before training, and after epochs that are spread over all of it.
+
+    Args:
+        net: the network, on ``device``.
+        task: whose kept items it responds to.
+        device: where to compute.
+        epochs: how many epochs there are.
+        kept: what :meth:`state` returned when the run was stopped; None at its start.
+    """
+
+    def __init__(
+        self, net: Network, task: Task, device: torch.device, epochs: int, kept: dict[str, Any] | None
+    ) -> None:
+        self._net, self._task, self._device = net, task, device
+        units = max(len(sheet_of(net.placed[name].geometry)) for name in net.placed)
+        most = min(EPOCHS, NUMBERS // (SHOWN * units))
+        self._wanted = set(spread(epochs + 1, most).tolist()) if most > 1 else set()
+        self._epochs: list[int] = kept["epochs"] if kept else []
+        self._means: dict[str, list[Tensor]] = {name: list(kept["means"][name]) if kept else [] for name in net.placed}
+
+    def see(self, epoch: int) -> None:
+        """Keep the maps as they are after ``epoch``, if it is one of those that are kept; 0 is before training."""
+        if epoch not in self._wanted or epoch in self._epochs:
+            return
+        responses, labels = activations(self._net, self._task, self._device)
+        if labels is None:
+            self._wanted = set()
+            return
+        classes = shown_classes(labels)
+        for name, values in responses.items():
+            means = analysis.class_means(values.astype(np.float64), labels)[classes]
+            self._means[name].append(torch.from_numpy(means.astype(np.float16)))
+        self._epochs.append(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """What is kept, for the run's state: ``epochs``, and ``means`` of each sheet, (epochs, classes, units)."""
+        there = {name: torch.stack(maps) if maps else torch.empty(0) for name, maps in self._means.items()}
+        return {"epochs": self._epochs, "means": there}
+
+
+def arrays(kept: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """What :meth:`EpochMaps.state` returned, as arrays of measures.npz; none where no maps were kept."""
+    if not kept["epochs"]:
+        return {}
+    means = {f"sheet/{name}/epoch_means": values.numpy() for name, values in kept["means"].items()}
+    return {"epochs": np.array(kept["epochs"], dtype=np.int64), **means}
