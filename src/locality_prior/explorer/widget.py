@@ -31,7 +31,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
     >>> import numpy as np
     >>> import locality_prior as lp
     >>> explorer = lp.explore(np.random.default_rng(0).random((40, 12)), lp.Grid(3, 4))
-    >>> _ = explorer.save("explorer.html")
+    >>> explorer.save("explorer.html")
     """
 
     _esm = source()
