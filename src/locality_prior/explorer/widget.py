@@ -27,6 +27,11 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
 
     A notebook's file holds the explorer as a page, too, so ``jupyter nbconvert`` gives a page in which it still works.
     A scene whose page would have more than 32 MiB is shown only while the notebook is open; :meth:`save` writes it.
+
+    >>> import numpy as np
+    >>> import locality_prior as lp
+    >>> explorer = lp.explore(np.random.default_rng(0).random((40, 12)), lp.Grid(3, 4))
+    >>> explorer.save("explorer.html")
     """
 
     _esm = source()
