@@ -549,6 +549,16 @@ def test_wires_from_input_to_output(view: View) -> None:
     assert view.colour(1, 0, 1) == (255, 169, 14)
 
 
+def test_a_weight_of_0_is_no_wire(view: View) -> None:
+    scene = study()
+    first = scene.networks[0]
+    fc = first.layers["fc"]
+    few = Wires("input", "hidden", fc.units, fc.origin, fc.weight * [1, 0], fc.distance, fc.rank * 0 + 1)
+    view.show(Scene("", CLASSES, (Network("control", 1, first.sheets, {"fc": few}),)))
+    view.choose("compare", "input → output of a layer").choose("colour by of map B", "wires kept").unit(1, 0, 2)
+    assert view.shown(".status") == ["wired to 1 unit", "row 0, column 2: 1.00"]
+
+
 # -- time
 
 

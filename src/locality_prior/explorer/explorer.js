@@ -375,6 +375,8 @@ const has = (net, sheet) => sheet != null && Object.hasOwn(net.sheets, sheet);
 const pairs = (net) => Object.keys(net.layers).filter((name) => has(net, net.layers[name].source) && has(net, net.layers[name].target));
 const layersAt = (net, sheet, into) => Object.keys(net.layers).filter((name) => net.layers[name][into ? "target" : "source"] === sheet);
 
+const isWire = ({ origin, weight, units }, e) => origin.codes[e] < units[0] && !isNaN(weight.at(e));
+
 // The wires into a unit, or out of it, the strongest first: the unit at their other end, |V|, length and rank.
 function wiresOf(layer, unit, into) {
   const { origin, weight, distance, rank, units: [sources, targets] } = layer, k = origin.shape[1];
@@ -383,7 +385,7 @@ function wiresOf(layer, unit, into) {
     origin.leaving = (s) => (s < sources ? Array.from(entries.subarray(start[s], start[s + 1])) : []);
   }
   const entries = !into ? origin.leaving(unit) : unit < targets ? range(k).map((j) => unit * k + j) : [];
-  return entries.filter((e) => origin.codes[e] < sources && !isNaN(weight.at(e)))
+  return entries.filter((e) => isWire(layer, e))
     .map((e) => ({ unit: into ? origin.codes[e] : floor(e / k), weight: weight.at(e), length: distance.at(e), rank: rank.at(e) }))
     .sort((a, b) => b.weight - a.weight);
 }
@@ -393,7 +395,7 @@ function keptWires(layer, leaving, share) {
   const { origin, rank, units } = layer, counts = new Float32Array(units[leaving ? 0 : 1]), k = origin.shape[1];
   for (let e = 0; e < rank.size; e++) {
     const unit = leaving ? origin.codes[e] : floor(e / k);
-    if (origin.codes[e] < units[0] && rank.at(e) <= share) counts[unit]++;
+    if (isWire(layer, e) && rank.at(e) <= share) counts[unit]++;
   }
   return counts;
 }
@@ -495,7 +497,7 @@ th, .cut { color: var(--quiet); }
 .now { font-weight: 600; }
 .tune .now i { background: var(--accent); }
 @container (max-width: 600px) { .panels { grid-template-columns: minmax(0, 1fr); } select { font-size: 16px; } }
-@media print { button { display: none; } .explorer { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@media print { button { display: none; } .explorer { print-color-adjust: exact; } }
 `;
 
 const HELP = "Point at a unit or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by "
