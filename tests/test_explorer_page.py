@@ -590,6 +590,18 @@ def test_time_plays_three_epochs_in_a_second_and_stops_at_the_end(view: View) ->
     assert view.js(play) == "Play the epochs"
 
 
+def test_networks_may_have_kept_other_epochs(view: View) -> None:
+    def grown(name: str, *epochs: int) -> Network:
+        means = np.ones((1, 4)) * np.arange(1.0, len(epochs) + 1)[:, None, None]
+        return Network(name, None, {"s": Sheet(cells(2, 2), means[-1], None, np.array(epochs), means)}, {})
+
+    view.show(Scene("", (), (grown("a", 0, 5), grown("b", 1, 2, 9)))).slide("epoch", 2)
+    assert view.titles() == ["Aa: s, mean response, before training", "Bb: s, mean response, after epoch 2"]
+    assert view.shown(".time .slider") == ["after epoch 2 (of 9)"]
+    view.choose("compare", "two epochs").choose("network", "b")  # of which nothing is known before training
+    assert view.shown(".time .slider") == ["after epoch 1 (of 9)", "after epoch 9 (of 9)"]
+
+
 def test_reduced_motion_steps(view: View) -> None:
     view.device(prefers_reduced_motion="reduce").show(study()).slide("epoch", 0)
     assert view.js("const b = root.querySelector('.time button'); b.click(); return b.ariaLabel") == "Next epoch"

@@ -760,7 +760,7 @@ export function mount(host, description, buffer) {
     let timer = 0;
     const there = () => of.filter((p) => shown().includes(p) && hasEpochs(p));
     const epochs = () => distinct(there().flatMap((p) => sheetOf(p).epochs)).sort((a, b) => a - b);
-    const at = () => epochs().findLastIndex((e) => e <= (there()[0].epoch ?? Infinity));
+    const at = () => max(epochs().findLastIndex((e) => e <= (there()[0].epoch ?? Infinity)), 0);
     const go = (i) => { for (const p of of) p.epoch = epochs()[i]; changed(); };
     const pause = () => { clearInterval(timer); timer = 0; };
     const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };
