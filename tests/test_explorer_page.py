@@ -508,6 +508,13 @@ def test_seeds_epochs_and_classes_side_by_side(view: View) -> None:
     assert len(view.shown(".panel")) == 1
 
 
+def test_networks_of_one_name_and_seed_are_told_apart(view: View) -> None:
+    networks = [Network("control", None, {"s": Sheet(cells(1, 1), np.full((1, 1), float(k)))}, {}) for k in (1, 2)]
+    view.show(Scene("", (), tuple(networks)))
+    assert view.controls()["network of map B"] == ["control", "control (2)"]
+    assert view.titles() == ["Acontrol: s, mean response", "Bcontrol (2): s, mean response"]
+
+
 def test_a_network_keeps_its_seed_and_sheet(view: View) -> None:
     view.show(study()).choose("seed", "2").choose("sheet", "input").choose("network of map B", "weak")
     assert view.titles()[1] == "Bweak, seed 2: input, class mean of “cats”"

@@ -54,15 +54,15 @@ function grouped(groups, n) {
 // A name on one line without invisible characters; the middle of a long one is left out.
 function plain(text, most = 48) {
   const line = String(text ?? "").slice(0, 20000).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
-  const letters = Array.from(line);
+  const letters = [...line];
   if (letters.length <= most) return line || "–";
   const end = floor(most / 4);
-  return letters.slice(0, most - end - 1).join("") + "…" + letters.slice(-end).join("");
+  return [...letters.slice(0, most - end - 1), "…", ...letters.slice(-end)].join("");
 }
 
 // A number with three digits.
 function number(x) {
-  if (!Number.isFinite(x)) return "–";
+  if (!isFinite(x)) return "–";
   const size = abs(x);
   if (!size) return "0";
   return (size >= 1e5 || size < 1e-3 ? x.toExponential(2) : size >= 1000 ? x.toFixed(0) : x.toPrecision(3)).replaceAll("-", "−");
@@ -74,7 +74,7 @@ const several = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 // One value of a CSV file (RFC 4180). A text that a spreadsheet would compute is made a text.
 function quoted(value) {
-  if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
+  if (typeof value === "number") return isFinite(value) ? String(value) : "";
   let text = String(value);
   if (/^\s*[=+\-@]/.test(text)) text = "'" + text;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -476,7 +476,7 @@ input { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
 .bar { width: min(240px, 60%); }
 .bar i { display: block; height: 9px; }
 .bar span { display: flex; justify-content: space-between; line-height: 1.35; color: var(--ink); }
-.key { display: inline-flex; align-items: center; gap: 5px; color: var(--ink); }
+.key { display: flex; align-items: center; gap: 5px; color: var(--ink); }
 .key i { width: 11px; height: 11px; flex: none; }
 .hatch { background: repeating-linear-gradient(-45deg, light-dark(#e4e4e7, #38383b) 0 3px, light-dark(#cfcfd4, #4e4e53) 3px 4px); }
 .panels { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 28px; }
@@ -484,7 +484,7 @@ input { accent-color: var(--accent); width: 100%; margin: 3px 0; height: 18px; }
 .panel { display: grid; grid-template: subgrid / minmax(0, 1fr); grid-row: span 6; row-gap: 8px; margin-top: 14px; }
 .panel p { margin: 0; }
 .panel b { margin-right: 6px; }
-canvas { display: block; width: 100%; cursor: crosshair; user-select: none; -webkit-user-select: none; }
+canvas { width: 100%; cursor: crosshair; user-select: none; }
 .status { min-height: 1.45em; font-weight: 600; }
 h4 { font-size: inherit; font-weight: 600; color: var(--ink); margin: 9px 0 3px; }
 table { border-collapse: collapse; width: 100%; max-width: 30em; color: var(--ink); }
@@ -529,13 +529,18 @@ export function mount(host, description, buffer) {
   if (!networks.length) return frame.append("There is no sheet to show."), { destroy() {} };
 
   // -- state
+  const times = {}; // networks of one name and seed are told apart
+  for (const net of networks) {
+    const key = `${net.seed} ${net.name}`, n = times[key] = (times[key] ?? 0) + 1;
+    if (n > 1) net.name += ` (${n})`;
+  }
   const stop = new AbortController();
   const control = networks.find((net) => net.name === "control") ?? networks[0];
   // what the panels show; later also their elements
   const panels = ["A", "B"].map((letter) => ({ letter, net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null }));
   let compare = "one", link = "same", by = "weight", share = 1;
   let over = null, held = null; // the unit under the pointer and the held one, as {p, unit}, p its panel
-  const last = new Map(); // sheet → the unit that was pointed at last
+  const lastOn = new Map(); // sheet → the unit that was pointed at last
   const layouts = [], views = []; // of each of the places: sheets at the same places are seen from the same view, {zoom, x, y}
 
   const sheetOf = (p) => p.net.sheets[p.sheet];
@@ -630,7 +635,7 @@ export function mount(host, description, buffer) {
     const focus = held ?? over, there = focus?.p;
     if (focus && focus.unit < n && there.sheet === sheet) return focus.unit;
     if (focus && linkNow() === "same" && layoutOf(there).n === n) return focus.unit;
-    if (last.get(sheet) < n) return last.get(sheet);
+    if (lastOn.get(sheet) < n) return lastOn.get(sheet);
     return has(net, sheet) ? middleOf(layoutIn(net, sheet)) : floor(n / 2);
   }
   const unitName = (net, sheet, unit) => (has(net, sheet) ? placeOf(layoutIn(net, sheet), unit) : `unit ${unit}`);
@@ -720,12 +725,12 @@ export function mount(host, description, buffer) {
   }
 
   // -- controls
-  const button = (textContent, click) => { const one = make("button", { type: "button", textContent }); one.addEventListener("click", click); return one; };
+  const button = (textContent, onclick) => make("button", { type: "button", textContent, onclick });
   const updates = []; // what each control does when a setting has changed
   function chooser(label, whose, options, get, set, visible) {
-    const select = make("select", { ariaLabel: label + whose }), holder = make("label", {}, label, select);
+    const onchange = () => { set(select.value); settle(); changed(); };
+    const select = make("select", { ariaLabel: label + whose, onchange }), holder = make("label", {}, label, select);
     let filled = "";
-    select.addEventListener("change", () => { set(select.value); settle(); changed(); });
     updates.push(() => {
       const all = options().map((one) => [one].flat()), signature = JSON.stringify(all);
       holder.hidden = !visible() || all.length < 2;
@@ -748,8 +753,8 @@ export function mount(host, description, buffer) {
   });
 
   function sliderOf(name, range, moved) {
-    const slider = make("input", { type: "range", ariaLabel: name, ...range }), text = make("span");
-    slider.addEventListener("input", () => moved(Number(slider.value)));
+    const oninput = () => moved(Number(slider.value));
+    const slider = make("input", { type: "range", ariaLabel: name, oninput, ...range }), text = make("span");
     const show = (value, words, whole) => { slider.value = value; text.textContent = whole; slider.ariaValueText = words; };
     return { slider, show, holder: make("label.slider", {}, text, slider) };
   }
@@ -954,7 +959,7 @@ export function mount(host, description, buffer) {
   function point(p, unit) {
     if (over?.p === p ? over.unit === unit : unit == null) return;
     over = unit == null ? null : { p, unit };
-    if (over) last.set(p.sheet, unit);
+    if (over) lastOn.set(p.sheet, unit);
     redraw();
   }
   function hold(p, unit) {
@@ -1007,7 +1012,7 @@ export function mount(host, description, buffer) {
       if (!before) return point(p, unitUnder(event));
       touches.set(event.pointerId, now);
       if (touches.size === 2) {
-        const [a, b] = [...touches.values()], apart = hypot(a[0] - b[0], a[1] - b[1]);
+        const [a, b] = touches.values(), apart = hypot(a[0] - b[0], a[1] - b[1]);
         if (spread) zoomBy(p, apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
         spread = apart;
       } else if (dragged ||= hypot(now[0] - down[0], now[1] - down[1]) > 4 * p.ratio) panBy(p, now[0] - before[0], now[1] - before[1]);
@@ -1029,11 +1034,10 @@ export function mount(host, description, buffer) {
     on("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const lay = layoutOf(p), arrow = ARROWS[event.key], { key } = event;
-      const known = [over?.p === p ? over.unit : null, held?.p === p ? held.unit : null, last.get(p.sheet)].find((unit) => unit != null && unit < lay.n);
-      const here = known ?? middleOf(lay);
+      const last = [over, held].find((one) => one?.p === p)?.unit ?? lastOn.get(p.sheet), known = last < lay.n, here = known ? last : middleOf(lay);
       if (arrow && event.shiftKey) panBy(p, -arrow[0] * p.w / 8, -arrow[1] * p.h / 8);
       else if (arrow) {
-        const unit = known == null ? here : step(lay, here, ...arrow);
+        const unit = known ? step(lay, here, ...arrow) : here;
         point(p, unit);
         follow(p, unit);
       } else if (key === "Enter" || key === " ") point(p, here), hold(p, here);
