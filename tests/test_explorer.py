@@ -457,6 +457,7 @@ def test_silent_units_and_undefined_responses() -> None:
         ((ACTIVATIONS, lp.Grid(3, 4), LABELS[:5]), "labels: got 5 labels, expected one for each of 20 items"),
         ((ACTIVATIONS, lp.Grid(3, 4), LABELS / 2), r"labels: got float64 \(20,\), expected whole numbers or names"),
         ((ACTIVATIONS, lp.Grid(3, 4), [[1], [1, 2]]), "labels: got .*, expected whole numbers or names"),
+        ((ACTIVATIONS, lp.Grid(3, 4), np.ma.masked_equal(LABELS, 2)), "labels: got an array with 5 masked values"),
         ((ACTIVATIONS, lp.Grid(3, 4), 3), r"labels: got int64 \(\), expected whole numbers or names"),
     ],
 )

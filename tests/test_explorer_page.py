@@ -549,6 +549,16 @@ def test_wires_from_input_to_output(view: View) -> None:
     assert view.colour(1, 0, 1) == (255, 169, 14)
 
 
+def test_a_weight_of_0_is_no_wire(view: View) -> None:
+    scene = study()
+    first = scene.networks[0]
+    fc = first.layers["fc"]
+    few = Wires("input", "hidden", fc.units, fc.origin, fc.weight * [1, 0], fc.distance, fc.rank * 0 + 1)
+    view.show(Scene("", CLASSES, (Network("control", 1, first.sheets, {"fc": few}),)))
+    view.choose("compare", "input → output of a layer").choose("colour by of map B", "wires kept").unit(1, 0, 2)
+    assert view.shown(".status") == ["wired to 1 unit", "row 0, column 2: 1.00"]
+
+
 # -- time
 
 
@@ -578,6 +588,18 @@ def test_time_plays_three_epochs_in_a_second_and_stops_at_the_end(view: View) ->
     assert [text for text, _ in seen] == ["before training", "after epoch 1", "after epoch 4"]
     assert 500 < seen[-1][1] - seen[0][1] < 1000
     assert view.js(play) == "Play the epochs"
+
+
+def test_networks_may_have_kept_other_epochs(view: View) -> None:
+    def grown(name: str, *epochs: int) -> Network:
+        means = np.ones((1, 4)) * np.arange(1.0, len(epochs) + 1)[:, None, None]
+        return Network(name, None, {"s": Sheet(cells(2, 2), means[-1], None, np.array(epochs), means)}, {})
+
+    view.show(Scene("", (), (grown("a", 0, 5), grown("b", 1, 2, 9)))).slide("epoch", 2)
+    assert view.titles() == ["Aa: s, mean response, before training", "Bb: s, mean response, after epoch 2"]
+    assert view.shown(".time .slider") == ["after epoch 2 (of 9)"]
+    view.choose("compare", "two epochs").choose("network", "b")  # of which nothing is known before training
+    assert view.shown(".time .slider") == ["after epoch 1 (of 9)", "after epoch 9 (of 9)"]
 
 
 def test_reduced_motion_steps(view: View) -> None:

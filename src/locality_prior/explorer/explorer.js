@@ -87,9 +87,8 @@ const slug = (text) => plain(text, 60).toLowerCase().replace(/[^a-z0-9]+/g, "-")
 // Viridis, and ColorBrewer's RdBu from blue to red: even in lightness, and safe for colour-blind eyes.
 const VIRIDIS = "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725";
 const BLUE_RED = "053061 175290 2a71b2 3f8ec0 6bacd1 9bc9e0 c2ddec e0ecf3 f7f6f6 fbe5d8 fbccb4 f5aa89 e48066 d05548 ba2832 930e26 67001f";
-// Petroff's ten colours for categories (arXiv 2107.02270), and two for wires that are kept or cut.
+// Petroff's ten colours for categories (arXiv 2107.02270).
 const TEN = "3f90da ffa90e bd1f01 94a4a2 832db6 a96b59 e76300 b9ac70 717581 92dadd";
-const KEPT = "3f90da ffa90e";
 
 const parse = (hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
 const packed = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0; // as ImageData holds it
@@ -103,7 +102,7 @@ function table(anchors, steps = 0) {
   }) : points, packed);
 }
 
-const TABLES = { one: table(VIRIDIS, 256), two: table(BLUE_RED, 256), ten: table(TEN), kept: table(KEPT) };
+const TABLES = { one: table(VIRIDIS, 256), two: table(BLUE_RED, 256), ten: table(TEN), kept: table("3f90da ffa90e") };
 
 // A scale from numbers to colours: from 0 to the greatest, or symmetric about 0 where there are two signs.
 function ramp([low, high], signed = low < 0) {
@@ -376,6 +375,8 @@ const has = (net, sheet) => sheet != null && Object.hasOwn(net.sheets, sheet);
 const pairs = (net) => Object.keys(net.layers).filter((name) => has(net, net.layers[name].source) && has(net, net.layers[name].target));
 const layersAt = (net, sheet, into) => Object.keys(net.layers).filter((name) => net.layers[name][into ? "target" : "source"] === sheet);
 
+const isWire = ({ origin, weight, units }, e) => origin.codes[e] < units[0] && !isNaN(weight.at(e));
+
 // The wires into a unit, or out of it, the strongest first: the unit at their other end, |V|, length and rank.
 function wiresOf(layer, unit, into) {
   const { origin, weight, distance, rank, units: [sources, targets] } = layer, k = origin.shape[1];
@@ -384,7 +385,7 @@ function wiresOf(layer, unit, into) {
     origin.leaving = (s) => (s < sources ? Array.from(entries.subarray(start[s], start[s + 1])) : []);
   }
   const entries = !into ? origin.leaving(unit) : unit < targets ? range(k).map((j) => unit * k + j) : [];
-  return entries.filter((e) => origin.codes[e] < sources && !isNaN(weight.at(e)))
+  return entries.filter((e) => isWire(layer, e))
     .map((e) => ({ unit: into ? origin.codes[e] : floor(e / k), weight: weight.at(e), length: distance.at(e), rank: rank.at(e) }))
     .sort((a, b) => b.weight - a.weight);
 }
@@ -394,7 +395,7 @@ function keptWires(layer, leaving, share) {
   const { origin, rank, units } = layer, counts = new Float32Array(units[leaving ? 0 : 1]), k = origin.shape[1];
   for (let e = 0; e < rank.size; e++) {
     const unit = leaving ? origin.codes[e] : floor(e / k);
-    if (origin.codes[e] < units[0] && rank.at(e) <= share) counts[unit]++;
+    if (isWire(layer, e) && rank.at(e) <= share) counts[unit]++;
   }
   return counts;
 }
@@ -496,7 +497,7 @@ th, .cut { color: var(--quiet); }
 .now { font-weight: 600; }
 .tune .now i { background: var(--accent); }
 @container (max-width: 600px) { .panels { grid-template-columns: minmax(0, 1fr); } select { font-size: 16px; } }
-@media print { button { display: none; } .explorer { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@media print { button { display: none; } .explorer { print-color-adjust: exact; } }
 `;
 
 const HELP = "Point at a unit or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by "
@@ -530,8 +531,8 @@ export function mount(host, description, buffer) {
   // -- state
   const stop = new AbortController();
   const control = networks.find((net) => net.name === "control") ?? networks[0];
-  const start = { net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null };
-  const panels = [{ ...start, letter: "A" }, { ...start, letter: "B" }]; // what they show; later also their elements
+  // what the panels show; later also their elements
+  const panels = ["A", "B"].map((letter) => ({ letter, net: control, sheet: Object.keys(control.sheets).at(-1), value: "mean", layer: null, cls: 0, epoch: null }));
   let compare = "one", link = "same", by = "weight", share = 1;
   let over = null, held = null; // the unit under the pointer and the held one, as {p, unit}, p its panel
   const last = new Map(); // sheet → the unit that was pointed at last
@@ -759,7 +760,7 @@ export function mount(host, description, buffer) {
     let timer = 0;
     const there = () => of.filter((p) => shown().includes(p) && hasEpochs(p));
     const epochs = () => distinct(there().flatMap((p) => sheetOf(p).epochs)).sort((a, b) => a - b);
-    const at = () => epochs().findLastIndex((e) => e <= (there()[0].epoch ?? Infinity));
+    const at = () => max(epochs().findLastIndex((e) => e <= (there()[0].epoch ?? Infinity)), 0);
     const go = (i) => { for (const p of of) p.epoch = epochs()[i]; changed(); };
     const pause = () => { clearInterval(timer); timer = 0; };
     const next = () => { if (at() < epochs().length - 1) go(at() + 1); else pause(), changed(); };

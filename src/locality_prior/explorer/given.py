@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from locality_prior import analysis
-from locality_prior._check import Problem, Told, short, shown, wrong
+from locality_prior._check import Problem, Told, short, shown, unmasked, wrong
 from locality_prior._files import StrPath, read_json, read_npz
 from locality_prior.analysis._given import array, is_tensor
 from locality_prior.explorer.scene import Network, Scene, Sheet, network
@@ -151,6 +151,7 @@ def _responses(values: Any, places: Places) -> npt.NDArray[Any]:
 
 def _classes(labels: Any) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """The names of the classes among ``labels``, and the number of each item's class."""
+    unmasked("labels", labels)
     try:
         a = array("labels", labels) if is_tensor(labels) else np.asarray(labels)
     except (TypeError, ValueError):

@@ -74,7 +74,7 @@ class Wires:
         target: the name of the sheet that they enter; None if that end is on none.
         units: how many units the two ends have, source and target.
         origin: (target units, k) the number of the source unit.
-        weight: (target units, k) |V|.
+        weight: (target units, k) |V|; 0 where a unit has fewer wires.
         distance: (target units, k) length in spacings of the source; NaN where it is not known.
         rank: (target units, k) the share of the layer's wires that are as strong or stronger, above 0 and at most 1. If
             the layer is cut down to a share s of its wires, those with rank ≤ s are kept.
@@ -311,7 +311,7 @@ def _wires(wires: Wires, buffer: _Buffer) -> dict[str, Any]:
         "target": wires.target,
         "units": list(wires.units),
         "origin": buffer.integers(wires.origin),
-        "weight": buffer.values(wires.weight),
+        "weight": buffer.values(np.where(wires.weight > 0, wires.weight, np.nan)),  # 0 is no wire, not a weak one
         "distance": buffer.values(wires.distance, "u2"),
         "rank": buffer.values(wires.rank, "u2"),
     }
