@@ -73,7 +73,7 @@ class Cost(ABC):
         radius: there are no wires longer than this; inf: no cut-off.
     """
 
-    #: What an error calls the formula; empty: the name of the class.
+    #: What an error calls the formula. Where it is empty, the name of the class.
     FORMULA: ClassVar[str] = ""
 
     _: KW_ONLY
