@@ -8,7 +8,7 @@ r"""Your own data and your own network in a study, from one file and flags alone
 The page is results/own/report.html. ``--place`` says whose activations are looked at and where their units lie;
 ``--local`` says which layers get the wiring cost, from which sheet to which. ``flat`` is the control, ``linear@2`` is a
 linear cost whose wires end at distance 2, and ``--shuffled`` trains its null, in which each unit has as many wires
-at the same costs, but they lead to units drawn by chance.
+at the same costs, but they come from units drawn at random.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import nn
 from locality_prior.runs import Task
 
 
-def images(test: int = 500) -> Task:
-    """What is learned: 1,797 images of 8×8 pixels that come with scikit-learn, and the digit that each shows."""
+def images(n_test: int = 500) -> Task:
+    """The task: 1,797 images of 8×8 pixels that come with scikit-learn, and the digit that each shows."""
     found = load_digits()
     x, y = found.data.astype(np.float32) / 16, found.target
-    return Task.classification(train=(x[:-test], y[:-test]), test=(x[-test:], y[-test:]), name="images")
+    return Task.classification(train=(x[:-n_test], y[:-n_test]), test=(x[-n_test:], y[-n_test:]), name="images")
 
 
 def net(width: int = 256) -> nn.Module:

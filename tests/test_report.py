@@ -95,7 +95,7 @@ def test_the_page_opens_with_the_answer(tmp_path: Path) -> None:
     text = html.unescape(source)
     order = ["<h1>A made-up study", "mlp on shapes: control, linear and linear shuffled. 15 networks, 5 seeds."]
     order += [answer["text"] for answer in study["answers"]]
-    order += ['id="most-telling"', study["about"][0], "What was claimed", "Short wires make maps.", ">Results<"]
+    order += ['id="most-telling"', study["about"][0], ">Hypotheses<", "Short wires make maps.", ">Results<"]
     order += ["another laboratory", ">What differs<", "Over test items, or over networks?", 'id="score-against']
     order += ['id="maps-2-output"', 'id="correlation', 'id="wires', "Every measure", 'id="spatial_variance"']
     order += ['id="pruning"', 'id="training"', "Every network", "locality-prior study study.yaml"]

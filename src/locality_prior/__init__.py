@@ -20,10 +20,10 @@ Models that exist already:
     place, Placement        say which modules lie on which geometry; read their weights and activations by unit
     sparsify                cut the wires that are not worth their length
 
-What to train by, and what to measure:
+What to train with, and what to measure:
     wiring_cost, weight_l1  the price of all wires, Σ c|V|; the L1 norm of the raw weights
     mean_wire_length        the mean length of the wires, Σ d|V| / Σ|V|
-    objectives              what the literature trains maps by (TopoLoss, spatial correlation, …), to add to a loss
+    objectives              training objectives of the literature (TopoLoss, spatial correlation, …), to add to a loss
     analysis, plots         measures of maps and wires; figures of them
     explore                 look at sheets unit by unit, in a notebook or on a page
     runs, studies, report   training runs, comparisons of them, and their page

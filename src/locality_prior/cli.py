@@ -44,7 +44,8 @@ exit status:
   0    everything was done
   1    networks failed, each for the reason that is given, or something unforeseen happened
   2    the command cannot be carried out: one line says why, and what to do
-  130  interrupted by Ctrl-C or SIGTERM: the same command goes on from the last saved state"""
+  130  interrupted by Ctrl-C or SIGTERM
+After 1 and 130, the same command goes on from the last saved state."""
 
 #: The flags of a recipe: name → (type, help).
 RECIPE: dict[str, tuple[Any, str]] = {
@@ -266,7 +267,8 @@ def _define_sheets(parser: argparse.ArgumentParser) -> None:
         "--local",
         nargs="+",
         metavar="LAYER=GEOMETRY",
-        help="layers that get the cost (default: every layer of --place that can be local)",
+        help="layers that get the cost (default: the model's own, unless --place is given; else every placed layer "
+        "that can be made local)",
     )
 
 
@@ -475,7 +477,7 @@ def _define_figure(parser: argparse.ArgumentParser) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
-    """Make a figure of a study's page again, for print: NAME.pdf, whose text is text, and NAME.png.
+    """Redraw a figure of a study's page for print: NAME.pdf, with selectable text, and NAME.png.
 
     Panels, labels and the legend are laid out for the width; text keeps its size. Fonts, sizes and line widths are
     those of your matplotlibrc. Without NAME, the names of all figures are listed.
@@ -509,7 +511,7 @@ def _define_prior(parser: argparse.ArgumentParser) -> None:
 
 
 def _prior(options: argparse.Namespace) -> None:
-    """Draw the signal that two units of a sheet receive from every other unit, and count the wires."""
+    """Draw the signal that two units of each sheet receive from its units, and count the wires."""
     from locality_prior.report.prior import draw_priors
 
     for line in draw_priors(options.sheets, options.cost, Path(options.out)):

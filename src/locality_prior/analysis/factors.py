@@ -19,12 +19,12 @@ ROUNDING = 1e-12
 
 
 def correlation_factors(responses: Any, most: int = 64) -> Floats:
-    """Factors f of the units' correlations over items: Σ_k f_ki f_kj is the Pearson correlation r_ij of units i and j.
+    """Factors f of the units' Pearson correlations over items: r_ij = Σ_k f_ki f_kj for units i and j.
 
-    With Z the standardised responses (each unit's about their mean, and of length 1), r = ZᵀZ. The factors are the
-    principal axes of Z, each times its singular value, the largest first. All of them give r exactly, and the first
-    few the nearest matrix of that rank. The correlation of one unit with all others is then a sum over k, so it can be
-    shown for any unit without a (units, units) matrix.
+    The sum is exact with all factors. With the first few it gives the nearest matrix of that rank. With Z the
+    standardised responses (each unit's about their mean, and of length 1), r = ZᵀZ. The factors are the principal axes
+    of Z, each times its singular value, the largest first. The correlation of one unit with all others is then a sum
+    over k, so it can be shown for any unit without a (units, units) matrix.
 
     >>> import locality_prior as lp
     >>> f = lp.analysis.correlation_factors([[1, 2, 6], [2, 4, 5], [3, 6, 4]])  # the third unit falls as others rise
@@ -37,7 +37,7 @@ def correlation_factors(responses: Any, most: int = 64) -> Floats:
 
     Returns:
         (k, units), with k the smaller of ``most`` and the rank of Z. The largest entry of each factor is positive. A
-        unit that always responds alike, or with a value that is not finite, has 0 in every factor.
+        unit whose response is constant, or with a value that is not finite, has 0 in every factor.
 
     Raises:
         ValueError: responses that are not (items, units).

@@ -222,9 +222,9 @@ class Shuffled(Distances):
     """Another geometry's distances, with each target unit's row in an order of its own: the null hypothesis of a map.
 
     Every target unit keeps the distances that the cost is asked for, and so its total signal, but they belong to other
-    source units: its wires no longer lead to its neighbours, and no two units share a neighbourhood. What a layer has
-    under the real geometry and not under this one is locality. A source unit's total signal does change: by chance it
-    is near to more targets, or to fewer.
+    source units: its wires no longer come from its neighbours, and units share a neighbourhood only by chance. A
+    difference between a layer under the real geometry and one under this is due to locality. A source unit's total
+    signal does change: by chance it is near to more targets, or to fewer.
 
     >>> import locality_prior as lp
     >>> ring = lp.Line(6, periodic=True)

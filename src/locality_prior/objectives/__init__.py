@@ -1,4 +1,4 @@
-"""What a placement is trained by: differentiable numbers from weights or responses and a geometry.
+"""What a placement is trained with: differentiable numbers from weights or responses and a geometry.
 
 Each is a pure function of tensors and geometries, and a class that binds it to a placement. Calling the bound objective
 gives what a training loop adds to its loss. One file holds one family, and none is called like a function in it, which

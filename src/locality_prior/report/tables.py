@@ -68,7 +68,7 @@ class Table:
 
 
 def tables(found: dict[str, Any]) -> list[Rows]:
-    """What the terminal shows of ``study.json``: the answers, the claims, and each group's results."""
+    """What the terminal shows of ``study.json``: the answers, the hypotheses, and each group's results."""
     study = Study(found)
     shown = [answers(found), hypotheses(study)]
     for group in found["groups"]:
@@ -248,16 +248,16 @@ def pair(study: Study, one: dict[str, Any]) -> str:
 
 
 def hypotheses(study: Study) -> Table:
-    """A row for each claim."""
-    rows = [["claim", "compared", "difference [95 % interval]", "n", "verdict"]]
+    """A row for each hypothesis."""
+    rows = [["hypothesis", "compared", "difference [95 % interval]", "n", "verdict"]]
     for one in study.found["hypotheses"]:
         margin = one["margin"] or 0
         expected = f"{one['expected']}, by more than {margin:g}" if margin else one["expected"]
         if one["expected"] == "alike":
             expected = f"alike, within {margin:g}"
         measure = measure_name(study, one["measure"])
-        claim = f"“{plain(one['says'], 400)}” ({measure}: {plain(expected)})"
-        rows.append([claim, pair(study, one), _difference(one), str(one["n"]), plain(one["verdict"])])
+        said = f"“{plain(one['says'], 400)}” ({measure}: {plain(expected)})"
+        rows.append([said, pair(study, one), _difference(one), str(one["n"]), plain(one["verdict"])])
     return Table(rows, 2)
 
 

@@ -86,7 +86,7 @@ def _weight(module: nn.Module, name: str) -> Tensor:
 class Network:
     """A model, its sheets, and the layers that a condition makes local. In the control these are plain torch.
 
-    The objectives are those that it is trained by, bound to the layers or to the sheets.
+    The objectives are those that it is trained with, bound to the layers or to the sheets.
     """
 
     model: nn.Module
