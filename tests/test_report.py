@@ -906,6 +906,7 @@ def test_the_page_has_an_explorer_of_all_networks(tmp_path: Path, unpainted: Non
         "output",
     )
     assert page.count("export function mount") == 1
+    assert shown["against"] == "linear"  # as in the picture above, and not its null
 
 
 def test_each_group_has_its_explorer_and_the_page_the_module_once(tmp_path: Path, unpainted: None) -> None:

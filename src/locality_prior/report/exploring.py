@@ -47,13 +47,14 @@ class Detail:
 DETAILS = (Detail(32, 64, 33), Detail(8, 16, 5), Detail(0, 0, 0))
 
 
-def scene(study: Study, group: dict[str, Any], room: int) -> tuple[dict[str, Any], bytes] | None:
+def scene(study: Study, group: dict[str, Any], room: int, against: str = "") -> tuple[dict[str, Any], bytes] | None:
     """What the explorer shows of a group, packed; None where it has no sheet that can be drawn.
 
     Args:
         study: the study.
         group: one of its groups.
         room: bytes that the packed arrays may take on the page.
+        against: the condition whose network stands beside the control's at the start.
     """
     by_seed = _by_seed(study, group)
     if not by_seed:
@@ -62,7 +63,7 @@ def scene(study: Study, group: dict[str, Any], room: int) -> tuple[dict[str, Any
     first = next(iter(by_seed))
     conditions = len(by_seed[first])
     for detail in DETAILS:
-        size = _size(_scene(study, classes, [detail.of(one) for one in by_seed[first]]))
+        size = _size(_scene(study, classes, [detail.of(one) for one in by_seed[first]], "", against))
         if size <= room:
             break
     else:
@@ -71,7 +72,7 @@ def scene(study: Study, group: dict[str, Any], room: int) -> tuple[dict[str, Any
     # networks of other seeds may compress less well than the first ones
     while True:
         networks = [detail.of(one) for seed in chosen for one in by_seed[seed][:conditions]]
-        packed = pack(_scene(study, classes, networks, _note(len(chosen), len(by_seed), networks, by_seed, detail)))
+        packed = pack(_scene(study, classes, networks, _note(networks, by_seed, detail), against))
         if len(chosen) == 1 or _on_page(packed[1]) <= room:
             return packed
         chosen = chosen[:-1]
@@ -105,7 +106,7 @@ def _classes(study: Study, group: dict[str, Any]) -> tuple[str, ...]:
     return tuple(named_apart(class_names(group, next(runs))))
 
 
-def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, list[Network]], detail: Detail) -> str:
+def _note(networks: list[Network], by_seed: dict[int, list[Network]], detail: Detail) -> str:
     """What is left out."""
     left = sum(map(len, by_seed.values())) - len(networks)
     said = []
@@ -116,8 +117,9 @@ def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, l
     return f"To keep this page small: {', '.join(said)}. lp.explore(DIR) shows everything." if said else ""
 
 
-def _scene(study: Study, classes: tuple[str, ...], networks: list[Network], note: str = "") -> Scene:
-    return Scene(plain(study.found["title"], 200), classes, tuple(networks), note)
+def _scene(study: Study, classes: tuple[str, ...], networks: list[Network], note: str, against: str) -> Scene:
+    shown = study.label(against) if against else ""
+    return Scene(plain(study.found["title"], 200), classes, tuple(networks), note, shown)
 
 
 def _size(shown: Scene) -> int:
