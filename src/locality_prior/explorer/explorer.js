@@ -68,7 +68,7 @@ function number(x, step = 0) {
   if (size < step / 2 || !size) return "0";
   const digits = step ? clamp(floor(Math.log10(size / step)) + 1, 1, 3) : 3;
   if (size >= 1e5 || size < 1e-3) return x.toExponential(digits - 1).replaceAll("-", "−");
-  const decimals = max(digits - 1 - floor(Math.log10(size)), 0);
+  const decimals = max(digits - 1 - floor(Math.log10(x.toPrecision(digits).replace("-", ""))), 0); // of 9.999, as of 10
   return x.toFixed(decimals).replaceAll("-", "−");
 }
 
@@ -404,14 +404,27 @@ function keptWires(layer, leaving, share) {
   return counts;
 }
 
-// The class with the largest d′ of each unit.
+// The class with the largest d′ of each unit; none where two are alike, or one is undefined and could be the largest.
 function preferred(array, units) {
-  const out = new Float32Array(units).fill(NaN), best = new Float32Array(units).fill(-Infinity);
+  const out = new Float32Array(units).fill(NaN), best = new Float64Array(units).fill(-Infinity);
   for (let c = 0; c < array.shape[0]; c++) for (let i = 0; i < units; i++) {
     const value = array.at(c * units + i);
-    if (value > best[i]) best[i] = value, out[i] = c;
+    if (isNaN(value)) best[i] = Infinity, out[i] = NaN;
+    else if (value > best[i]) best[i] = value, out[i] = c;
+    else if (value === best[i]) out[i] = NaN;
   }
   return out;
+}
+
+// The share of the units' variance that factors (k, units) hold: where it is 1, they give correlations exactly.
+function heldBy(array, units) {
+  let held = 0, n = 0;
+  for (let i = 0; i < units; i++) {
+    let own = 0;
+    for (let f = 0; f < array.shape[0]; f++) own += array.at(f * units + i) ** 2;
+    if (own > 1e-4) held += min(own, 1), n++;
+  }
+  return n ? held / n : 1;
 }
 
 // The correlation of each unit with one, from factors (k, units).
@@ -622,6 +635,7 @@ export function mount(host, description, buffer) {
     if (word !== "free") {
       if (compare === "layer") Object.assign(a, { sheet: b.sheet, value: "mean" });
       if (!COMPARE[word][2](a.net, a.sheet)) [a.net, a.sheet] = everywhere.find((where) => COMPARE[word][2](...where));
+      if (compare === "epochs") a.epoch = null;
       const { net, sheet, value, layer, cls, epoch } = a;
       Object.assign(b, { net, sheet, value, layer, cls, epoch });
     }
@@ -697,9 +711,13 @@ export function mount(host, description, buffer) {
     switch (scaleKey(p)) {
       case "mean": return { ...ramp(over((q) => meansExtent(sheetOf(q)))), what: (all ? "class mean" : "mean response") + scope(all, epochs && "all epochs") };
       case "d": return { ...ramp(over((q) => extent(sheetOf(q).selectivity)), true), what: `selectivity d′${scope(all)}` };
-      case "best": return { colours: TABLES.ten, names: range(classes).map((c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′" };
-      case "r": return { ...ramp([-1, 1], true), what: `correlation over items${scope()}` };
-      case "kept": return { ...ramp([0, most]), what: `number of wires that would be kept ${kept}, of the ${most} strongest into each unit` };
+      case "best": return { colours: TABLES.ten, names: range(classes).map((c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′", empty: "no preference" };
+      case "r": {
+        const held = min(...same.map((q) => sheetOf(q).held ??= heldBy(sheetOf(q).factors, layoutOf(q).n)));
+        const about = held < 0.98 ? `, by factors that hold ${percent(held)} of the variance` : "";
+        return { ...ramp([-1, 1], true), what: `${about ? "approximate " : ""}correlation over items${about}${scope()}` };
+      }
+      case "kept": return { ...ramp([0, max(most, ...same.map((q) => layer(q).target === q.sheet ? 0 : keptWires(layer(q), true, 1).reduce((a, b) => max(a, b), 0)))]), what: `number of wires that would be kept ${kept}, of the ${most} strongest into each unit` };
       case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires ${kept}`, empty: notShown };
       case "wires by length": return wired("length of a wire, in spacings of the source", "distance");
       default: return wired("strength |V| of a wire", "weight");
@@ -924,20 +942,21 @@ export function mount(host, description, buffer) {
     const rows = [], line = (textContent, tag = "p") => rows.push(make(tag, { textContent }));
     if (unit == null) p.status.textContent = focus && linkNow() === "wires" ? `wired to ${several(linked(focus, p).size, "unit")}` : "";
     else {
-      const step = p.value === "mean" ? meansAt(sheetOf(p), p.epoch)[0].step : 0;
+      const step = { mean: meansAt(sheetOf(p), p.epoch)[0].step, r: 0.01, kept: 1 }[p.value] ?? 0;
       const text = (v) => (isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v, step));
       p.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${isHeld ? " (pinned)" : ""}`;
       const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !isNaN(v)), of = several(around.length, "neighbour");
       const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length, step)}`;
       line(`unit ${unit}${around.length ? `; ${alike}` : ""}`);
-      const classes = classCount(p);
+      const classes = classCount(p), e = p.value === "mean" ? epochIndex(sheetOf(p), p.epoch) : null;
+      const trained = e == null || e === sheetOf(p).epochs.length - 1;
       if (classes > 1) {
-        line(classes > 12 ? `Largest of ${classes} class means` : "Class means", "h4");
+        line((classes > 12 ? `Largest of ${classes} class means` : "Class means") + (trained ? "" : `, ${epochText(sheetOf(p).epochs[e])}`), "h4");
         rows.push(tuning(p, unit));
       }
       for (const into of [true, false]) for (const name of layersAt(p.net, p.sheet, into)) {
         const layer = p.net.layers[name], wires = wiresOf(layer, unit, into), end = into ? layer.source : layer.target;
-        line(`Strongest wires ${into ? "in" : "out"}: ${plain(name, 24)}`, "h4");
+        line(`Strongest wires ${into ? "in" : "out"}: ${plain(name, 24)}${trained ? "" : ", after training"}`, "h4");
         if (!wires.length) line("none among those shown");
         else rows.push(make("table", {}, wireRow("th", into ? "from" : "to", "|V|", "length"), ...wires.slice(0, 5).map((one) =>
           Object.assign(wireRow("td", unitName(p.net, end, one.unit), number(one.weight), number(one.length)), { className: one.rank <= share ? "" : "cut" }))));
@@ -950,7 +969,7 @@ export function mount(host, description, buffer) {
 
   // A unit's class means as bars; of many classes, those with the largest.
   function tuning(p, unit) {
-    const [array, first] = meansAt(sheetOf(p), p.epoch), { low, high } = ramp(meansExtent(sheetOf(p))), n = layoutOf(p).n;
+    const [array, first] = meansAt(sheetOf(p), p.value === "mean" ? p.epoch : null), { low, high } = ramp(meansExtent(sheetOf(p))), n = layoutOf(p).n;
     let all = range(classCount(p)).map((c) => [c, array.at((first + c) * n + unit)]);
     if (all.length > 12) all = all.filter(([, v]) => !isNaN(v)).sort((a, b) => b[1] - a[1]).slice(0, 10);
     return make("table.tune", {}, ...all.map(([c, value]) => {
