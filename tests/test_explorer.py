@@ -98,7 +98,7 @@ def test_a_scene_is_packed_to_half_a_step() -> None:
         packed = network["sheets"][name]
         assert packed["epochs"] == [0, 1, 2]
         for key in ("means", "selectivity", "epoch_means", "factors"):
-            assert packed[key]["type"] == "u1"
+            assert packed[key]["type"] == ("u2" if key in ("means", "selectivity") else "u1")
             held(getattr(one, key), packed[key], data)
     layer, one = network["layers"]["between"], given.networks[0].layers["between"]
     assert (layer["source"], layer["target"], layer["units"]) == ("in", "out", [12, 12])
@@ -202,7 +202,7 @@ def test_what_is_alike_is_held_once() -> None:
     held(other.means, third["means"], data)
     assert len(description["places"]) == 2
     # means, d′, maps of 3 epochs, factors, and the places of hexagons
-    assert len(data) == 24 + 24 + 72 + 60 + 48
+    assert len(data) == 48 + 48 + 72 + 60 + 48
 
 
 def test_sources_of_many_units_are_numbered_by_four_bytes() -> None:
@@ -215,11 +215,11 @@ def test_sources_of_many_units_are_numbered_by_four_bytes() -> None:
 
 
 def test_too_large_a_scene_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(scene, "MOST_BYTES", 2 << 20)
     places = Places.of(lp.Grid(1024, 1024))
     pack(Scene("", (), (Network("", None, {"": Sheet(places, RNG.random((1, 1 << 20)))}, {}),)))
-    with pytest.raises(ValueError, match=r"scene: got arrays of more than 1 MiB, expected at most 1 MiB"):
-        pack(Scene("", ("a", "b"), (Network("", None, {"": Sheet(places, RNG.random((2, 1 << 20)))}, {}),)))
+    with pytest.raises(ValueError, match=r"scene: got arrays of more than 2 MiB, expected at most 2 MiB"):
+        pack(Scene("", ("a", "b", "c"), (Network("", None, {"": Sheet(places, RNG.random((3, 1 << 20)))}, {}),)))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from locality_prior import Grid, place
 from locality_prior._files import read_json
-from locality_prior.runs import Recipe, Run, train
+from locality_prior.runs import Machine, Recipe, Run, train
 from locality_prior.runs import epochs as maps_of_epochs
 from locality_prior.runs.network import Layer, Network, local_layers
 from locality_prior.runs.wires import STRONGEST, ends, strongest
@@ -71,6 +72,28 @@ def test_a_stopped_run_keeps_the_same_maps(home: Path, tmp_path: Path) -> None:
     assert straight.keys() == resumed.keys()
     for name, values in straight.items():
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
+
+
+def test_maps_are_never_those_of_another_epoch(home: Path, tmp_path: Path) -> None:
+    """Of a run that was stopped within an epoch and whose state has no maps, as after several devices."""
+    run = Run(tiny.TASK, tiny.MODEL, cost="linear@2", recipe=RECIPE)
+
+    def stop(epoch: int, share: float) -> None:
+        if epoch == 3 and share > 0.4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(run, tmp_path / "run", machine=Machine(save_every=0), tick=stop)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["part"]["step"] > 0
+    torch.save(
+        state | {"maps": {"epochs": [], "means": {"input": torch.empty(0), "output": torch.empty(0)}}},
+        tmp_path / "run" / "state.pt",
+    )
+    train(run, tmp_path / "run")
+    kept = arrays_of(tmp_path / "run")
+    assert kept["epochs"].tolist() == [3]
+    np.testing.assert_array_equal(kept["sheet/output/epoch_means"][0], arrays_of(home)["sheet/output/epoch_means"][3])
 
 
 def test_keeping_maps_does_not_change_training(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,22 +178,77 @@ def ends_of(model: nn.Module, sheets: dict[str, Any], local: dict[str, Any]) -> 
     return ends(net, tiny.blobs(), torch.device("cpu"))
 
 
+def chain(*widths: int) -> nn.Sequential:
+    """Linear layers l0, l1, … with a ReLU after each: r0, r1, …"""
+    parts: dict[str, nn.Module] = {}
+    for k, (source, target) in enumerate(pairwise(widths)):
+        parts |= {f"l{k}": nn.Linear(source, target), f"r{k}": nn.ReLU()}
+    return nn.Sequential(OrderedDict(parts))
+
+
 def test_wires_of_a_recurrent_sheet_stay_on_it() -> None:
     sheet = Grid(4, 4)
     assert ends_of(Memory(), {"rnn": sheet}, {"rnn": sheet}) == {"rnn": ("rnn", "rnn")}
 
 
 def test_between_which_sheets_wires_run() -> None:
-    def net() -> nn.Sequential:
-        parts = {"a": nn.Linear(16, 16), "b": nn.Linear(16, 16), "relu": nn.ReLU(), "c": nn.Linear(16, 9)}
-        return nn.Sequential(OrderedDict(parts))
-
     four, three = Grid(4, 4), Grid(3, 3)
-    layers = {"a": four, "b": four, "c": (four, three)}
-    # the sheet after b is not a's: b comes between them. c reads it, and enters no sheet
-    assert ends_of(net(), {"relu": four}, layers) == {"a": (None, None), "b": (None, "relu"), "c": ("relu", None)}
-    # a layer that is a sheet itself
-    assert ends_of(net(), {"a": four, "c": three}, layers) == {"a": (None, "a"), "b": ("a", None), "c": ("a", "c")}
+    layers = {"l0": four, "l1": four, "l2": (four, three)}
+    net = chain(16, 16, 16, 9)
+    # between l0 and the sheet after l1 there is another layer; l2 reads that sheet, and enters none
+    assert ends_of(net, {"r1": four}, layers) == {"l0": (None, None), "l1": (None, "r1"), "l2": ("r1", None)}
+    # layers that are sheets themselves
+    assert ends_of(net, {"l0": four, "l2": three}, layers) == {
+        "l0": (None, "l0"),
+        "l1": ("l0", None),
+        "l2": (None, "l2"),
+    }
+
+
+def test_a_sheet_behind_a_layer_that_is_not_local_is_not_that_of_a_wire() -> None:
+    sheet = Grid(4, 4)
+    assert ends_of(chain(16, 16, 16, 16), {"r0": sheet, "r2": sheet}, {"l1": sheet}) == {"l1": ("r0", None)}
+    assert ends_of(chain(16, 16, 16, 16), {"r0": sheet, "r2": sheet}, {"l2": sheet}) == {"l2": (None, "r2")}
+
+
+def test_normalisation_leaves_a_unit_a_unit() -> None:
+    sheet = Grid(4, 4)
+    for norm in (nn.BatchNorm1d(16), nn.LayerNorm(16), nn.Dropout(), nn.Tanh()):
+        net = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), norm, nn.Linear(16, 16), norm, nn.ReLU())
+        assert ends_of(net, {"1": sheet, "5": sheet}, {"3": sheet}) == {"3": ("1", "5")}, norm
+
+
+class Branches(nn.Module):
+    """Two layers read the first one side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        total: Tensor = self.b(h) + self.c(h)
+        return total
+
+
+def test_branches_read_what_they_come_from() -> None:
+    sheet = Grid(4, 4)
+    sheets = {"a": sheet, "b": sheet}
+    assert ends_of(Branches(), sheets, {"b": sheet, "c": sheet}) == {"b": ("a", "b"), "c": ("a", None)}
+
+
+def test_channels_of_a_convolution_that_are_flattened() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.fc = nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Linear(48, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            features: Tensor = self.relu(self.conv(x.reshape(-1, 1, 4, 4)))
+            return self.fc(features.flatten(1))  # type: ignore[no-any-return]
+
+    features, sheet = Grid(4, 4).with_channels(3), Grid(4, 4)
+    assert ends_of(Net(), {"relu": features, "fc": sheet}, {"fc": (features, sheet)}) == {"fc": ("relu", "fc")}
 
 
 def test_maps_of_no_classes_are_not_kept(tmp_path: Path) -> None:

@@ -906,6 +906,7 @@ def test_the_page_has_an_explorer_of_all_networks(tmp_path: Path, unpainted: Non
         "output",
     )
     assert page.count("export function mount") == 1
+    assert shown["against"] == "linear"  # as in the picture above, and not its null
 
 
 def test_each_group_has_its_explorer_and_the_page_the_module_once(tmp_path: Path, unpainted: None) -> None:
@@ -935,13 +936,35 @@ def test_an_explorer_without_room_shows_fewer_seeds_then_less_detail_then_fewer_
     assert [n["seed"] for n in fewer["networks"]] == [1] * conditions
     assert fewer["networks"][0]["layers"]
     assert fewer["note"].startswith(f"To keep this page small: {2 * conditions} of {3 * conditions} networks left out.")
-    thinned, _ = shown(less // 2)
+    thinned, least = shown(less // 2)
+    assert least <= less // 2
     assert len(thinned["networks"]) % conditions == 0
-    assert "left out" in thinned["note"]
-    assert thinned["networks"][0]["sheets"]["output"]["factors"] is None or thinned["networks"][0]["layers"]
-    (single,) = shown(1)[0]["networks"]
-    assert single["name"] == study.label(group["control"])
-    assert not single["layers"]
+    assert re.search(r"thinned out|wires.* left out", thinned["note"])
+    (bare, *_) = shown(less // 8)[0]["networks"]
+    assert not bare["layers"]
+    single = exploring.scene(study, group, least // 12)
+    assert single is None or len(single[0]["networks"]) < conditions
+    assert exploring.scene(study, group, 1) is None  # not even one network
+
+
+def test_networks_with_other_classes_are_left_out_of_the_explorer(tmp_path: Path, unpainted: None) -> None:
+    """Their maps are not those of these names."""
+    write_study(tmp_path, seeds=(1, 2, 3))
+    fewer, turned, none = sorted(tmp_path.glob("runs/0-1-*/measures.npz"))
+    arrays = dict(np.load(fewer))
+    one_less = {
+        k: a[:-1] if (a.ndim == 2 and "class_means" in k) or "selectivity" in k or k == "classes" else a
+        for k, a in arrays.items()
+    }
+    np.savez(fewer, **{k: a[:, :-1] if "epoch_means" in k else a for k, a in one_less.items()})
+    np.savez(turned, **(dict(np.load(turned)) | {"classes": np.arange(6)[::-1]}))
+    np.savez(
+        none,
+        **{k: a for k, a in np.load(none).items() if "class" not in k and "selectivity" not in k and "epoch" not in k},
+    )
+    (shown,) = explored(report.write(tmp_path).read_text())
+    assert len(shown["networks"]) == 6
+    assert "Without maps of these classes, and left out: 3 networks." in shown["note"]
 
 
 def test_what_runs_did_not_keep_is_not_shown(tmp_path: Path, unpainted: None) -> None:

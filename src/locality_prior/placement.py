@@ -359,14 +359,14 @@ def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Modu
 def rows(placed: Placed, output: Any, items: bool) -> Tensor:
     """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow."""
     n = len(placed.geometry)
-    packed = _first(output, PackedSequence)
+    packed = first_of(output, PackedSequence)
     if packed is not None:
         if not items:
             steps: Tensor = packed.data
             return steps.clone()
         padded, lengths = pad_packed_sequence(packed, batch_first=True)
         return padded.sum(1) / lengths.to(padded.device)[:, None]
-    found = _first(output, Tensor)
+    found = first_of(output, Tensor)
     if found is None:
         raise wrong(
             "targets", f"{placed.name}, whose output is a {type(output).__name__}", "a module that gives a tensor"
@@ -450,19 +450,19 @@ def along_axis(placed: Placed, output: Tensor) -> int | None:
     raise wrong("targets", given, "one axis of the output, or all but the first together, with as many entries")
 
 
-def _first(output: Any, kind: type[T]) -> T | None:
+def first_of(output: Any, kind: type[T]) -> T | None:
     """The first ``kind`` in a module's output; None where there is none."""
     if isinstance(output, kind):
         return output
     if isinstance(output, PackedSequence):
         return None
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
-    return next((found for part in parts if (found := _first(part, kind)) is not None), None)
+    return next((found for part in parts if (found := first_of(part, kind)) is not None), None)
 
 
 def _holds(output: Any) -> bool:
     """Whether there is a tensor, or a packed sequence, in a module's output."""
-    return _first(output, PackedSequence) is not None or _first(output, Tensor) is not None
+    return first_of(output, PackedSequence) is not None or first_of(output, Tensor) is not None
 
 
 def _effective(module: nn.Module, parameter: str) -> Tensor:

@@ -61,11 +61,15 @@ function plain(text, most = 48) {
 }
 
 // A number with three digits.
-function number(x) {
+// Three digits, or as many as a number has that was packed in such steps.
+function number(x, step = 0) {
   if (!isFinite(x)) return "–";
   const size = abs(x);
-  if (!size) return "0";
-  return (size >= 1e5 || size < 1e-3 ? x.toExponential(2) : size >= 1000 ? x.toFixed(0) : x.toPrecision(3)).replaceAll("-", "−");
+  if (size < step / 2 || !size) return "0";
+  const digits = step ? clamp(floor(Math.log10(size / step)) + 1, 1, 3) : 3;
+  if (size >= 1e5 || size < 1e-3) return x.toExponential(digits - 1).replaceAll("-", "−");
+  const decimals = max(digits - 1 - floor(Math.log10(x.toPrecision(digits).replace("-", ""))), 0); // of 9.999, as of 10
+  return x.toFixed(decimals).replaceAll("-", "−");
 }
 
 const percent = (x) => `${Number((100 * x).toPrecision(2))} %`;
@@ -127,7 +131,7 @@ function coloured(values, scale) {
 function legendOf(scale, holes) {
   const one = (value, text) => [css(colour(scale, value)), text];
   const keys = scale.names ? scale.names.map((name, c) => one(c, name)) : scale.single == null ? [] : [one(scale.single, number(scale.single))];
-  const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map(number);
+  const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map((x) => number(x));
   return { what: scale.what, ticks, keys: holes ? [...keys, [null, scale.empty ?? "no value"]] : keys };
 }
 
@@ -400,14 +404,27 @@ function keptWires(layer, leaving, share) {
   return counts;
 }
 
-// The class with the largest d′ of each unit.
+// The class with the largest d′ of each unit; none where two are alike, or one is undefined and could be the largest.
 function preferred(array, units) {
-  const out = new Float32Array(units).fill(NaN), best = new Float32Array(units).fill(-Infinity);
+  const out = new Float32Array(units).fill(NaN), best = new Float64Array(units).fill(-Infinity);
   for (let c = 0; c < array.shape[0]; c++) for (let i = 0; i < units; i++) {
     const value = array.at(c * units + i);
-    if (value > best[i]) best[i] = value, out[i] = c;
+    if (isNaN(value)) best[i] = Infinity, out[i] = NaN;
+    else if (value > best[i]) best[i] = value, out[i] = c;
+    else if (value === best[i]) out[i] = NaN;
   }
   return out;
+}
+
+// The share of the units' variance that factors (k, units) hold: where it is 1, they give correlations exactly.
+function heldBy(array, units) {
+  let held = 0, n = 0;
+  for (let i = 0; i < units; i++) {
+    let own = 0;
+    for (let f = 0; f < array.shape[0]; f++) own += array.at(f * units + i) ** 2;
+    if (own > 1e-4) held += min(own, 1), n++;
+  }
+  return n ? held / n : 1;
 }
 
 // The correlation of each unit with one, from factors (k, units).
@@ -426,11 +443,13 @@ function epochIndex(sheet, epoch) {
   return max(sheet.epochs.findLastIndex((e) => e <= (epoch ?? Infinity)), 0);
 }
 
-// The class means of a sheet at an epoch: the array, and the row of class 0.
+// The class means of a sheet at an epoch: the array, and the row of class 0. Those of the end are kept more exactly.
 function meansAt(sheet, epoch) {
   const e = epochIndex(sheet, epoch);
-  return e == null ? [sheet.means, 0] : [sheet.epoch_means, e * sheet.means.shape[0]];
+  return e == null || e === sheet.epochs.length - 1 ? [sheet.means, 0] : [sheet.epoch_means, e * sheet.means.shape[0]];
 }
+
+const meansExtent = (sheet) => union([sheet.means, sheet.epoch_means].filter(Boolean).map(extent));
 
 const BY = { weight: "strength |V|", length: "length", kept: "kept or cut" };
 
@@ -445,7 +464,7 @@ function quantities(net, name) {
     sheet.factors && ["r", "correlation with a unit"],
     from && ["in", "wires into a unit"],
     into && ["out", "wires out of a unit"],
-    (from || into) && ["kept", "wires kept"],
+    (from || into) && ["kept", "wires that would be kept"],
   ].filter(Boolean);
 }
 
@@ -500,8 +519,8 @@ th, .cut { color: var(--quiet); }
 @media print { button { display: none; } .explorer { print-color-adjust: exact; } }
 `;
 
-const HELP = "Point at a unit or move with the arrow keys; click or Enter holds it, Escape lets it go. Zoom with + and − (0: the whole sheet), by "
-  + "pinching, or with the wheel once the map is selected; drag, or Shift with the arrow keys, moves the sheet.";
+const HELP = "Point at a unit, or move with the arrow keys. Click or press Enter to pin it, and Escape to release it. Zoom with + and − (0 shows the "
+  + "whole sheet), by pinching, or with the wheel once the map is selected. Drag, or press Shift with the arrow keys, to move the sheet.";
 
 // An element such as "p.note", its properties and children. Texts are only ever set as text.
 function make(what, properties, ...children) {
@@ -605,8 +624,8 @@ export function mount(host, description, buffer) {
     epochs: ["two epochs", ["epoch"], (net, sheet) => net.sheets[sheet].epochs?.length > 1],
     layer: ["input → output of a layer", ["value"], (net) => pairs(net).length],
     classes: ["two classes", ["cls"], (net, sheet) => net.sheets[sheet].means.shape[0] > 1],
-    free: ["anything", [...Object.keys(FIELDS), "epoch"], (net, sheet) => everywhere.length > 1 || quantities(net, sheet).length > 1],
-    one: ["nothing: one map", [], () => true],
+    free: ["any two maps", [...Object.keys(FIELDS), "epoch"], (net, sheet) => everywhere.length > 1 || quantities(net, sheet).length > 1],
+    one: ["one map only", [], () => true],
   };
   const everywhere = networks.flatMap((net) => Object.keys(net.sheets).map((sheet) => [net, sheet]));
   const choices = Object.keys(COMPARE).filter((word) => everywhere.some((where) => COMPARE[word][2](...where)));
@@ -616,12 +635,13 @@ export function mount(host, description, buffer) {
     if (word !== "free") {
       if (compare === "layer") Object.assign(a, { sheet: b.sheet, value: "mean" });
       if (!COMPARE[word][2](a.net, a.sheet)) [a.net, a.sheet] = everywhere.find((where) => COMPARE[word][2](...where));
+      if (compare === "epochs") a.epoch = null;
       const { net, sheet, value, layer, cls, epoch } = a;
       Object.assign(b, { net, sheet, value, layer, cls, epoch });
     }
     compare = word;
     link = word === "layer" ? "wires" : "same";
-    if (word === "networks") FIELDS.network.set(b, names.filter((name) => name !== a.net.name).at(-1));
+    if (word === "networks") FIELDS.network.set(b, [...names, description.against].filter((name) => name !== a.net.name && names.includes(name)).at(-1));
     if (word === "seeds") b.net = ofName(a.net.name).find((net) => net !== a.net);
     if (word === "epochs") a.value = b.value = "mean", a.epoch = sheetOf(a).epochs[0], b.epoch = null;
     if (word === "classes") b.cls = (a.cls + 1) % classCount(a);
@@ -659,7 +679,7 @@ export function mount(host, description, buffer) {
       }
       case "kept": {
         const leaving = layer.target !== p.sheet;
-        return told(`wires kept ${leaving ? "out of" : "into"} each unit`, [p.layer, share], () => keptWires(layer, leaving, share));
+        return told(`wires that would be kept ${leaving ? "out of" : "into"} each unit`, [p.layer, share], () => keptWires(layer, leaving, share));
       }
     }
     const into = p.value === "in", end = into ? layer.target : layer.source;
@@ -687,13 +707,17 @@ export function mount(host, description, buffer) {
     };
     const notShown = p.value === "in" ? `not among the ${several(most, "strongest wire")} into it` : "no wire from it among the strongest";
     const wired = (what, array) => ({ ...ramp(over((q) => [0, extent(layer(q)[array])[1]])), what: what + scope("all units"), empty: notShown });
-    const all = classes > 1 && "all classes", kept = `if the layer keeps ${percent(share)} of its wires`;
+    const all = classes > 1 && "all classes", kept = `if the layer kept the strongest ${percent(share)} of its wires`;
     switch (scaleKey(p)) {
-      case "mean": return { ...ramp(over((q) => extent(meansAt(sheetOf(q), null)[0]))), what: (all ? "class mean" : "mean response") + scope(all, epochs && "all epochs") };
+      case "mean": return { ...ramp(over((q) => meansExtent(sheetOf(q)))), what: (all ? "class mean" : "mean response") + scope(all, epochs && "all epochs") };
       case "d": return { ...ramp(over((q) => extent(sheetOf(q).selectivity)), true), what: `selectivity d′${scope(all)}` };
-      case "best": return { colours: TABLES.ten, names: range(classes).map((c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′" };
-      case "r": return { ...ramp([-1, 1], true), what: `correlation over items${scope()}` };
-      case "kept": return { ...ramp([0, most]), what: `number of wires kept ${kept}, of the ${most} strongest into each unit` };
+      case "best": return { colours: TABLES.ten, names: range(classes).map((c) => plain(classText(c), 24)), what: "preferred class: the one with the largest d′", empty: "no preference" };
+      case "r": {
+        const held = min(...same.map((q) => sheetOf(q).held ??= heldBy(sheetOf(q).factors, layoutOf(q).n)));
+        const about = held < 0.98 ? `, by factors that hold ${percent(held)} of the variance` : "";
+        return { ...ramp([-1, 1], true), what: `${about ? "approximate " : ""}correlation over items${about}${scope()}` };
+      }
+      case "kept": return { ...ramp([0, max(most, ...same.map((q) => layer(q).target === q.sheet ? 0 : keptWires(layer(q), true, 1).reduce((a, b) => max(a, b), 0)))]), what: `number of wires that would be kept ${kept}, of the ${most} strongest into each unit` };
       case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires ${kept}`, empty: notShown };
       case "wires by length": return wired("length of a wire, in spacings of the source", "distance");
       default: return wired("strength |V| of a wire", "weight");
@@ -790,7 +814,7 @@ export function mount(host, description, buffer) {
   }
 
   function shareOf() {
-    const words = "strongest share of wires kept";
+    const words = "if only the layer's strongest wires are kept";
     const { show, holder } = sliderOf(words, { min: -3, max: 0, step: 0.05 }, (power) => { share = 10 ** power; changed(); });
     updates.push(() => {
       const cut = shown().some((p) => ["kept", "wires by kept"].includes(scaleKey(p)));
@@ -803,7 +827,7 @@ export function mount(host, description, buffer) {
   const controls = make("div.row", {},
     chooser("compare", "", () => choices.map((word) => [word, COMPARE[word][0]]), () => compare, setCompare, () => true), ...choosers(panels),
     chooser("wires by", "", () => Object.entries(BY), () => by, (word) => { by = word; }, () => shown().some((p) => scaleKey(p).startsWith("wires"))),
-    chooser("link", "", () => [["same", "same unit"], ["wires", "its wires"]], () => link, (word) => { link = word; }, () => compare !== "one" && between()),
+    chooser("link to the other map", "", () => [["same", "the same unit"], ["wires", "units wired to it"]], () => link, (word) => { link = word; }, () => compare !== "one" && between()),
     timeOf(panels), shareOf());
   const common = make("div", { className: "legend shared" });
   for (const p of panels) {
@@ -918,19 +942,21 @@ export function mount(host, description, buffer) {
     const rows = [], line = (textContent, tag = "p") => rows.push(make(tag, { textContent }));
     if (unit == null) p.status.textContent = focus && linkNow() === "wires" ? `wired to ${several(linked(focus, p).size, "unit")}` : "";
     else {
-      const text = (v) => (isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v));
-      p.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${isHeld ? " (held)" : ""}`;
+      const step = { mean: meansAt(sheetOf(p), p.epoch)[0].step, r: 0.01, kept: 1 }[p.value] ?? 0;
+      const text = (v) => (isNaN(v) ? scale.empty ?? "no value" : scale.names ? scale.names[v] : number(v, step));
+      p.status.textContent = `${placeOf(lay, unit)}: ${text(values[unit])}${isHeld ? " (pinned)" : ""}`;
       const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !isNaN(v)), of = several(around.length, "neighbour");
-      const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length)}`;
+      const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length, step)}`;
       line(`unit ${unit}${around.length ? `; ${alike}` : ""}`);
-      const classes = classCount(p);
+      const classes = classCount(p), e = p.value === "mean" ? epochIndex(sheetOf(p), p.epoch) : null;
+      const trained = e == null || e === sheetOf(p).epochs.length - 1;
       if (classes > 1) {
-        line(classes > 12 ? `Largest of ${classes} class means` : "Class means", "h4");
+        line((classes > 12 ? `Largest of ${classes} class means` : "Class means") + (trained ? "" : `, ${epochText(sheetOf(p).epochs[e])}`), "h4");
         rows.push(tuning(p, unit));
       }
       for (const into of [true, false]) for (const name of layersAt(p.net, p.sheet, into)) {
         const layer = p.net.layers[name], wires = wiresOf(layer, unit, into), end = into ? layer.source : layer.target;
-        line(`Strongest wires ${into ? "in" : "out"}: ${plain(name, 24)}`, "h4");
+        line(`Strongest wires ${into ? "in" : "out"}: ${plain(name, 24)}${trained ? "" : ", after training"}`, "h4");
         if (!wires.length) line("none among those shown");
         else rows.push(make("table", {}, wireRow("th", into ? "from" : "to", "|V|", "length"), ...wires.slice(0, 5).map((one) =>
           Object.assign(wireRow("td", unitName(p.net, end, one.unit), number(one.weight), number(one.length)), { className: one.rank <= share ? "" : "cut" }))));
@@ -943,13 +969,13 @@ export function mount(host, description, buffer) {
 
   // A unit's class means as bars; of many classes, those with the largest.
   function tuning(p, unit) {
-    const [array, first] = meansAt(sheetOf(p), p.epoch), { low, high } = ramp(extent(array)), n = layoutOf(p).n;
+    const [array, first] = meansAt(sheetOf(p), p.value === "mean" ? p.epoch : null), { low, high } = ramp(meansExtent(sheetOf(p))), n = layoutOf(p).n;
     let all = range(classCount(p)).map((c) => [c, array.at((first + c) * n + unit)]);
     if (all.length > 12) all = all.filter(([, v]) => !isNaN(v)).sort((a, b) => b[1] - a[1]).slice(0, 10);
     return make("table.tune", {}, ...all.map(([c, value]) => {
       const long = 100 * abs(value) / (high - low), from = 100 * min(value, 0) / (high - low) - 100 * low / (high - low);
       const bar = make("i", { style: isNaN(value) ? "visibility:hidden" : `width:${long}%;margin-left:${from}%` });
-      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, named(make("td"), classText(c), 24), make("td", {}, bar), make("td.n", {}, number(value)));
+      return make("tr", { className: hasClass(p) && c === p.cls ? "now" : "" }, named(make("td"), classText(c), 24), make("td", {}, bar), make("td.n", {}, number(value, array.step)));
     }));
   }
 
@@ -1065,7 +1091,7 @@ export function mount(host, description, buffer) {
     const lines = [["unit", ...places.flatMap((lay, k) => (lay.rows ? ["column", "row"] : ["x", "y"]).map((axis) => letter(k, places) + axis)),
       ...states.map((_, k) => letter(k, states) + titleOf(panels[k], 200))]];
     // a 32-bit number has seven digits at most
-    const value = ({ values, scale }, i) => (scale.names ? scale.names[values[i]] ?? "" : Number((values[i] ?? NaN).toPrecision(7)));
+    const value = ({ values, scale }, i) => (scale.names ? scale.names[values[i]] ?? "" : Number((values[i] ?? NaN).toPrecision(5)));
     for (let i = 0; i < max(...lays.map(({ n }) => n)); i++) {
       lines.push([i, ...places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : ["", ""])), ...states.map((state) => value(state, i))]);
     }

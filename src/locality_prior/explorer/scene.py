@@ -20,6 +20,8 @@ Integers = npt.NDArray[np.integer[Any]]
 
 #: The most bytes that a scene is packed into.
 MOST_BYTES = 512 << 20
+#: The most class means of a sheet, or d′, that are packed in 65,534 steps and not in 254.
+EXACT = 1 << 20
 #: Numbers that are packed at once.
 AT_ONCE = 1 << 22
 #: Larger numbers are packed as this, so that the range of an array is a number.
@@ -34,7 +36,8 @@ class Sheet:
         places: where its units are drawn.
         means: (classes, units) each unit's mean response to the items of each class.
         selectivity: (classes, units) d′, how much more a unit responds to a class than to the rest; None if not known.
-        epochs: (e,) the epochs after which maps were kept, 0 for before training; None if none were.
+        epochs: (e,) the epochs after which maps were kept, 0 for before training; None if none were. The last is the
+            end of training, whose class means are ``means``.
         epoch_means: (e, classes, units) the class means at those epochs.
         factors: (k, units), where Σ_k f_ki f_kj is the correlation of units i and j over items; None if not known.
     """
@@ -147,15 +150,17 @@ class Scene:
         classes: the names of the classes that have maps. If it is empty, each sheet has one map: the mean over items.
         networks: one or more.
         note: a line under the views, such as what was left out.
+        against: the name of the network that stands beside the first one at the start; empty: the last one.
     """
 
     title: str
     classes: tuple[str, ...]
     networks: tuple[Network, ...]
     note: str = ""
+    against: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("title", "note"):
+        for name in ("title", "note", "against"):
             instance(name, getattr(self, name), str, "a text")
         for name, kind in (("classes", str), ("networks", Network)):
             values = tuple(instance(name, getattr(self, name), (tuple, list), f"a tuple of {kind.__name__}"))
@@ -236,8 +241,9 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
 
     In the description an array is ``{"at", "shape", "type", "low", "step"}``: ``type`` ("u1", "u2" or "u4", little
     end first) from byte ``at`` on, a multiple of 4. The values are low + step·code, and the largest code of u1 and u2
-    is undefined (NaN). They differ from those given by at most half a step, which is 1/254 of the array's range, or
-    1/65,534 for places, lengths and ranks of wires. Arrays of the same bytes are held once.
+    is undefined (NaN). They differ from those given by at most half a step, which is 1/254 of the array's range. For
+    places, lengths and ranks of wires, and class means and d′ of sheets that are not very large, it is 1/65,534. Arrays
+    of the same bytes are held once.
 
     Raises:
         ValueError: the arrays would take more than 512 MiB.
@@ -265,6 +271,7 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
     description = {
         "title": scene.title,
         "note": scene.note,
+        "against": scene.against,
         "classes": list(scene.classes),
         "places": places,
         "networks": networks,
@@ -293,12 +300,12 @@ def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
 
 
 def _sheet(sheet: Sheet, buffer: _Buffer) -> dict[str, Any]:
-    def packed(values: Floats | None) -> dict[str, Any] | None:
-        return None if values is None else buffer.values(values)
+    def packed(values: Floats | None, exact: bool = False) -> dict[str, Any] | None:
+        return None if values is None else buffer.values(values, "u2" if exact and values.size <= EXACT else "u1")
 
     return {
-        "means": packed(sheet.means),
-        "selectivity": packed(sheet.selectivity),
+        "means": packed(sheet.means, exact=True),
+        "selectivity": packed(sheet.selectivity, exact=True),
         "epochs": None if sheet.epochs is None else sheet.epochs.tolist(),
         "epoch_means": packed(sheet.epoch_means),
         "factors": packed(sheet.factors),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from locality_prior.explorer.scene import Network, Scene, Sheet, Wires, pack
 from locality_prior.report.files import Study
 from locality_prior.report.pictures import class_names
-from locality_prior.report.words import named_apart, plain, several
+from locality_prior.report.words import listed, named_apart, plain, several
 
 
 @dataclass(frozen=True)
@@ -44,50 +43,80 @@ class Detail:
 
 
 #: In which detail networks are shown: in the first in which one network of each condition fits, else in the last.
-DETAILS = (Detail(32, 64, 33), Detail(8, 16, 5), Detail(0, 0, 0))
+DETAILS = (
+    Detail(32, 64, 33),
+    Detail(16, 32, 9),
+    Detail(8, 16, 5),
+    Detail(4, 16, 3),
+    Detail(0, 16, 3),
+    Detail(0, 0, 3),
+    Detail(0, 0, 0),
+)
 
 
-def scene(study: Study, group: dict[str, Any], room: int) -> tuple[dict[str, Any], bytes] | None:
-    """What the explorer shows of a group, packed; None where it has no sheet that can be drawn.
+def scene(study: Study, group: dict[str, Any], room: int, against: str = "") -> tuple[dict[str, Any], bytes] | None:
+    """What the explorer shows of a group, packed; None where there is nothing to draw, or no room for one network.
 
     Args:
         study: the study.
         group: one of its groups.
         room: bytes that the packed arrays may take on the page.
+        against: the condition whose network stands beside the control's at the start.
     """
-    by_seed = _by_seed(study, group)
+    classes, by_seed, others = _by_seed(study, group)
     if not by_seed:
         return None
-    classes = _classes(study, group)
-    first = next(iter(by_seed))
-    conditions = len(by_seed[first])
+    beside = study.label(against) if against else ""
+    title = plain(study.found["title"], 200)
+
+    def packed(networks: list[Network], note: str = "") -> tuple[tuple[dict[str, Any], bytes], int]:
+        made = pack(Scene(title, classes, tuple(networks), note, beside))
+        return made, _on_page(made[1])
+
+    seeds = list(by_seed)
+    conditions = len(by_seed[seeds[0]])
     for detail in DETAILS:
-        size = _size(_scene(study, classes, [detail.of(one) for one in by_seed[first]]))
-        if size <= room:
+        one = packed([detail.of(by_seed[seeds[0]][0])])[1]
+        if one * conditions <= room:
             break
-    else:
-        conditions = max(1, conditions * room // size)
-    chosen = list(by_seed)[: max(1, room // max(size, 1))]
-    # networks of other seeds may compress less well than the first ones
-    while True:
-        networks = [detail.of(one) for seed in chosen for one in by_seed[seed][:conditions]]
-        packed = pack(_scene(study, classes, networks, _note(len(chosen), len(by_seed), networks, by_seed, detail)))
-        if len(chosen) == 1 or _on_page(packed[1]) <= room:
-            return packed
-        chosen = chosen[:-1]
+    seeds = seeds[: max(1, room // max(one * conditions, 1))]
+    conditions = max(1, min(conditions, room // max(one, 1)))
+    while True:  # networks compress more or less well, so the first guess may be too large
+        networks = [detail.of(shown) for seed in seeds for shown in by_seed[seed][:conditions]]
+        made, size = packed(networks, _note(networks, by_seed, others, detail))
+        if size <= room:
+            return made
+        if len(seeds) > 1:
+            seeds = seeds[:-1]
+        elif conditions > 1:
+            conditions = min(conditions - 1, conditions * room // size)
+        else:
+            return None
 
 
-def _by_seed(study: Study, group: dict[str, Any]) -> dict[int, list[Network]]:
-    """The networks of each seed, the control first; only those with a sheet that can be drawn."""
+def _by_seed(study: Study, group: dict[str, Any]) -> tuple[tuple[str, ...], dict[int, list[Network]], int]:
+    """The names of the classes, the networks of each seed, and how many networks cannot be shown beside them.
+
+    The control comes first. A network is left out if it has no sheet that can be drawn, or maps of other classes.
+    """
     found: dict[int, list[Network]] = {}
     sheets, layers = (dict(zip(group[key], named_apart(group[key]), strict=True)) for key in ("sheets", "layers"))
+    classes: list[str] | None = None
+    others = 0
     for condition in group["conditions"]:
         for seed in study.seeds(group):
-            shown = study.runs[condition, seed].network if (condition, seed) in study.runs else None
-            if shown is not None and shown.sheets:
-                found.setdefault(seed, []).append(_named(shown, sheets, layers))
+            run = study.runs.get((condition, seed))
+            if run is None or run.network is None:
+                continue
+            own = class_names(group, run) if "classes" in run.arrays else []
+            if not run.network.sheets or own != (own if classes is None else classes):
+                others += 1
+                continue
+            classes = own
+            found.setdefault(seed, []).append(_named(run.network, sheets, layers))
     most = max(map(len, found.values()), default=0)
-    return {seed: found[seed] for seed in sorted(found, key=lambda seed: (len(found[seed]) < most, seed))}
+    by_seed = {seed: found[seed] for seed in sorted(found, key=lambda seed: (len(found[seed]) < most, seed))}
+    return tuple(named_apart(classes or [])), by_seed, others
 
 
 def _named(shown: Network, sheets: dict[str, str], layers: dict[str, str]) -> Network:
@@ -100,30 +129,23 @@ def _named(shown: Network, sheets: dict[str, str], layers: dict[str, str]) -> Ne
     return replace(shown, sheets={sheets[name]: sheet for name, sheet in shown.sheets.items()}, layers=wires)
 
 
-def _classes(study: Study, group: dict[str, Any]) -> tuple[str, ...]:
-    runs = (study.runs[c, seed] for c, seed in study.done if c in group["conditions"])
-    return tuple(named_apart(class_names(group, next(runs))))
-
-
-def _note(chosen: int, seeds: int, networks: list[Network], by_seed: dict[int, list[Network]], detail: Detail) -> str:
+def _note(networks: list[Network], by_seed: dict[int, list[Network]], others: int, detail: Detail) -> str:
     """What is left out."""
     left = sum(map(len, by_seed.values())) - len(networks)
     said = []
     if left:
         said.append(f"{left} of {several(left + len(networks), 'network')} left out")
     if detail is not DETAILS[0]:
-        said.append("wires and epochs thinned out" if detail.wires else "wires, correlations and epochs left out")
-    return f"To keep this page small: {', '.join(said)}. lp.explore(DIR) shows everything." if said else ""
-
-
-def _scene(study: Study, classes: tuple[str, ...], networks: list[Network], note: str = "") -> Scene:
-    return Scene(plain(study.found["title"], 200), classes, tuple(networks), note)
-
-
-def _size(shown: Scene) -> int:
-    return _on_page(pack(shown)[1])
+        kept = [("wires", detail.wires), ("correlations", detail.factors), ("epochs", detail.epochs)]
+        for verb, parts in (("thinned out", [n for n, k in kept if k]), ("left out", [n for n, k in kept if not k])):
+            if parts:
+                said.append(f"{listed(parts)} {verb}")
+    notes = [f"To keep this page small: {'; '.join(said)}. lp.explore(DIR) shows everything."] if said else []
+    if others:
+        notes.append(f"Without maps of these classes, and left out: {several(others, 'network')}.")
+    return " ".join(notes)
 
 
 def _on_page(data: bytes) -> int:
     """Bytes that ``data`` takes on the page."""
-    return len(base64.b64encode(zlib.compress(data, 9)))
+    return -(-len(zlib.compress(data, 9)) // 3) * 4

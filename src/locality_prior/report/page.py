@@ -31,7 +31,7 @@ FOLDED = 200
 #: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
 OF_MEASURES = 2_000_000
 #: Bytes of a page that its explorers' numbers may take, in all.
-EXPLORED = 2_500_000
+EXPLORED = 3_500_000
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
@@ -174,9 +174,10 @@ def _group(study: Study, group: dict[str, Any], shown: Show, number: int, above:
 def _explorers(study: Study) -> list[str]:
     """The explorer of each group, as HTML; empty where there is nothing to look at. The module comes with the first."""
     groups = study.found["groups"]
+    number, _, telling = pictures.telling_condition(study) or (-1, "", "")
     found: list[str] = []
-    for group in groups:
-        packed = exploring.scene(study, group, EXPLORED // len(groups))
+    for k, group in enumerate(groups):
+        packed = exploring.scene(study, group, EXPLORED // len(groups), telling if k == number else "")
         found.append("" if packed is None else fragment(*packed, module=not any(found)))
     return found
 

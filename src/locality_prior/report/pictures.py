@@ -78,33 +78,48 @@ class Picture:
 # Class maps
 
 
-def most_telling(study: Study) -> Picture | None:
-    """Class maps of the sheet on which a condition, other than a null, differs most from its control in Moran's I.
+def telling_condition(study: Study) -> tuple[int, str, str] | None:
+    """The condition, other than a null, that differs most from its control in the Moran's I of a sheet.
 
     It is the one with the most evidence; where there is none, the one with the largest difference.
+
+    Returns:
+        The number of its group, the sheet, and the condition; None where no condition has a map and a control.
     """
     found = study.found
     nulls = {told["null"] for told in found["conditions"].values()}
     evidence = {(c["condition"], c["control"], c["measure"]): float(c["evidence"]) for c in found["comparisons"]}
-    best: tuple[tuple[float, float], int, str, list[str]] | None = None
+    best: tuple[tuple[float, float], int, str, str] | None = None
     for k, group in enumerate(found["groups"]):
         for sheet in _drawable(group):
             for name in group["conditions"]:
-                told = found["conditions"][name]
-                related = {told["control"], name, told["null"]}
-                rows = [other for other in group["conditions"] if other in related]
-                if told["control"] is None or name in nulls or _same_seed(study, rows, sheet) is None:
+                control = found["conditions"][name]["control"]
+                rows = _related(study, group, name)
+                if control is None or name in nulls or _same_seed(study, rows, sheet) is None:
                     continue
-                means = [mean_of(study.values(c, f"morans_i.{sheet}").values()) for c in (name, told["control"])]
+                means = [mean_of(study.values(c, f"morans_i.{sheet}").values()) for c in (name, control)]
                 apart = abs(means[0] - means[1])
-                sure = evidence.get((name, told["control"], f"morans_i.{sheet}"), 0.0)
+                sure = evidence.get((name, control, f"morans_i.{sheet}"), 0.0)
                 weight = (sure, apart if math.isfinite(apart) else -1.0)
                 if best is None or weight > best[0]:
-                    best = weight, k, sheet, rows
-    if best is None:
+                    best = weight, k, sheet, name
+    return None if best is None else best[1:]
+
+
+def _related(study: Study, group: dict[str, Any], condition: str) -> list[str]:
+    """A condition with its control and its null, in the order of the group."""
+    told = study.found["conditions"][condition]
+    return [name for name in group["conditions"] if name in {told["control"], condition, told["null"]}]
+
+
+def most_telling(study: Study) -> Picture | None:
+    """Class maps of the condition that :func:`telling_condition` finds, with its control and its null."""
+    told = telling_condition(study)
+    if told is None:
         return None
-    _, k, sheet, rows = best
-    return class_maps(study, found["groups"][k], sheet, rows, "most-telling")
+    k, sheet, condition = told
+    group = study.found["groups"][k]
+    return class_maps(study, group, sheet, _related(study, group, condition), "most-telling")
 
 
 def class_maps(

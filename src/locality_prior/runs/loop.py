@@ -48,7 +48,7 @@ class Loop:
     tick: Tick | None
     history: list[dict[str, float]]
     part: dict[str, Any] | None  # how far an epoch had come when it was stopped; None: training starts between epochs
-    maps: EpochMaps | None  # None: the model is in parts, on several devices
+    maps: EpochMaps
     saved: float = field(default_factory=time.monotonic)
 
     def epoch(self, epoch: int) -> None:
@@ -166,7 +166,7 @@ class Loop:
             "sizes": list(self.task.sizes),
             "model": self.model,
             "optimizer": self.optimizer,
-            "maps": self.maps and self.maps.state(),
+            "maps": self.maps.state(),
         }
         # one process writes, but all take part, since each may hold a part of the parameters
         try:

@@ -194,15 +194,15 @@ def _go_on(
                 optimizer.load_state_dict(state["optimizer"])
 
     part = state.get("part") if state else None
-    maps = None
-    if fabric.world_size == 1:
-        maps = EpochMaps(net, task, fabric.device, recipe.epochs, state["maps"] if state else None)
+    maps = EpochMaps(net, task, fabric.device, recipe.epochs, state["maps"] if state else None)
+    alone = fabric.world_size == 1  # of several devices, each may hold a part of the model
+    if alone and part is None:  # within an epoch the model is no longer as it was after the one before
         maps.see(len(history))
     loop = Loop(fabric, net, model, optimizer, task, run, directory, machine.save_every, tick, history, part, maps)
     with _logger(fabric, directory, run) as log:
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             loop.epoch(epoch)
-            if maps is not None:
+            if alone:
                 maps.see(epoch)
             loop.save()
             if fabric.is_global_zero:
@@ -228,7 +228,7 @@ def _go_on(
             seed=run.seed,
             shuffled=run.shuffled,
             history=ended["history"],
-            maps=ended["maps"],
+            maps=ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else None,
         )
 
 

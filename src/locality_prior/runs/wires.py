@@ -2,62 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from locality_prior.geometry import Channels, Geometry
-from locality_prior.placement import hooked
+from locality_prior.placement import Placed, Placement, first_of, hooked, place, rows
 from locality_prior.runs.network import Layer, Network, call, sheet_of, to_device
-from locality_prior.runs.task import Task
+from locality_prior.runs.task import Task, first, spread
 
 Floats = npt.NDArray[np.float64]
 
 #: How many wires into a unit are kept.
 STRONGEST = 32
+#: Whether units follow one another is tried on this many items, for this many units, which must have more than so many
+#: times the influence of others.
+ITEMS, UNITS, MAINLY = 16, 8, 4
 
 
-@torch.no_grad()
 def ends(net: Network, task: Task, device: torch.device) -> dict[str, tuple[str | None, str | None]]:
     """For each layer, the sheets that its wires leave and enter; None where an end lies on no sheet.
 
-    The modules of a network are called in some order. A layer's wires leave the last sheet of as many places that was
-    computed before the layer, and enter the layer itself or the first such sheet after it, unless another layer comes
-    between them. Wires between a recurrent network's own units leave and enter the same sheet.
+    A layer's wires leave a sheet if each of its inputs follows the sheet's unit of the same number, and enter a sheet
+    if each unit of it follows the layer's output of that number. Of several such sheets it is the nearest.
+    Normalisation and activation functions in between, which leave a unit a unit, do not matter. Wires between a
+    recurrent network's own units leave and enter the same sheet.
     """
-    called: list[str] = []
-    watched = dict.fromkeys([*(layer.name for layer in net.layers), *net.placed])
     net.model.eval()
-    with ExitStack() as stack:
-        for name in watched:
-            module = net.model.get_submodule(name)
-            stack.enter_context(hooked(module, lambda *_, name=name: called.append(name)))
-        batch = next((b for b in task.kept() if len(b.targets)), None)
-        if batch is not None:
-            call(net.model, to_device(batch.inputs, device))
-    order = list(dict.fromkeys(called))
-    layers = {layer.name for layer in net.layers}
-    return {layer.name: _ends(layer, order, layers, net) for layer in net.layers}
+    batch = next((first(b, ITEMS) for b in task.kept() if len(b.targets)), None)
+    if batch is None or not net.layers:
+        return dict.fromkeys((layer.name for layer in net.layers), (None, None))
+    own = place(net.model, {layer.name: layer.target for layer in net.layers})
+    watched: dict[str, Placed] = {name: placement[name] for placement in (own, net.placed) for name in placement}
+    called: dict[str, Tensor] = {}  # outputs, in the order of the calls
+    inputs: dict[str, Tensor] = {}
+
+    def see(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            read, made = first_of(given, Tensor), first_of(output, Tensor)
+            if name in called or made is None:
+                return
+            called[name] = made
+            if read is not None:
+                inputs[name] = read
+
+        return hook
+
+    with ExitStack() as stack, torch.enable_grad():
+        for name, placed in watched.items():
+            stack.enter_context(hooked(placed.module, see(name)))
+        call(net.model, to_device(batch.inputs, device))
+        return {layer.name: _ends(layer, net, own, called, inputs) for layer in net.layers}
 
 
-def _ends(layer: Layer, order: list[str], layers: set[str], net: Network) -> tuple[str | None, str | None]:
-    if layer.name not in order:
+def _ends(
+    layer: Layer, net: Network, own: Placement, called: dict[str, Tensor], inputs: dict[str, Tensor]
+) -> tuple[str | None, str | None]:
+    if layer.name not in called:
         return None, None
+    order = list(called)
     at = order.index(layer.name)
 
-    def fits(name: str, geometry: Geometry) -> bool:
-        return name in net.placed and len(sheet_of(net.placed[name].geometry)) == len(sheet_of(geometry))
+    def on(names: list[str], units: Geometry) -> list[str]:
+        return [name for name in names if name in net.placed and len(net.placed[name].geometry) == len(units)]
 
-    after = order[at + 1 :]
-    until = next((k for k, name in enumerate(after) if name in layers), len(after))
-    target = next((name for name in (layer.name, *after[:until]) if fits(name, layer.target)), None)
-    if isinstance(net.model.get_submodule(layer.name), (nn.RNNBase, nn.MultiheadAttention)):
+    target = layer.name if on([layer.name], layer.target) else None
+    if target is None:
+        after = on(order[at + 1 :], layer.target)
+        made = own[layer.name]
+        target = next(
+            (n for n in after if _follows(rows(net.placed[n], called[n], False), called[layer.name], made)), None
+        )
+    if isinstance(own[layer.name].module, (nn.RNNBase, nn.MultiheadAttention)):
         return (target if layer.source == layer.target else None), target
-    return next((name for name in reversed(order[:at]) if fits(name, layer.source)), None), target
+    if layer.name not in inputs:
+        return None, target
+    axis = 1 if isinstance(own[layer.name].module, nn.modules.conv._ConvNd) else -1
+    read = inputs[layer.name].movedim(axis, -1).reshape(-1, inputs[layer.name].shape[axis])
+    before = on(order[:at][::-1], layer.source)
+    return next((n for n in before if _follows(read, called[n], net.placed[n])), None), target
+
+
+def _follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
+    """Whether each unit of ``later`` (samples, units) is made of the unit of the same number of an earlier output.
+
+    It is if that unit has more than :data:`MAINLY` times the influence of any other.
+    """
+    n = later.shape[1]
+    if n != len(placed.geometry) or not later.requires_grad or not earlier.requires_grad:
+        return False
+    found = 0.0
+    for unit in spread(n, UNITS).tolist():
+        try:
+            grad: Any = torch.autograd.grad(later[:, unit].sum(), earlier, retain_graph=True, allow_unused=True)[0]
+        except RuntimeError:  # an operation that cannot be differentiated twice, or not at all
+            return False
+        if grad is None:
+            return False
+        influence = rows(placed, grad, items=False).abs().mean(0)
+        itself = float(influence[unit])
+        influence[unit] = 0
+        if float(influence.max()) * MAINLY > itself:
+            return False
+        found += itself
+    return found > 0
 
 
 def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
