@@ -301,6 +301,7 @@ def _write_run(
     recorded: bool,
 ) -> None:
     path.mkdir(parents=True)
+    apart = np.random.default_rng(len(path.name))  # for what the explorer alone shows
     k = len(group.classes or [])
     arrays: dict[str, Any] = {"classes": np.arange(k)} if k else {}
     bins = np.arange(8.0)
@@ -311,9 +312,9 @@ def _write_run(
             if k:
                 arrays[f"sheet/{name}/class_means"] = _maps(k, shape, local, rng)
                 arrays[f"sheet/{name}/selectivity"] = _maps(k, shape, local, rng) - 1
-                grown = [_maps(k, shape, local, rng) for _ in range(3)]
+                grown = [_maps(k, shape, local, apart) for _ in range(3)]
                 arrays |= {"epochs": np.array([0, 2, 4]), f"sheet/{name}/epoch_means": np.stack(grown).astype("f2")}
-            arrays[f"sheet/{name}/factors"] = rng.normal(0, 0.5, (4, y.size)).astype(np.float16)
+            arrays[f"sheet/{name}/factors"] = apart.normal(0, 0.5, (4, y.size)).astype(np.float16)
         arrays[f"sheet/{name}/variance"] = rng.normal(8, 1, 50).astype(np.float32)
         curve = np.stack([bins + 1, local * np.exp(-bins / 2) + rng.normal(0, 0.02, len(bins)), 50 - bins])
         arrays[f"sheet/{name}/curve"] = curve.astype(np.float32)
@@ -324,9 +325,13 @@ def _write_run(
         arrays |= {f"wires/{name}/{key}": value.astype(np.float32) for key, value in values.items()}
         source, target = _layer(name, group)["units"]
         shape = target, min(source, 8)
-        made = {"weight": -np.sort(-rng.random(shape)), "distance": 5 * rng.random(shape), "rank": np.full(shape, 0.5)}
+        made = {
+            "weight": -np.sort(-apart.random(shape)),
+            "distance": 5 * apart.random(shape),
+            "rank": np.full(shape, 0.5),
+        }
         arrays |= {f"wires/{name}/{key}": value.astype(np.float32) for key, value in made.items()}
-        arrays[f"wires/{name}/origin"] = rng.integers(0, source, shape).astype(np.int32)
+        arrays[f"wires/{name}/origin"] = apart.integers(0, source, shape).astype(np.int32)
     np.savez_compressed(path / "measures.npz", **arrays)
     if recorded:
         return

@@ -56,7 +56,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]  # it has no types
         return page(self.description, self.data, self.description["title"])
 
     def save(self, path: StrPath) -> None:
-        """Write the explorer as a page, ``path``, which needs no other file and no network."""
+        """Write the explorer as a page, ``path``, which needs no other file and no internet connection."""
         write_text(path, self.page())
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -42,6 +42,8 @@ class Detail:
         return replace(sheet, **kept)
 
 
+#: How many networks are packed to see how large one is.
+SAMPLE = 4
 #: In which detail networks are shown: in the first in which one network of each condition fits, else in the last.
 DETAILS = (
     Detail(32, 64, 33),
@@ -76,12 +78,14 @@ def scene(study: Study, group: dict[str, Any], room: int, against: str = "") -> 
     seeds = list(by_seed)
     conditions = len(by_seed[seeds[0]])
     for detail in DETAILS:
-        one = packed([detail.of(by_seed[seeds[0]][0])])[1]
+        some = [detail.of(shown) for shown in by_seed[seeds[0]][:SAMPLE]]
+        one = packed(some)[1] / len(some)
         if one * conditions <= room:
             break
-    seeds = seeds[: max(1, room // max(one * conditions, 1))]
-    conditions = max(1, min(conditions, room // max(one, 1)))
-    while True:  # networks compress more or less well, so the first guess may be too large
+    # networks compress more or less well, so the first guess is a little too large
+    seeds = seeds[: 1 + int(1.2 * room / (one * conditions))]
+    conditions = min(conditions, 1 + int(1.2 * room / one))
+    while True:
         networks = [detail.of(shown) for seed in seeds for shown in by_seed[seed][:conditions]]
         made, size = packed(networks, _note(networks, by_seed, others, detail))
         if size <= room:
