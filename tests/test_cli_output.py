@@ -390,7 +390,7 @@ def test_the_statuses_are_told_alike_in_the_help_and_in_the_documentation() -> N
     page = (HOME / "docs" / "howto" / "command_line.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\d+)` \|", page, re.MULTILINE) == told
     readme = (HOME / "README.md").read_text(encoding="utf-8")
-    assert all(f"`{status}`" in readme for status in told)
+    assert "docs/howto/command_line.md) has the exit statuses" in " ".join(readme.split())
 
 
 # Completion
