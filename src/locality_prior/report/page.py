@@ -31,7 +31,7 @@ FOLDED = 200
 #: Bytes of the figures of single measures on a page that compares methods; the others are in figures/ alone.
 OF_MEASURES = 2_000_000
 #: Bytes of a page that its explorers' numbers may take, in all.
-EXPLORED = 3_500_000
+EXPLORED = 2_900_000
 #: Pixels of the page, and of a PNG, to an inch of a figure.
 PAGE_DPI, PNG_DPI = 100, 160
 
