@@ -295,3 +295,15 @@ def test_the_gallery_is_whole() -> None:
     for name, section in sections.items():
         assert f"lp.plots.{name}(" in section
         assert f"<locality_prior.plots.{name}>" in section
+
+
+def test_what_a_page_takes_from_another_is_there() -> None:
+    taken = re.compile(r"^:::\{include\} (\S+)\n((?:^:.*\n)+)", re.MULTILINE)
+    found = 0
+    for page in sorted((HOME / "docs").rglob("*.md")):
+        for path, options in taken.findall(page.read_text(encoding="utf-8")):
+            text = (page.parent / path).read_text(encoding="utf-8")
+            for mark in re.findall(r'^:(?:start-after|end-before): "(.+)"$', options, re.MULTILINE):
+                found += 1
+                assert text.count(f"\n{mark}\n") == 1, f"{page.name}: {mark}"
+    assert found
