@@ -113,7 +113,7 @@ def _by_seed(study: Study, group: dict[str, Any]) -> tuple[tuple[str, ...], dict
             if run is None or run.network is None:
                 continue
             own = class_names(group, run) if "classes" in run.arrays else []
-            if not run.network.sheets or own != (own if classes is None else classes):
+            if not run.network.sheets or classes not in (None, own):
                 others += 1
                 continue
             classes = own

@@ -67,6 +67,7 @@ def _ends(
         return None, None
     order = list(called)
     at = order.index(layer.name)
+    made = own[layer.name]
 
     def on(names: list[str], units: Geometry) -> list[str]:
         return [name for name in names if name in net.placed and len(net.placed[name].geometry) == len(units)]
@@ -74,15 +75,14 @@ def _ends(
     target = layer.name if on([layer.name], layer.target) else None
     if target is None:
         after = on(order[at + 1 :], layer.target)
-        made = own[layer.name]
         target = next(
             (n for n in after if _follows(rows(net.placed[n], called[n], False), called[layer.name], made)), None
         )
-    if isinstance(own[layer.name].module, (nn.RNNBase, nn.MultiheadAttention)):
+    if isinstance(made.module, (nn.RNNBase, nn.MultiheadAttention)):
         return (target if layer.source == layer.target else None), target
     if layer.name not in inputs:
         return None, target
-    axis = 1 if isinstance(own[layer.name].module, nn.modules.conv._ConvNd) else -1
+    axis = 1 if isinstance(made.module, nn.modules.conv._ConvNd) else -1
     read = inputs[layer.name].movedim(axis, -1).reshape(-1, inputs[layer.name].shape[axis])
     before = on(order[:at][::-1], layer.source)
     return next((n for n in before if _follows(read, called[n], net.placed[n])), None), target
@@ -100,7 +100,7 @@ def _follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
     for unit in spread(n, UNITS).tolist():
         try:
             grad: Any = torch.autograd.grad(later[:, unit].sum(), earlier, retain_graph=True, allow_unused=True)[0]
-        except RuntimeError:  # an operation that cannot be differentiated twice, or not at all
+        except RuntimeError:  # an operation without a gradient, or a tensor that was changed in place
             return False
         if grad is None:
             return False
@@ -130,11 +130,11 @@ def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
     k = min(STRONGEST, v.shape[1])
     origin = np.argsort(-v, axis=1, kind="stable")[:, :k]
     weight = np.take_along_axis(v, origin, axis=1)
-    rows = np.array_split(np.arange(len(v)), -(-len(v) // 1024))
+    blocks = np.array_split(np.arange(len(v)), -(-len(v) // 1024))
     distance = np.concatenate(
         [
-            np.take_along_axis(target.distances(source, torch.from_numpy(part)).numpy(), origin[part], axis=1)
-            for part in rows
+            np.take_along_axis(target.distances(source, torch.from_numpy(block)).numpy(), origin[block], axis=1)
+            for block in blocks
         ]
     )
     distance[~np.isfinite(distance)] = np.nan  # no way leads there, so there is no wire either
