@@ -53,9 +53,9 @@ class Geometry(ABC):
     >>> Cylinder([0.0, 6.0], [0.0, 0.0]).distances()[0]  # the short way round: 2π − 6
     tensor([0.0000, 0.2832], dtype=torch.float64)
 
-    :func:`~locality_prior.testing.check_geometry` tests such a class against the rules that every geometry keeps. Here
-    ``around`` takes coordinates (n, d) and (m, d) and returns distances (n, m). The class is saved by its import
+    Here ``around`` takes coordinates (n, d) and (m, d) and returns distances (n, m). The class is saved by its import
     path, and whoever loads it passes the class itself (``custom``): see :func:`~locality_prior.geometry.from_config`.
+    :func:`~locality_prior.testing.check_geometry` tests such a class against the rules that every geometry keeps.
     """
 
     #: Whether squared distances are squared Euclidean distances between ``positions``.
