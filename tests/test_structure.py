@@ -23,6 +23,7 @@ ROOMS = [
     {"cost"},
     {"prior"},
     {"functional"},
+    {"moving"},
     {"sparse"},
     {"layers"},
     {"retrofit"},

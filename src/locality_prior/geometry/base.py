@@ -23,6 +23,8 @@ MOST = 2**31 - 1
 class Geometry(ABC):
     """Places for units, and the distances between them. Immutable; two are equal when they are made equal.
 
+    The one exception is :class:`~locality_prior.Points` that learn: they change, and are equal to themselves alone.
+
     A subclass of your own is a geometry like any other. It defines ``__len__``, ``positions``, :meth:`meet` and
     :meth:`arguments`:
 
@@ -59,6 +61,8 @@ class Geometry(ABC):
 
     #: Whether squared distances are squared Euclidean distances between ``positions``.
     euclidean: bool = False
+    #: Whether the positions learn, so that distances change from step to step and must not be kept.
+    learned: bool = False
     #: Why this kind meets no others, where it does not.
     MEETS_ONLY: ClassVar[str] = ""
 
@@ -132,7 +136,7 @@ class Geometry(ABC):
         with aside():
             if rows is not None:
                 return meet(self, source).rows(self._units(rows))
-            if source is not self:
+            if source is not self or self.learned:
                 return _whole(self, source)
             held, version = self.__dict__.get("_own", (None, 0))
             d: Tensor | None = None if held is None else held()
@@ -170,6 +174,13 @@ class Geometry(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}
+
+
+def still(name: str, geometry: Geometry) -> Geometry:
+    """``geometry``, where its positions do not learn: for whatever is made of them once."""
+    if geometry.learned:
+        raise wrong(name, f"{geometry!r}", f"places that do not change, such as {name}.still()")
+    return geometry
 
 
 def same(one: Any, other: Any) -> bool:
