@@ -1,39 +1,15 @@
-"""Positions that learn: the parameter that holds them, and distances through which a gradient reaches it."""
+"""Distances through which a gradient reaches positions that learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 #: Distances (n, m) between coordinates (n, d) and (m, d).
 Metric = Callable[[Tensor, Tensor], Tensor]
-
-
-class Positions(nn.Module):
-    """Coordinates that learn, (n, d), as a module that layers share: ``xyz`` is the parameter.
-
-    It is a module, and not a parameter of each layer, so that whatever torch does to the parameters of a model (moves
-    or replaces them, copies the model, loads a checkpoint), the layers still share one.
-    """
-
-    def __init__(self, xyz: Tensor) -> None:
-        super().__init__()
-        self.xyz = nn.Parameter(xyz)
-
-    def extra_repr(self) -> str:
-        n, d = self.xyz.shape
-        return f"{n} × {d}"
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def wide(tensor: Tensor) -> Tensor:
-            # half precision is too coarse for places: a model in it keeps them as they are, where they are to be
-            made = fn(tensor)
-            return made if made.element_size() >= 4 else tensor.to(made.device)
-
-        return super()._apply(wide, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def precision(*tensors: Tensor) -> torch.dtype:
@@ -49,14 +25,16 @@ def between(target: Tensor, source: Tensor, metric: str | Metric) -> Tensor:
 
     Between two units at one place the gradient is 0, where that of √ would be NaN.
     """
-    if callable(metric):
-        return metric(target, source)
-    apart = target.unsqueeze(-2) - source
+    return metric(target, source) if callable(metric) else length(target.unsqueeze(-2) - source, metric)
+
+
+def length(difference: Tensor, metric: str) -> Tensor:
+    """Lengths (…) of differences of coordinates (…, d); differentiable, with the gradient 0 where they are 0."""
     if metric == "cityblock":
-        return apart.abs().sum(-1)
+        return difference.abs().sum(-1)
     if metric == "chebyshev":
-        return apart.abs().amax(-1)
-    squared = apart.square().sum(-1)
+        return difference.abs().amax(-1)
+    squared = difference.square().sum(-1)
     there = squared > 0
     return torch.where(there, torch.where(there, squared, 1.0).sqrt(), 0.0)
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from locality_prior._check import Problem, boolean, count, wrong
 from locality_prior._memory import aside
 from locality_prior.geometry._given import reals
-from locality_prior.geometry.base import MOST, Geometry, cannot_meet
+from locality_prior.geometry.base import MOST, Geometry, cannot_meet, meet
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid
 from locality_prior.geometry.learned import Metric as Metric
-from locality_prior.geometry.learned import Positions
+from locality_prior.geometry.learned import between, precision
 from locality_prior.geometry.meeting import Coordinates, checked, euclidean
 
 _MINKOWSKI = {"euclidean": 2.0, "cityblock": 1.0, "chebyshev": math.inf}
@@ -99,7 +99,7 @@ class Points(Geometry):
     ...     lp.LocalityLinear(9, 16, source=lp.Grid(3, 3), target=hidden), lp.LocalityLinear(16, 4, source=hidden)
     ... )
     >>> [name for name, _ in model.named_parameters() if "positions" in name]  # once, since both layers share it
-    ['0.target_positions.xyz']
+    ['0.target_positions']
 
     Points that learn are equal to themselves alone, and a copy of a model has its own. :attr:`positions` and
     :meth:`distances` are those of the moment.
@@ -125,31 +125,22 @@ class Points(Geometry):
         self.metric = metric
         self.euclidean = metric == "euclidean"
         self.learned = boolean("learned", learned)
-        #: The coordinates: a tensor, or the module that owns their parameter.
-        self._xyz: Tensor | Positions = given
+        self._xyz = given
         if learned:
             with aside():
-                self._xyz = Positions(given.to(torch.promote_types(torch.get_default_dtype(), torch.float32)))
+                self._xyz = nn.Parameter(given.to(torch.promote_types(torch.get_default_dtype(), torch.float32)))
 
     def __len__(self) -> int:
-        return len(self._now())
-
-    def _now(self) -> Tensor:
-        return self._xyz.xyz if isinstance(self._xyz, Positions) else self._xyz
+        return len(self._xyz)
 
     @property
     def parameter(self) -> nn.Parameter | None:
         """The coordinates as the optimiser sees them, (n, d); None where they do not learn."""
-        return None if self.module is None else self.module.xyz
-
-    @property
-    def module(self) -> Positions | None:
-        """The module that owns the coordinates, and that layers share; None where they do not learn."""
-        return self._xyz if isinstance(self._xyz, Positions) else None
+        return self._xyz if isinstance(self._xyz, nn.Parameter) else None
 
     @property
     def positions(self) -> Tensor:
-        now = self._now().detach()
+        now = self._xyz.detach()
         if now.is_meta:
             raise Problem("These points are on the meta device, where they have no positions. Load some first.")
         return now.to("cpu", torch.float64, copy=True)
@@ -157,6 +148,13 @@ class Points(Geometry):
     def still(self) -> Points:
         """Points that do not learn, where these are now."""
         return Points(self.positions, self.metric)
+
+    @classmethod
+    def from_arguments(cls, **arguments: Any) -> Self:
+        made = cls(**arguments)
+        if made.learned and not torch.equal(made.positions, arguments["xyz"].double()):
+            made._xyz = nn.Parameter(arguments["xyz"].double())  # as they were; float32 would round them
+        return made
 
     def meet(self, source: Geometry) -> Coordinates | None:
         return self._beside(self, source)
@@ -186,10 +184,10 @@ class Points(Geometry):
         return torch.cdist(target, source, p=_MINKOWSKI[self.metric], compute_mode="donot_use_mm_for_euclid_dist")
 
     def arguments(self) -> dict[str, Any]:
-        return {"xyz": self._now().detach(), "metric": self.metric, **({"learned": True} if self.learned else {})}
+        return {"xyz": self._xyz.detach(), "metric": self.metric, **({"learned": True} if self.learned else {})}
 
     def __repr__(self) -> str:
-        n, d = self._now().shape
+        n, d = self._xyz.shape
         metric = getattr(self.metric, "__name__", self.metric)
         more = "" if self.euclidean else f", metric={metric}"
         return f"Points({n} × {d}{more}{', learned=True' if self.learned else ''})"
@@ -207,3 +205,20 @@ class Points(Geometry):
         memo[id(self)] = made
         made._xyz = copy.deepcopy(self._xyz, memo)
         return made
+
+
+def learned_distances(target: Geometry, source: Geometry, like: Tensor) -> Tensor:
+    """Distances (out, in) of the moment, through which a gradient reaches positions that learn.
+
+    They are on the device of ``like``, and in its dtype or a wider one.
+
+    Raises:
+        ValueError: the two geometries cannot meet.
+    """
+    meet(target, source)
+    points = target if isinstance(target, Points) else source
+    assert isinstance(points, Points)
+    sides = [one.parameter if isinstance(one, Points) and one.learned else one.positions for one in (target, source)]
+    moving = [side for side in sides if isinstance(side, nn.Parameter)]
+    at, start = (side.to(like.device, precision(like, *moving)) for side in sides)  # type: ignore[union-attr]
+    return between(at, start, points.metric)

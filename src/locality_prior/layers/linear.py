@@ -14,7 +14,7 @@ from locality_prior._check import boolean, choice, wrong
 from locality_prior.cost import Cost, as_cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry, Points
-from locality_prior.geometry.learned import Positions, precision
+from locality_prior.geometry.learned import precision
 from locality_prior.layers.base import (
     DENSE,
     Locality,
@@ -69,8 +69,8 @@ class LocalityLinear(Locality):
         bias: whether to learn b.
         source, target: places of the units. If only one is given it serves both sides, provided that the sizes agree.
             Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns. Points that
-            learn (``Points(xyz, learned=True)``) are parameters of the layer, ``source_positions.xyz`` and
-            ``target_positions.xyz``; layers that have the same points share them. The layer is then dense and its cost
+            learn (``Points(xyz, learned=True)``) are parameters of the layer, ``source_positions`` and
+            ``target_positions``; layers that have the same points share them. The layer is then dense and its cost
             does not end; P is made anew at each step, in float32 or better.
         cost: the cost of a wire of length d, or a word for it such as "linear@3"; the default is ``Linear()``,
             c(d) = 1 + d. It may be changed later: ``layer.cost = Linear(2)``.
@@ -135,11 +135,12 @@ class LocalityLinear(Locality):
         self.kept: Tensor | None
         self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(self.weight.device))
         #: The positions that learn, which other layers may share; None where a side's do not.
-        self.source_positions = source.module if isinstance(source, Points) else None
-        self.target_positions = target.module if isinstance(target, Points) else None
-        for positions in self._learned():
-            if not self.weight.is_meta:
-                positions.to(self.weight.device)
+        self.source_positions: nn.Parameter | None
+        self.target_positions: nn.Parameter | None
+        for name, points in (("source_positions", source), ("target_positions", target)):
+            self.register_parameter(name, points.parameter if isinstance(points, Points) else None)
+            if isinstance(points, Points) and points.parameter is not None and not self.weight.is_meta:
+                points.parameter.data = points.parameter.data.to(self.weight.device)
         self._still = {"source": _Still(source), "target": _Still(target)}
         self._workspace = Workspace()
         self._values: Values | None = None
@@ -266,24 +267,41 @@ class LocalityLinear(Locality):
             return moving_linear(input, self.weight, moving, self.bias, self._workspace)
         return locality_linear(input, self.weight, self._prior(), self.bias, self._workspace)
 
-    def _learned(self) -> list[Positions]:
-        """The positions that learn."""
-        return [at for at in (self.source_positions, self.target_positions) if at is not None]
+    def _learned(self) -> dict[str, Points]:
+        """The points that learn, by the name of their parameter here."""
+        sides = {"source_positions": self.source, "target_positions": self.target}
+        return {name: points for name, points in sides.items() if isinstance(points, Points) and points.learned}
+
+    def _share(self, took: bool = False) -> None:
+        """Have the same parameter as the points, and so as every other layer between them.
+
+        Args:
+            took: whether this layer's parameter may be a new one, which the points then take.
+        """
+        for name, points in self._learned().items():
+            own = self._parameters.get(name)
+            if took and own is not None and own is not points.parameter and name == self._first(points):
+                points._xyz = own
+        for name, points in self._learned().items():
+            if name in self._parameters:  # and not computed by a parametrisation
+                self._parameters[name] = points.parameter
+
+    def _first(self, points: Points) -> str:
+        return next(name for name, one in self._learned().items() if one is points)
 
     def _moving(self) -> Moving | None:
         """P as it is now, where positions of this layer learn."""
-        learned = self._learned()
-        if not learned:
+        if not self.rule.learned:
             return None
-        dtype = precision(self.weight, *(at.xyz for at in learned))
+        at: list[Tensor | None] = [self.target_positions, self.source_positions]
+        like = self.weight.new_empty(0, dtype=precision(self.weight, *(one for one in at if one is not None)))
         target, source = (
-            self._still[name].like(learned[0].xyz.to(dtype)) if at is None else at.xyz.to(dtype)
-            for name, at in (("target", self.target_positions), ("source", self.source_positions))
+            self._still[name].like(like) if one is None else one.to(like)
+            for name, one in zip(("target", "source"), at, strict=True)
         )
         points = self.target if isinstance(self.target, Points) else self.source
         assert isinstance(points, Points)
-        device = self.weight.device
-        return Moving(target.to(device), source.to(device), points.metric, self.cost, self.rescale)
+        return Moving(target, source, points.metric, self.cost, self.rescale)
 
     def fold(self, dense: bool = False) -> nn.Linear:
         """A plain :class:`torch.nn.Linear` with the weights P∘W. It shares no memory with this layer.
@@ -422,7 +440,17 @@ class LocalityLinear(Locality):
                     self.weight = nn.Parameter(self.weight * support, self.weight.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._share()
+        positions = [one for points in self._learned().values() if (one := points.parameter) is not None]
+        wide = [id(one) for p in positions for one in (p, p.grad) if one is not None]
+
+        def precise(tensor: Tensor) -> Tensor:
+            # half precision is too coarse for places: they stay as they are, where they are to be
+            made = fn(tensor)
+            return tensor.to(made.device) if id(tensor) in wide and made.element_size() < 4 else made
+
+        super()._apply(precise if positions else fn, recurse)  # type: ignore[no-untyped-call]
+        self._share(took=True)
         if self.rule.kept is not None:
             self.kept = self.rule.kept.to(self.weight.device)  # to_empty has emptied it
         self._make_ready()
@@ -439,6 +467,12 @@ class LocalityLinear(Locality):
                 mine = "all of them" if self.kept is None else f"the {len(self.kept)} that this layer has"
                 args[-1].append(str(wrong(f"{prefix}kept", found, mine)))
                 return
+        self._share()
+        for name, points in self._learned().items():
+            positions = state_dict.get(f"{prefix}{name}")
+            if isinstance(positions, Tensor) and args[0].get("assign_to_params_buffers", False):
+                state_dict[f"{prefix}{name}"] = _assigned(points, positions)
+        self._share()
         # the weight of another backend: gather a matrix onto the wires, or scatter the wires into a matrix
         if isinstance(given, Tensor) and given.ndim != own.ndim:
             if self.pattern is not None and given.shape == self.rule.shape:
@@ -447,6 +481,20 @@ class LocalityLinear(Locality):
                 state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True): the caller's
+
+
+def _assigned(points: Points, positions: Tensor) -> Tensor:
+    """What load_state_dict(…, assign=True) assigns to each layer between ``points``: their one parameter."""
+    parameter = points.parameter
+    assert parameter is not None
+    if positions.shape != parameter.shape:
+        return positions  # which torch then refuses
+    if parameter.is_meta:
+        points._xyz = nn.Parameter(positions.detach().clone(), parameter.requires_grad)
+        return points._xyz
+    with torch.no_grad():
+        parameter.copy_(positions)
+    return parameter
 
 
 class _Still(Rounded):

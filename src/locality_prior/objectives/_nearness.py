@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locality_prior._check import ROUNDING, wrong
 from locality_prior._memory import aside
-from locality_prior.geometry import Channels, Coordinates, Distances, Geometry, Grid, Offsets, meet
+from locality_prior.geometry import Channels, Coordinates, Distances, Geometry, Grid, Offsets, meet, still
 from locality_prior.objectives._kept import Kept
 
 #: The most entries of Q that are kept off grids; above it, its rows are computed again at each step.
@@ -84,6 +84,7 @@ def neighbourhood(geometry: Geometry, units: int, radius: float | None, like: Te
 
     They are at most ``units`` of those within ``radius``, drawn at random, or the ``units`` that are nearest.
     """
+    still("geometry", geometry)
     with aside():
         d = geometry.distances(rows=torch.randint(len(geometry), (1,)))[0]
         if radius is None:

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from locality_prior import _compiled
 from locality_prior._check import wrong
 from locality_prior._memory import aside, empty
-from locality_prior.geometry import Distances, Geometry, Grid, near
+from locality_prior.geometry import Distances, Geometry, Grid, near, still
 
 #: How many entries of vectors are worked on at once: few, for a CPU's cache, or many, for another device.
 BLOCK = {"cpu": 1 << 18, "other": 1 << 26}
@@ -181,6 +181,7 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     """The pairs of units at different places that are at most ``reach`` neighbour distances apart, as one group."""
     if isinstance(geometry, Distances) and geometry.shape[0] != geometry.shape[1]:
         raise wrong(name, geometry, "distances among its own units")
+    still(name, geometry)
     if not torch.compiler.is_compiling():
         return _listed(geometry, reach)
     found = _pairs(geometry, reach)

@@ -74,6 +74,9 @@ def saturating(
     if kind == "wiring":
         return (over_kernel(w.abs()) * charges).sum()
     with not_half(w):
+        if charges.requires_grad:  # of positions that learn
+            squared = over_kernel(w.square() / (1 + w.square()))
+            return (squared * charges).sum()
         total: Tensor = _Saturating.apply(w, charges.reshape(*charges.shape, *(1,) * (w.dim() - 2)))
         return total
 
@@ -139,7 +142,7 @@ def _charges(
     target: Geometry, source: Geometry, power: int, relative: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """d^power of every pair, (out, in)."""
-    d = connected(target, source) / (_side(source) if relative else 1.0)
+    d = connected(target, source, dtype, device) / (_side(source) if relative else 1.0)
     return d.pow(power).to(device, dtype)
 
 
