@@ -138,14 +138,16 @@ class _MovingLinear(torch.autograd.Function):
         if not ordinary_backward(grad):  # no buffer may be used and nothing changed in place
             again = torch.is_grad_enabled()
             with torch.enable_grad():
-                p = moving.prior()
+                # aliases, since both sides may be the same units, whose two gradients are added up afterwards
+                sides = target.view_as(target), source.view_as(source)
+                p = Moving(*sides, *ctx.how).prior()
             if need_x:
                 grad_x = grad_rows @ (weight * p.to(weight.dtype))
             if rows is not None:
                 grad_product = grad_rows.t() @ rows
                 grad_weight = grad_product * p.to(grad.dtype) if need_weight else None
                 if any(places):
-                    wanted = [at for at, need in zip((target, source), places, strict=True) if need]
+                    wanted = [at for at, need in zip(sides, places, strict=True) if need]
                     grad_p = (grad_product * weight).to(p.dtype)
                     got = iter(torch.autograd.grad(p, wanted, grad_p, create_graph=again, materialize_grads=True))
                     found = [next(got) if need else None for need in places]
@@ -174,10 +176,9 @@ def _pull(moving: Moving, grad: Tensor, weight: Tensor | None, places: list[bool
             grad[rows] *= moving.of(d).to(grad.dtype)
         return [None, None]
     assert weight is not None
-    # the gradient depends on differences of positions alone, and these are rounded least about their middle
-    middle = moving.source.detach().mean(0)
-    target, source = (_with_ones(at.detach() - middle) for at in (moving.target, moving.source))
-    pulls = torch.zeros_like(target[:-1]), torch.zeros_like(source[:-1])
+    # coordinates lie along rows, in which sums are quick
+    target, source = (at.detach().t().contiguous() for at in (moving.target, moving.source))
+    pulls = torch.zeros_like(target), torch.zeros_like(source)
     for rows, d in moving.blocks():
         with torch.enable_grad():
             p = moving.of(d.requires_grad_())
@@ -189,12 +190,10 @@ def _pull(moving: Moving, grad: Tensor, weight: Tensor | None, places: list[bool
             force = force / d
             if d.device.type != "cpu" or float(d.min()) == 0:  # a GPU would be made to wait for the answer
                 force.masked_fill_(d == 0, 0)
-            here = target[:, rows]
-            # Σ_j F_ij (p_i − p_j) and its like, as two products; coordinates lie along rows, which is much quicker
-            onto, total = _parted(source @ force.t())
-            pulls[0][:, rows] = total * here[:-1] - onto
-            onto, total = _parted(here @ force)
-            pulls[1].add_(total * source[:-1] - onto)
+            for k, here in enumerate(target[:, rows]):
+                torch.sub(here[:, None], source[k], out=d).mul_(force)
+                pulls[0][k, rows] = d.sum(1)
+                pulls[1][k] -= d.sum(0)
         else:
             with torch.enable_grad():
                 here, there = (at.detach().requires_grad_() for at in (moving.target[rows], moving.source))
@@ -203,12 +202,3 @@ def _pull(moving: Moving, grad: Tensor, weight: Tensor | None, places: list[bool
             pulls[0][:, rows] = each[0].t()
             pulls[1].add_(each[1].t())
     return [pull.t().contiguous() if need else None for pull, need in zip(pulls, places, strict=True)]
-
-
-def _with_ones(xyz: Tensor) -> Tensor:
-    """Coordinates along rows, (d + 1, n), with a last row of ones."""
-    return torch.cat([xyz.t(), xyz.new_ones(1, len(xyz))])
-
-
-def _parted(sums: Tensor) -> tuple[Tensor, Tensor]:
-    return sums[:-1], sums[-1]

@@ -178,7 +178,8 @@ class Prior:
             raise wrong("cost", f"{self.cost!r} between points that learn", "a cost that does not end, such as linear")
         if self.learned and kept is not None:
             raise wrong("kept", f"{len(kept)} wires between points that learn", "all wires, or points.still()")
-        self._row_scale: Tensor | None = None
+        #: r_i, (out,) float64; None without rescaling, and between points that learn, where r_i changes.
+        self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
         self._memo: dict[object, Tensor | Table] = {}
@@ -196,18 +197,10 @@ class Prior:
             self.flat = self.cost == Flat() and wires == pairs
             #: Whether every pair has a wire. (Positions that learn may bring one nearer whose signal is 0 in float64.)
             self.complete = wires == pairs or self.learned
-            if rescale and not self.flat:
-                self._row_scale = self.shape[1] / total
+            if rescale and not self.flat and not self.learned:
+                self.row_scale = self.shape[1] / total
             if kept is not None:
                 self._keep(kept)
-
-    @property
-    def row_scale(self) -> Tensor | None:
-        """r_i, (out,) float64; None without rescaling."""
-        if self._row_scale is not None and self.learned:
-            with aside():
-                return self.shape[1] / self._row_sums()[0]
-        return self._row_scale
 
     @property
     def bounded(self) -> bool:
@@ -235,8 +228,10 @@ class Prior:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
         with aside():
             p = self._signal(self.distances(rows))
-            if self._row_scale is not None:
-                p *= self.shape[1] / p.sum(1, keepdim=True) if self.learned else self._row_scale[rows, None]
+            if self.learned and self.rescale:
+                p *= self.shape[1] / p.sum(1, keepdim=True)
+            elif self.row_scale is not None:
+                p *= self.row_scale[rows, None]
             return p if self.kept is None else p * self._left(rows)
 
     def _signal(self, d: Tensor) -> Tensor:

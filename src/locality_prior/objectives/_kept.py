@@ -93,4 +93,4 @@ def kept(make: Made[P]) -> Made[P]:
             return make(target, source, *rest, **options)
         return constant(target, source, *rest, **options)
 
-    return now_or_kept
+    return now_or_kept  # type: ignore[return-value]
