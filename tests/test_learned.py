@@ -46,7 +46,7 @@ METRICS: dict[str, tuple[Any, Callable[[Any, Any], float]]] = {
 }
 #: Which sides learn: both sides are the same units, or each has its own.
 SIDES = ["same", "both", "target", "source"]
-CASES = reference.sampled(list(COSTS), list(METRICS), few=(SIDES, [False, True]))
+CASES = reference.pairwise(list(COSTS), list(METRICS), SIDES, [False, True])
 cases = pytest.mark.parametrize(("cost", "metric", "sides", "rescale"), CASES, ids=reference.named(CASES))
 
 
