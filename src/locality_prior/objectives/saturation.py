@@ -74,7 +74,7 @@ def saturating(
     if kind == "wiring":
         return (over_kernel(w.abs()) * charges).sum()
     with not_half(w):
-        if charges.requires_grad:  # of positions that learn
+        if at.learned or start.learned:
             squared = over_kernel(w.square() / (1 + w.square()))
             return (squared * charges).sum()
         total: Tensor = _Saturating.apply(w, charges.reshape(*charges.shape, *(1,) * (w.dim() - 2)))
