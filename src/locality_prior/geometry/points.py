@@ -16,6 +16,7 @@ from locality_prior.geometry.base import MOST, Geometry, cannot_meet
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid
 from locality_prior.geometry.meeting import Coordinates, checked, euclidean
+from locality_prior.geometry.permuted import Permuted
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -123,7 +124,7 @@ class Points(Geometry):
     def _beside(self, target: Geometry, source: Geometry) -> Coordinates | None:
         """Two sides as they are in space, one of which is this."""
         other = source if target is self else target
-        if isinstance(other, Channels):
+        if isinstance(other, (Channels, Permuted)):
             return None  # it asks its own places, which may be ones that points cannot meet
         if isinstance(other, Points) and other.metric != self.metric:
             cannot_meet(target, source, "their metrics differ")
