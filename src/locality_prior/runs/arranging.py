@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,10 +19,10 @@ from locality_prior.arrange.words import Arrangement
 from locality_prior.geometry import Channels
 from locality_prior.objectives import Objective
 from locality_prior.placement import first_of, makers, rows
-from locality_prior.runs.config import Run
+from locality_prior.runs.config import Run, epochs_before
 from locality_prior.runs.network import Network, Units, moved, responses, to_device
 from locality_prior.runs.task import Shard, Task, drawing, first
-from locality_prior.runs.wires import ITEMS, ends, follows, seen
+from locality_prior.runs.wires import ITEMS, ends, follows, mean_wire_length, seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -101,6 +104,29 @@ class Arranger:
         """The orders, for the run's state: of each set of units, by its first sheet."""
         return {one.sheets[0]: one.order for one in self.units}
 
+    def told(self, net: Network, responded: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
+        """What the new places are worth: numbers of the trained network with each unit at its own place, and now.
+
+        Args:
+            net: the trained network, with its units where they sit.
+            responded: the responses of each sheet, in the order of the places.
+        """
+        lengths = [mean_wire_length(layers, net.model) for layers in (self.given.layers, net.layers)]
+        alike = {}
+        for one in self.units:
+            for name in one.sheets:
+                sheet = self.given.placed[name].geometry
+                now = responded[name].astype(np.float64)
+                each = [analysis.response_correlation(r, sheet).score for r in (now[:, one.order.numpy()], now)]
+                alike[name] = each
+        return {
+            "by": self.how.by,
+            "when": self.how.when,
+            "epochs": epochs_before(self.run) + self.run.recipe.epochs,
+            "mean_wire_length": [None if math.isnan(length) else length for length in lengths],
+            "response_correlation": alike,
+        }
+
     def improve(self, net: Network, fabric: Fabric) -> None:
         """Give the units better places, from those where they sit. Every process has the first one's orders.
 
@@ -129,7 +155,14 @@ def _computes(objective: Objective) -> bool:
 
 def by_wires(given: Network, net: Network, units: Sequence[Units], seed: int) -> dict[str, Tensor]:
     """Orders by which Σ d|V| over the layers between the units, and from them to others, is less."""
-    raise NotImplementedError
+    terms = []
+    of = {name: one.sheets[0] for one in units for name in one.leaving}
+    to = {name: one.sheets[0] for one in units for name in one.entering}
+    for layer in given.layers:
+        w = layer.strength(net.model).double().cpu()
+        terms.append((w, layer.target.distances(layer.source), to.get(layer.name), of.get(layer.name)))
+    orders = {one.sheets[0]: one.order for one in units}
+    return arrange.wires_temp(terms, {k: len(v) for k, v in orders.items()}, orders, seed)
 
 
 def by_responses(

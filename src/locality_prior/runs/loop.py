@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from locality_prior import analysis
 from locality_prior._check import Problem, short
 from locality_prior._files import replacing
 from locality_prior.objectives import words as objectives
@@ -24,6 +23,7 @@ from locality_prior.runs.epochs import EpochMaps
 from locality_prior.runs.files import STATE
 from locality_prior.runs.network import Network, call, moved, to_device
 from locality_prior.runs.task import Batch, Task, draw
+from locality_prior.runs.wires import mean_wire_length
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -62,7 +62,7 @@ class Loop:
         found = evaluate(self.model, self.task, batches, self.fabric.device, lambda v: _summed(self.fabric, v))
         skipped += int(found.pop("skipped"))
         with machines.whole(self.fabric, self.model):
-            length = mean_wire_length(self.net)
+            length = mean_wire_length(self.net.layers, self.net.model)
         self.history.append(
             {
                 "epoch": epoch,
@@ -193,17 +193,6 @@ class Loop:
                 "make room on the disk, and start the same command again."
             ) from error
         self.saved = time.monotonic()
-
-
-def mean_wire_length(net: Network) -> float:
-    """Σ d|V| / Σ|V| over all layers that a condition makes local, each d in spacings of its source; NaN without any."""
-    sums = [0.0, 0.0]
-    for layer in net.layers:
-        lengths = analysis.wire_lengths(layer.strength(net.model), layer.target, layer.source)
-        if lengths.total and lengths.mean:
-            sums[0] += lengths.total
-            sums[1] += lengths.total / lengths.mean
-    return sums[0] / sums[1] if sums[1] else float("nan")
 
 
 @torch.no_grad()

@@ -118,10 +118,7 @@ def train(
             if not _readable_config(directory):
                 write_run(directory, run)
         fabric.barrier()
-        state = _read_state(directory / files.STATE, run)
-        if state and list(state["sizes"]) != list(task.sizes):
-            had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
-            raise Problem(f"{directory} was begun with {had} items, and the task now has {has}. Give it the same data.")
+        state = _begun(directory / files.STATE, run, task)
         _go_on(run, directory, state, task, net, arranger, fabric, machine, tick, label or condition_of(run))
     return bool(fabric.is_global_zero)
 
@@ -272,7 +269,7 @@ def _arrange_before(
     recipe = replace(run.recipe, epochs=epochs) if epochs else run.recipe
     first = replace(run, cost="flat", shuffled=False, objective="none", arrange="none", recipe=recipe)
     path = directory / files.BEFORE
-    state = _read_state(path, first)
+    state = _begun(path, first, task)
     net = network(first, task)
     model, optimizer = _set_up(first, net, fabric, machine, state, path)
     history, part = (state["history"], state.get("part")) if state else ([], None)
@@ -332,7 +329,7 @@ def job(
     def tick(epoch: int, share: float) -> None:
         nonlocal told
         done = epoch - 1 + share
-        if time.monotonic() - told > 0.25 or done >= run.recipe.epochs:
+        if time.monotonic() - told > 0.25 or done >= epochs_before(run) + run.recipe.epochs:
             told = time.monotonic()
             write_progress(Path(directory, files.PROGRESS), done)
 
@@ -425,6 +422,15 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
     part = state.get("part")
     if part is not None and "diverged" in part:
         raise diverged(run, part["diverged"], state["epoch"] + 1, part["step"], path)
+    return state
+
+
+def _begun(path: Path, run: Run, task: Task) -> dict[str, Any] | None:
+    """The state from which ``run`` goes on; None where there is none yet. An error where its task has other items."""
+    state = _read_state(path, run)
+    if state and list(state["sizes"]) != list(task.sizes):
+        had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
+        raise Problem(f"{path.parent} was begun with {had} items, and the task now has {has}. Give it the same data.")
     return state
 
 

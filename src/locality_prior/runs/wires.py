@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from locality_prior import analysis
 from locality_prior.geometry import Channels, Geometry, Permuted
 from locality_prior.placement import Placed, Placement, first_of, hooked, place, rows
 from locality_prior.runs.network import Layer, Network, call, sheet_of, to_device
@@ -120,6 +121,17 @@ def follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
             return False
         found += itself
     return found > 0
+
+
+def mean_wire_length(layers: Iterable[Layer], model: nn.Module) -> float:
+    """Σ d|V| / Σ|V| over all ``layers``, each d in spacings of its source; NaN without any."""
+    sums = [0.0, 0.0]
+    for layer in layers:
+        lengths = analysis.wire_lengths(layer.strength(model), layer.target, layer.source)
+        if lengths.total and lengths.mean:
+            sums[0] += lengths.total
+            sums[1] += lengths.total / lengths.mean
+    return sums[0] / sums[1] if sums[1] else float("nan")
 
 
 def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
