@@ -15,12 +15,11 @@ from torch import Tensor
 from locality_prior import analysis, arrange
 from locality_prior._check import Problem, wrong
 from locality_prior.arrange import words
-from locality_prior.arrange.words import Arrangement
-from locality_prior.geometry import Channels
+from locality_prior.geometry import Channels, Geometry
 from locality_prior.objectives import Objective
 from locality_prior.placement import first_of, makers, rows
 from locality_prior.runs.config import Run, epochs_before
-from locality_prior.runs.network import Network, Units, moved, responses, to_device
+from locality_prior.runs.network import Network, Units, responses, to_device
 from locality_prior.runs.task import Shard, Task, drawing, first
 from locality_prior.runs.wires import ITEMS, ends, follows, mean_wire_length, seen
 
@@ -54,7 +53,9 @@ def movable(net: Network, task: Task) -> tuple[Units, ...]:
         order = list(called)
         last = first_of(output, Tensor)
         told = last.reshape(-1, last.shape[-1]) if last is not None and last.dim() else None
-        given = {name for name in made if name in called and told is not None and follows(told, called[name], made[name])}
+        given = {
+            name for name in made if name in called and told is not None and follows(told, called[name], made[name])
+        }
         for name in (n for n in order if n in net.placed):
             if isinstance(net.placed[name].geometry, Channels):
                 continue
@@ -98,7 +99,9 @@ class Arranger:
             raise wrong("arrange", f"{run.arrange} and no such units", f"a sheet whose units {what}")
         if how.when == "during" and (fixed := next(filter(_computes, net.objectives), None)):
             expected = "an arrangement before or after training"
-            raise wrong("arrange", f"{run.arrange} with {fixed.WORD}, which would change the network's function", expected)
+            raise wrong(
+                "arrange", f"{run.arrange} with {fixed.WORD}, which would change the network's function", expected
+            )
 
     def state(self) -> dict[str, Tensor]:
         """The orders, for the run's state: of each set of units, by its first sheet."""
@@ -145,6 +148,8 @@ class Arranger:
         """Say where the units sit: the orders of a state, or better ones."""
         if orders.keys() != self.state().keys():
             raise Problem("The state holds the order of other units than this network has. Delete it to start again.")
+        for name, order in orders.items():
+            self.given.placed[name].geometry.permuted(order)  # raises where it is no order of these units
         self.units = tuple(replace(one, order=orders[one.sheets[0]]) for one in self.units)
 
 
@@ -154,15 +159,22 @@ def _computes(objective: Objective) -> bool:
 
 
 def by_wires(given: Network, net: Network, units: Sequence[Units], seed: int) -> dict[str, Tensor]:
-    """Orders by which Σ d|V| over the layers between the units, and from them to others, is less."""
-    terms = []
-    of = {name: one.sheets[0] for one in units for name in one.leaving}
-    to = {name: one.sheets[0] for one in units for name in one.entering}
+    """Orders by which Σ d|V| over the layers that enter or leave the units is less. Other units stay where they are."""
+    leaves = {layer: one.sheets[0] for one in units for layer in one.leaving}
+    enters = {layer: one.sheets[0] for one in units for layer in one.entering}
+    sheets: dict[str, Geometry] = {}
+    layers = []
     for layer in given.layers:
-        w = layer.strength(net.model).double().cpu()
-        terms.append((w, layer.target.distances(layer.source), to.get(layer.name), of.get(layer.name)))
+        if layer.name in leaves or layer.name in enters:
+            source = leaves.get(layer.name, f"what enters {layer.name}")
+            target = enters.get(layer.name, f"what leaves {layer.name}")
+            sheets |= {source: layer.source, target: layer.target}
+            layers.append((layer.strength(net.model), source, target))
     orders = {one.sheets[0]: one.order for one in units}
-    return arrange.wires_temp(terms, {k: len(v) for k, v in orders.items()}, orders, seed)
+    moved = any((order != torch.arange(len(order))).any() for order in orders.values())
+    fixed = [name for name in sheets if name not in orders]
+    found = arrange.stack_by_wires(sheets, layers, fixed=fixed, orders=orders if moved else None, seed=seed)
+    return {name: found[name] for name in orders}
 
 
 def by_responses(

@@ -270,7 +270,7 @@ def _bare(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 def activations(network: Network, task: Task, device: torch.device) -> tuple[dict[str, npt.NDArray[np.float32]], Any]:
     """Responses of each sheet's units to the task's kept items, (items, units), and the items' labels or None.
 
-    Where several units share a place, as channels do, their mean is taken. Units that were moved are put in the order of
+    Where several units share a place, as channels do, their mean is taken. Units that were moved are in the order of
     their places.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in network.placed}

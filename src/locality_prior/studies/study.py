@@ -340,6 +340,12 @@ class Study:
             return None
         return self._names.get(dataclasses.replace(run, shuffled=True))
 
+    def unmoved(self, name: str) -> str | None:
+        """The same condition with its units where they were; None where that is its control, or is not trained."""
+        run = self._conditions[name]
+        found = self._names.get(dataclasses.replace(run, arrange=arrangements.NONE))
+        return None if found in (name, self.control(name)) else found
+
     def compared(self, hypothesis: Hypothesis) -> tuple[str, str]:
         """The two conditions that a hypothesis is about.
 
@@ -537,6 +543,7 @@ def plan(study: Study) -> dict[str, Any]:
             "control": study.control(name),
             "null": study.null(name),
             "of": None,
+            "unmoved": study.unmoved(name),
             "cost": run.cost,
             "shuffled": run.shuffled,
             "objective": run.objective,
