@@ -28,6 +28,7 @@ ROOMS = [
     {"retrofit"},
     {"placement"},
     {"objectives"},
+    {"arrange"},
     {"pruning"},
     {"__init__"},
     {"analysis"},

@@ -104,7 +104,15 @@ class Wiring(OfWeights):
 
 @kept
 def _charges(target: Geometry, source: Geometry, price: Price, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """f(d) of every pair, (out, in)."""
+    return charges(target, source, price, dtype).to(device)
+
+
+def charges(target: Geometry, source: Geometry, price: Price, dtype: torch.dtype = torch.float64) -> Tensor:
+    """f(d) of every pair, (out, in).
+
+    Raises:
+        ValueError, TypeError: no price, or one that is negative or not finite for some pair.
+    """
     d = target.distances(None if source is target else source)
     values = _function(price)(d.clone())  # a function may write into what it is given
     if not isinstance(values, Tensor) or values.shape != d.shape:
@@ -116,7 +124,7 @@ def _charges(target: Geometry, source: Geometry, price: Price, dtype: torch.dtyp
         i, j = (~fits).nonzero()[0].tolist()
         given = f"{_name(price)}, {float(values[i, j]):g} at d = {float(d[i, j]):g}"
         raise wrong("price", given, "a finite price of at least 0 for every pair")
-    return values.to(device)
+    return values
 
 
 def _function(price: Any) -> Callable[[Tensor], Tensor]:
