@@ -17,9 +17,10 @@ from locality_prior._check import Problem, wrong
 from locality_prior.arrange import words
 from locality_prior.geometry import Channels, Geometry
 from locality_prior.objectives import Objective
+from locality_prior.objectives import words as objectives
 from locality_prior.placement import first_of, makers, rows
-from locality_prior.runs.config import Run, epochs_before
-from locality_prior.runs.network import Network, Units, responses, to_device
+from locality_prior.runs.config import Run, control_of, epochs_before
+from locality_prior.runs.network import Network, Units, network, responses, to_device
 from locality_prior.runs.task import Shard, Task, drawing, first
 from locality_prior.runs.wires import ITEMS, ends, follows, mean_wire_length, seen
 
@@ -80,28 +81,32 @@ class Arranger:
 
     Args:
         run: whose word ``arrange`` says when units move, and by what.
-        net: the network of the run, or its control, before training and on the CPU.
+        net: the network of the run, before training and on the CPU.
         task: what it learns.
 
     Raises:
-        ValueError: a network without units that may move, or with an objective that does not let them move.
+        ValueError: a network without units that may move, or that does not let them move.
     """
 
     def __init__(self, run: Run, net: Network, task: Task) -> None:
         how = words.parse("arrange", run.arrange)
         assert how is not None
         self.run, self.how, self.given, self.task = run, how, net, task
-        self.units = movable(net, task)
+        if how.when == "during" and (fixed := next(filter(_computes, net.objectives), None)):
+            expected = "an arrangement before or after training"
+            raise wrong("arrange", f"{how} with {fixed.WORD}, which would change the network's function", expected)
+        # an objective may be a part of the network that mixes units, as a blur is
+        self.units = movable(net if run.objective == objectives.NONE else network(control_of(run), task), task)
         if how.by == "wires":
             self.units = tuple(one for one in self.units if one.leaving or one.entering)
         if not self.units:
             what = "a layer's wires leave or enter" if how.by == "wires" else "a layer's weights make"
-            raise wrong("arrange", f"{run.arrange} and no such units", f"a sheet whose units {what}")
-        if how.when == "during" and (fixed := next(filter(_computes, net.objectives), None)):
-            expected = "an arrangement before or after training"
-            raise wrong(
-                "arrange", f"{run.arrange} with {fixed.WORD}, which would change the network's function", expected
-            )
+            raise wrong("arrange", f"{how} and no such units", f"a sheet whose units {what}")
+        for one in self.units if how.by == "wires" else ():
+            first, *others = _geometries(net, one)
+            if different := next((other for other in others if other != first), None):
+                given = f"{how}, with the units of {one.sheets[0]} on {first!r} and on {different!r}"
+                raise wrong("arrange", given, "one geometry for them in all layers")
 
     def state(self) -> dict[str, Tensor]:
         """The orders, for the run's state: of each set of units, by its first sheet."""
@@ -153,6 +158,12 @@ class Arranger:
         self.units = tuple(replace(one, order=orders[one.sheets[0]]) for one in self.units)
 
 
+def _geometries(net: Network, units: Units) -> list[Geometry]:
+    """Where the layers that enter and leave some units say that these are."""
+    entered = [layer.target for layer in net.layers if layer.name in units.entering]
+    return entered + [layer.source for layer in net.layers if layer.name in units.leaving]
+
+
 def _computes(objective: Objective) -> bool:
     """Whether an objective is a part of what the model computes, as a mask is."""
     return not objective.LOSS and type(objective).after_step is Objective.after_step
@@ -170,11 +181,10 @@ def by_wires(given: Network, net: Network, units: Sequence[Units], seed: int) ->
             target = enters.get(layer.name, f"what leaves {layer.name}")
             sheets |= {source: layer.source, target: layer.target}
             layers.append((layer.strength(net.model), source, target))
-    orders = {one.sheets[0]: one.order for one in units}
-    moved = any((order != torch.arange(len(order))).any() for order in orders.values())
-    fixed = [name for name in sheets if name not in orders]
-    found = arrange.stack_by_wires(sheets, layers, fixed=fixed, orders=orders if moved else None, seed=seed)
-    return {name: found[name] for name in orders}
+    begun = {one.sheets[0]: one.order for one in units if _moved(one)}
+    fixed = [name for name in sheets if name not in {one.sheets[0] for one in units}]
+    found = arrange.stack_by_wires(sheets, layers, fixed=fixed, orders=begun or None, seed=seed)
+    return {one.sheets[0]: found[one.sheets[0]] for one in units}
 
 
 def by_responses(
@@ -185,8 +195,14 @@ def by_responses(
     for one in units:
         sheet = one.sheets[-1]
         geometry = given.placed[sheet].geometry
-        found[one.sheets[0]] = arrange.by_similarity(responded[sheet], geometry, order=one.order, seed=seed)
+        begun = one.order if _moved(one) else None  # at the start a good order is looked for
+        found[one.sheets[0]] = arrange.by_similarity(responded[sheet], geometry, order=begun, seed=seed)
     return found
+
+
+def _moved(units: Units) -> bool:
+    """Whether units sit elsewhere than at their own places."""
+    return not torch.equal(units.order, torch.arange(len(units.order)))
 
 
 def _responses(net: Network, task: Task, run: Run, device: torch.device) -> dict[str, Tensor]:

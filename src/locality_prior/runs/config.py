@@ -246,6 +246,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def control_of(run: Run) -> Run:
+    """The run of the same network with nothing that makes it local."""
+    return dataclasses.replace(run, cost="flat", shuffled=False, objective=objectives.NONE, arrange=arrangements.NONE)
+
+
 def condition_of(run: Run) -> str:
     """The name of what makes a run's network local."""
     cost = run.cost + (" shuffled" if run.shuffled else "")

@@ -28,6 +28,7 @@ from locality_prior.runs.config import (
     Recipe,
     Run,
     condition_of,
+    control_of,
     difference,
     epochs_before,
     read_run,
@@ -267,7 +268,7 @@ def _arrange_before(
     """Arrange the units of ``run`` by its control, which is trained first for as long as the run says."""
     epochs = epochs_before(run)
     recipe = replace(run.recipe, epochs=epochs) if epochs else run.recipe
-    first = replace(run, cost="flat", shuffled=False, objective="none", arrange="none", recipe=recipe)
+    first = replace(control_of(run), recipe=recipe)
     path = directory / files.BEFORE
     state = _begun(path, first, task)
     net = network(first, task)

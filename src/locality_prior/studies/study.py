@@ -19,7 +19,7 @@ from locality_prior._files import read_yaml, write_json, write_text
 from locality_prior.arrange import words as arrangements
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import door
-from locality_prior.runs.config import Named, Recipe, Run, as_number, condition_of, named, plain, run_name
+from locality_prior.runs.config import Named, Recipe, Run, as_number, condition_of, control_of, named, plain, run_name
 from locality_prior.studies.files import PLAN, STUDY
 
 Expected = Literal["lower", "higher", "alike"]
@@ -330,7 +330,7 @@ class Study:
 
     def control(self, name: str) -> str | None:
         """The control of a condition; None for a control."""
-        control = self._names[dataclasses.replace(self._conditions[name], **_CONTROL)]
+        control = self._names[control_of(self._conditions[name])]
         return None if control == name else control
 
     def null(self, name: str) -> str | None:
