@@ -29,6 +29,7 @@ ROOMS = [
     {"retrofit"},
     {"placement"},
     {"objectives"},
+    {"arrange"},
     {"pruning"},
     {"__init__"},
     {"analysis"},

@@ -1,4 +1,5 @@
 from locality_prior import analysis as analysis
+from locality_prior import arrange as arrange
 from locality_prior import cost as cost
 from locality_prior import functional as functional
 from locality_prior import geometry as geometry

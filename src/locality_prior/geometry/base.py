@@ -158,6 +158,32 @@ class Geometry(ABC):
 
         return Channels(self, channels)
 
+    def permuted(self, order: Any) -> Geometry:
+        """The same places, with the units in another order: unit k sits at place ``order[k]`` of this geometry.
+
+        Its distances are those of this geometry, with rows and columns in that order. An order of an order is one
+        order, and where every unit is at its own place, it is the geometry itself.
+
+        >>> import locality_prior as lp
+        >>> line = lp.Line(3).permuted([2, 0, 1])
+        >>> line, line.positions.flatten(), line.distances()[0]
+        (Permuted(Grid(3)), tensor([2., 0., 1.], dtype=torch.float64), tensor([0., 2., 1.], dtype=torch.float64))
+        >>> line.permuted([1, 2, 0])
+        Grid(3)
+
+        Args:
+            order: the place of each unit, (units,) whole numbers: a permutation of 0, 1, …, units − 1. See
+                :mod:`locality_prior.arrange` for functions that find one.
+
+        Raises:
+            ValueError: no permutation of as many units, or distances between two different sets of units.
+        """
+        from locality_prior.geometry.permuted import Permuted  # here, since Permuted is a Geometry
+
+        made = Permuted(self, order)
+        stays = torch.equal(made.order, torch.arange(len(made), device="cpu"))
+        return made.base if stays else made
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} units)"
 

@@ -19,6 +19,7 @@ from locality_prior.geometry.grids import Grid
 from locality_prior.geometry.learned import Metric as Metric
 from locality_prior.geometry.learned import between, precision
 from locality_prior.geometry.meeting import Coordinates, checked, euclidean
+from locality_prior.geometry.permuted import Permuted
 
 _MINKOWSKI = {"euclidean": 2.0, "cityblock": 1.0, "chebyshev": math.inf}
 
@@ -164,7 +165,7 @@ class Points(Geometry):
     def _beside(self, target: Geometry, source: Geometry) -> Coordinates | None:
         """Two sides as they are in space, one of which is this."""
         other = source if target is self else target
-        if isinstance(other, Channels):
+        if isinstance(other, (Channels, Permuted)):
             return None  # it asks its own places, which may be ones that points cannot meet
         if isinstance(other, Points) and other.metric != self.metric:
             cannot_meet(target, source, "their metrics differ")

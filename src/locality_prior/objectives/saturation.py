@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from locality_prior._check import boolean, choice, wrong
-from locality_prior.geometry import Channels, Geometry, Grid, Measured
+from locality_prior.geometry import Channels, Geometry, Grid, Measured, Permuted
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
 from locality_prior.objectives._precision import not_half, precise
@@ -148,7 +148,7 @@ def _charges(
 
 def _side(sheet: Geometry) -> float:
     """The longest side of a sheet, in the units of its distances."""
-    if isinstance(sheet, Channels):
+    if isinstance(sheet, (Channels, Permuted)):
         return _side(sheet.base)
     if isinstance(sheet, Grid):
         spacing = sheet.spacing or (1.0,) * len(sheet.shape)

@@ -58,7 +58,8 @@ def _cells(values: Floats, places: Places, ax: Axes, norm: Normalize, cmap: Colo
     flat = len(places.shape) == 1
     shape = (1, *places.shape) if flat else places.shape
     cells, there = np.full(math.prod(shape), np.nan), np.zeros(math.prod(shape))
-    cells[: len(places)], there[: len(places)] = values, 1.0
+    at = np.ravel_multi_index(tuple(places.xy.T[::-1].astype(np.int64)), shape)
+    cells[at], there[at] = values, 1.0
     whole = len(places) == len(cells)
     spacing = places.spacing or (1.0, 1.0)
     if flat:

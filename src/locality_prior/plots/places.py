@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -60,6 +60,8 @@ class Places:
             raise wrong("shape", shape, f"the shape of {len(xy)} {self.kind}")
         if len(spacing) not in ((0, len(shape)) if self.kind == "cells" else (0,)):
             raise wrong("spacing", spacing, "one for each axis of cells, or none")
+        if self.kind == "cells" and not _are_cells(xy, shape):
+            raise wrong("xy", xy, f"a cell (column, row) of its own for each unit, within {shape}")
         number("radius", self.radius, 0)
         for name, value in (("xy", xy), ("shape", shape), ("spacing", spacing), ("radius", float(self.radius))):
             object.__setattr__(self, name, value)
@@ -80,10 +82,13 @@ class Places:
         """
         if isinstance(geometry, Places):
             return geometry
-        from locality_prior.geometry import Channels, Geometry, Grid, HexGrid, Sphere
+        from locality_prior.geometry import Channels, Geometry, Grid, HexGrid, Permuted, Sphere
 
         if not isinstance(geometry, Geometry):
             raise wrong_type("geometry", geometry, "a Geometry, such as Grid(32, 32), or Places")
+        if isinstance(geometry, Permuted):
+            places = cls.of(geometry.base)
+            return replace(places, xy=places.xy[geometry.order.numpy()])
         if isinstance(geometry, Channels):
             raise wrong("geometry", repr(geometry), "a geometry without channels; average them and give their places")
         if isinstance(geometry, Sphere):
@@ -124,6 +129,13 @@ class Places:
         if not isinstance(config, dict) or "kind" not in config or not names.issuperset(config):
             raise wrong("config", config, 'a mapping with "kind" and, where the kind has them, shape, spacing, radius')
         return cls(xy, **config)
+
+
+def _are_cells(xy: Floats, shape: tuple[int, ...]) -> bool:
+    """Whether units lie in cells (column, row) of a grid, no two of them in the same one."""
+    columns, rows = shape[-1], math.prod(shape[:-1])
+    inside = (xy >= 0) & (xy < (columns, rows)) & (xy == np.floor(xy))
+    return bool(inside.all()) and len(np.unique(xy[:, 1] * columns + xy[:, 0])) == len(xy)
 
 
 def _tuple(name: str, values: Any) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -96,8 +97,9 @@ def transmitted_signal(
     x, y = places.xy[unit]
     signal = as_array("signal", signal, len(places))
     top = float(np.max(signal, initial=1.0, where=np.isfinite(signal)))
-    n = places.shape[1] if len(places.shape) == 2 else 0
-    title = f"unit at row {unit // n}, column {unit % n}" if n else f"unit {unit}"
+    # rows of hexagons are √3/2 apart, and odd ones begin half a hexagon later
+    row = y if places.kind == "cells" else y / (math.sqrt(3) / 2)
+    title = f"unit at row {round(row)}, column {int(x)}" if len(places.shape) == 2 else f"unit {unit}"
     ax = sheet(signal, places, ax, vmin=0.0, vmax=top, label=label, title=title)
     ring = ax.plot(x, y, "o", ms=mark(6), mfc="none", mec="black", mew=stroke(1.0), clip_on=False, zorder=3)[0]
     ring.set_path_effects([withStroke(linewidth=stroke(2.0), foreground="white")])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from locality_prior import analysis
+from locality_prior.geometry import Permuted
 from locality_prior.runs.network import Network, activations, sheet_of
 from locality_prior.runs.task import Task, spread
 
@@ -29,7 +30,7 @@ class EpochMaps:
     """Class means of each sheet's units before training, and after epochs that are spread over all of it.
 
     Args:
-        net: the network, on ``device``.
+        net: the network, or one with the same sheets.
         task: whose kept items it responds to.
         device: where to compute.
         epochs: how many epochs there are.
@@ -39,18 +40,18 @@ class EpochMaps:
     def __init__(
         self, net: Network, task: Task, device: torch.device, epochs: int, kept: dict[str, Any] | None
     ) -> None:
-        self._net, self._task, self._device = net, task, device
+        self._task, self._device = task, device
         units = max(len(sheet_of(net.placed[name].geometry)) for name in net.placed)
         most = min(EPOCHS, NUMBERS // (SHOWN * units))
         self._wanted = set(spread(epochs + 1, most).tolist()) if most > 1 else set()
         self._epochs: list[int] = kept["epochs"] if kept else []
         self._means: dict[str, list[Tensor]] = {name: list(kept["means"][name]) if kept else [] for name in net.placed}
 
-    def see(self, epoch: int) -> None:
+    def see(self, epoch: int, net: Network) -> None:
         """Keep the maps as they are after ``epoch``, if it is one of those that are kept; 0 is before training."""
         if epoch not in self._wanted or epoch in self._epochs:
             return
-        responses, labels = activations(self._net, self._task, self._device)
+        responses, labels = activations(net, self._task, self._device)
         if labels is None:
             self._wanted = set()
             return
@@ -64,6 +65,16 @@ class EpochMaps:
         """What is kept, for the run's state: ``epochs``, and ``means`` of each sheet, (epochs, classes, units)."""
         there = {name: torch.stack(maps) if maps else torch.empty(0) for name, maps in self._means.items()}
         return {"epochs": self._epochs, "means": there}
+
+
+def in_order(kept: dict[str, Any], net: Network) -> dict[str, Any]:
+    """What :meth:`EpochMaps.state` returned, where the units have been moved since to the places that ``net`` has."""
+    means = dict(kept["means"])
+    for name in means:
+        geometry = net.placed[name].geometry
+        if isinstance(geometry, Permuted) and kept["epochs"]:
+            means[name] = means[name][..., geometry.units]
+    return kept | {"means": means}
 
 
 def arrays(kept: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
