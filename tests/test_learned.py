@@ -404,7 +404,7 @@ def test_points_are_where_they_are_now() -> None:
     assert still.parameter is None
     assert not hidden.distances().requires_grad
     assert not hidden.positions.requires_grad
-    assert (hidden == hidden) is True  # noqa: PLR0124
+    assert (hidden == hidden) is True
     assert hidden != lp.Points(hidden.positions, learned=True)
     assert hidden != hidden.still()
     assert hidden.still() == hidden.still()
@@ -440,14 +440,14 @@ def test_what_charges_wires_sees_the_lengths_of_the_moment_and_gives_positions_a
         now = [p.detach().clone() for p in learned]
         got = torch.autograd.grad(value(*now), learned, materialize_grads=True)
         h = 1e-6
-        for k, parameter in enumerate(now):
+        for k in range(len(now)):
             for at in ((0, 0), (2, 1)):
                 ends = [[p.clone() for p in now] for _ in range(2)]
                 ends[0][k][at] += h
                 ends[1][k][at] -= h
                 slope = (value(*ends[0]) - value(*ends[1])) / (2 * h)
                 assert_close(got[k][at], slope.detach(), rtol=1e-5, atol=1e-6)
-        assert name == "apart" or all(float(g.abs().max()) > 1e-3 for g in got), parameter
+        assert name == "apart" or all(float(g.abs().max()) > 1e-3 for g in got)
         value(*(p + torch.rand_like(p) for p in now))
         if name != "apart":
             assert_close(WIRES[name](layer).detach(), WIRES[name](fixed(layer)).detach())

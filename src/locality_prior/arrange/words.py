@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from locality_prior._check import count, instance, wrong
+from locality_prior._check import count, instance, number, positive, wrong
 
 #: The word of a condition whose units stay where they are.
 NONE = "none"
-EXPECTED = "wires or responses, then :before, :during or :after, such as wires:after or responses:before,epochs=2"
+#: The word of units whose positions learn.
+LEARNED = "learned"
+EXPECTED = (
+    "wires or responses, then :before, :during or :after, such as wires:after or responses:before,epochs=2; or learned"
+)
 
 By = Literal["wires", "responses"]
 When = Literal["before", "during", "after"]
@@ -46,7 +50,48 @@ class Arrangement:
         return f"{self.by}:{self.when}{options}"
 
 
-def parse(name: str, text: Any) -> Arrangement | None:
+@dataclass(frozen=True)
+class Learned:
+    """Units of a network whose positions learn, from the places that they have.
+
+    >>> parse("arrange", "learned:lr=0.5")
+    Learned(lr=0.5, apart=1.0)
+
+    Attributes:
+        lr: the learning rate of the positions, which falls as that of the run does. They have no weight decay.
+        apart: how strongly they are kept 1 apart, see :func:`~locality_prior.objectives.apart`.
+    """
+
+    lr: float = 1.0
+    apart: float = 1.0
+
+    #: They do not move at one moment: there is no order to find.
+    when = "always"
+    by = LEARNED
+    epochs = None
+
+    def __str__(self) -> str:
+        said = [f"{name}={getattr(self, name):g}" for name in ("lr", "apart") if getattr(self, name) != 1]
+        return LEARNED + (f":{','.join(said)}" if said else "")
+
+
+def _learned(name: str, text: str, rest: str) -> Learned:
+    values: dict[str, float] = {}
+    for option in rest.split(",") if rest else []:
+        key, _, value = (part.strip() for part in option.partition("="))
+        if key not in ("lr", "apart") or key in values:
+            raise wrong(
+                name, repr(text), "learned, with lr=NUMBER and apart=NUMBER at most once, such as learned:lr=0.5"
+            )
+        try:
+            read = float(value)
+        except ValueError:
+            raise wrong(name, repr(text), f"a number as its {key}") from None
+        values[key] = positive(f"{name} lr", read) if key == "lr" else number(f"{name} apart", read, least=0.0)
+    return Learned(**values)
+
+
+def parse(name: str, text: Any) -> Arrangement | Learned | None:
     """What a word says; None for ``none``.
 
     Raises:
@@ -56,6 +101,8 @@ def parse(name: str, text: Any) -> Arrangement | None:
     if said == NONE:
         return None
     head, _, rest = said.partition(":")
+    if head.strip().lower() == LEARNED:
+        return _learned(name, said, rest)
     by, (when, *options) = head.strip().lower(), [part.strip().lower() for part in rest.split(",")]
     if by not in get_args(By) or when not in get_args(When):
         raise wrong(name, repr(text), EXPECTED)

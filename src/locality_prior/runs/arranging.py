@@ -15,12 +15,12 @@ from torch import Tensor
 from locality_prior import analysis, arrange
 from locality_prior._check import Problem, wrong
 from locality_prior.arrange import words
-from locality_prior.geometry import Channels, Geometry
+from locality_prior.geometry import Channels, Geometry, Measured, Points
 from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import first_of, makers, rows
 from locality_prior.runs.config import Run, control_of, epochs_before
-from locality_prior.runs.network import Network, Units, network, responses, to_device
+from locality_prior.runs.network import Layer, Network, Units, network, responses, to_device
 from locality_prior.runs.task import Shard, Task, drawing, first
 from locality_prior.runs.wires import ITEMS, ends, follows, mean_wire_length, seen
 
@@ -92,25 +92,30 @@ class Arranger:
         how = words.parse("arrange", run.arrange)
         assert how is not None
         self.run, self.how, self.given, self.task = run, how, net, task
+        by_wires = how.by in ("wires", words.LEARNED)
         if how.when == "during" and (fixed := next(filter(_computes, net.objectives), None)):
             expected = "an arrangement before or after training"
             raise wrong("arrange", f"{how} with {fixed.WORD}, which would change the network's function", expected)
         # an objective may be a part of the network that mixes units, as a blur is
         self.units = movable(net if run.objective == objectives.NONE else network(control_of(run), task), task)
-        if how.by == "wires":
+        if by_wires:
             self.units = tuple(one for one in self.units if one.leaving or one.entering)
         if not self.units:
-            what = "a layer's wires leave or enter" if how.by == "wires" else "a layer's weights make"
+            what = "a layer's wires leave or enter" if by_wires else "a layer's weights make"
             raise wrong("arrange", f"{how} and no such units", f"a sheet whose units {what}")
-        for one in self.units if how.by == "wires" else ():
+        for one in self.units if by_wires else ():
             first, *others = _geometries(net, one)
             if different := next((other for other in others if other != first), None):
                 given = f"{how}, with the units of {one.sheets[0]} on {first!r} and on {different!r}"
                 raise wrong("arrange", given, "one geometry for them in all layers")
+        if isinstance(how, words.Learned):
+            self.units = tuple(_learning(one, net) for one in self.units)
+            for layer in net.layers:
+                _check_frame(layer, self.units)
 
     def state(self) -> dict[str, Tensor]:
-        """The orders, for the run's state: of each set of units, by its first sheet."""
-        return {one.sheets[0]: one.order for one in self.units}
+        """The orders, for the run's state: of each set of units, by its first sheet; none where positions learn."""
+        return {one.sheets[0]: one.order for one in self.units if one.points is None}
 
     def told(self, net: Network, responded: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
         """What the new places are worth: numbers of the trained network with each unit at its own place, and now.
@@ -125,8 +130,11 @@ class Arranger:
             for name in one.sheets:
                 sheet = self.given.placed[name].geometry
                 now = responded[name].astype(np.float64)
-                each = [analysis.response_correlation(r, sheet).score for r in (now[:, one.order.numpy()], now)]
-                alike[name] = each
+                if one.points is None:
+                    own, there = (now[:, one.order.numpy()], sheet), (now, sheet)
+                else:
+                    own, there = (now, sheet), (now, net.placed[name].geometry)
+                alike[name] = [analysis.response_correlation(*each).score for each in (own, there)]
         return {
             "by": self.how.by,
             "when": self.how.when,
@@ -155,13 +163,36 @@ class Arranger:
             raise Problem("The state holds the order of other units than this network has. Delete it to start again.")
         for name, order in orders.items():
             self.given.placed[name].geometry.permuted(order)  # raises where it is no order of these units
-        self.units = tuple(replace(one, order=orders[one.sheets[0]]) for one in self.units)
+        self.units = tuple(replace(one, order=orders.get(one.sheets[0], one.order)) for one in self.units)
 
 
 def _geometries(net: Network, units: Units) -> list[Geometry]:
     """Where the layers that enter and leave some units say that these are."""
     entered = [layer.target for layer in net.layers if layer.name in units.entering]
     return entered + [layer.source for layer in net.layers if layer.name in units.leaving]
+
+
+def _learning(units: Units, net: Network) -> Units:
+    """Units whose positions learn, from the places that they have."""
+    geometry = net.placed[units.sheets[0]].geometry
+    if isinstance(geometry, Measured):
+        raise wrong("arrange", f"learned and {units.sheets[0]} on {geometry!r}", "a sheet whose units have positions")
+    return replace(units, points=Points(geometry.positions, learned=True))
+
+
+def _check_frame(layer: Layer, units: Sequence[Units]) -> None:
+    """Raise where the wires of a layer would have other lengths between points than between its sheets."""
+    if not any(layer.name in (*one.leaving, *one.entering) for one in units):
+        return
+    expected = "sheets that meet without being stretched, such as equal grids that do not close, or ones with a spacing"
+    try:
+        raw = Points(layer.target.positions).distances(Points(layer.source.positions))
+        fits = torch.allclose(raw, layer.target.distances(layer.source), rtol=1e-6, atol=1e-6)
+    except ValueError:
+        fits = False
+    if not fits:
+        given = f"learned and {layer.name} from {layer.source!r} to {layer.target!r}"
+        raise wrong("arrange", given, expected)
 
 
 def _computes(objective: Objective) -> bool:

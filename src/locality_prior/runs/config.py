@@ -107,7 +107,8 @@ class Run:
             the sheets of ``place``.
         arrange: whether its units are given better places, in one word, ``wires`` or ``responses``, then ``:before``,
             ``:during`` or ``:after``, as in ``responses:before,epochs=2``; ``none`` where they stay. In a network with
-            a cost this cannot be done during training, when P would change under the weights.
+            a cost this cannot be done during training, when P would change under the weights. ``learned``, with
+            ``lr=`` and ``apart=`` if wanted, makes the positions of the units of every sheet parameters.
         recipe: how it is trained.
         seed: of its initial weights, the order of the data, and dropout.
     """
@@ -131,7 +132,14 @@ class Run:
         if not isinstance(self.recipe, Recipe):
             raise wrong_type("recipe", self.recipe, "a Recipe")
         how = arrangements.parse("arrange", self.arrange)
-        if how is not None and how.epochs == self.recipe.epochs:
+        if isinstance(how, arrangements.Learned) and self.shuffled:
+            raise wrong(
+                "arrange", f"{how} with a shuffled prior", "shuffled False, since positions have no other lengths"
+            )
+        if isinstance(how, arrangements.Learned) and cost == "flat" and self.objective == objectives.NONE:
+            expected = "a cost, or an objective of wires, such as wiring"
+            raise wrong("arrange", f"{how} with the cost flat and no objective, where nothing moves units", expected)
+        if isinstance(how, arrangements.Arrangement) and how.epochs == self.recipe.epochs:
             how = dataclasses.replace(how, epochs=None)
         if how is not None and how.when == "during" and cost != "flat":
             raise wrong("arrange", f"{how} with the cost {cost}, whose P would change under the weights", NO_PRIOR)

@@ -46,25 +46,37 @@ class EpochMaps:
         self._wanted = set(spread(epochs + 1, most).tolist()) if most > 1 else set()
         self._epochs: list[int] = kept["epochs"] if kept else []
         self._means: dict[str, list[Tensor]] = {name: list(kept["means"][name]) if kept else [] for name in net.placed}
+        learned = [name for name in net.placed if net.placed[name].geometry.learned]
+        self._positions: dict[str, list[Tensor]] = {
+            name: list(kept["positions"][name]) if kept else [] for name in learned
+        }
 
     def see(self, epoch: int, net: Network) -> None:
         """Keep the maps as they are after ``epoch``, if it is one of those that are kept; 0 is before training."""
         if epoch not in self._wanted or epoch in self._epochs:
             return
         responses, labels = activations(net, self._task, self._device)
-        if labels is None:
+        if labels is None and not self._positions:
             self._wanted = set()
             return
-        classes = shown_classes(labels)
-        for name, values in responses.items():
-            means = analysis.class_means(values.astype(np.float64), labels)[classes]
-            self._means[name].append(torch.from_numpy(means.astype(np.float16)))
+        if labels is not None:
+            classes = shown_classes(labels)
+            for name, values in responses.items():
+                means = analysis.class_means(values.astype(np.float64), labels)[classes]
+                self._means[name].append(torch.from_numpy(means.astype(np.float16)))
+        for name, positions in self._positions.items():
+            positions.append(net.placed[name].geometry.positions.float())
         self._epochs.append(epoch)
 
     def state(self) -> dict[str, Any]:
-        """What is kept, for the run's state: ``epochs``, and ``means`` of each sheet, (epochs, classes, units)."""
+        """What is kept, for the run's state.
+
+        ``epochs``, ``means`` of each sheet, (epochs, classes, units), and ``positions`` of each sheet whose units move,
+        (epochs, units, d), if there is one.
+        """
         there = {name: torch.stack(maps) if maps else torch.empty(0) for name, maps in self._means.items()}
-        return {"epochs": self._epochs, "means": there}
+        moving = {name: torch.stack(seen) if seen else torch.empty(0) for name, seen in self._positions.items()}
+        return {"epochs": self._epochs, "means": there} | ({"positions": moving} if moving else {})
 
 
 def in_order(kept: dict[str, Any], net: Network) -> dict[str, Any]:
@@ -81,5 +93,6 @@ def arrays(kept: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """What :meth:`EpochMaps.state` returned, as arrays of measures.npz; none where no maps were kept."""
     if not kept["epochs"]:
         return {}
-    means = {f"sheet/{name}/epoch_means": values.numpy() for name, values in kept["means"].items()}
-    return {"epochs": np.array(kept["epochs"], dtype=np.int64), **means}
+    means = {f"sheet/{name}/epoch_means": v.numpy() for name, v in kept["means"].items() if len(v)}
+    moving = {f"sheet/{name}/epoch_positions": v.numpy() for name, v in kept.get("positions", {}).items()}
+    return {"epochs": np.array(kept["epochs"], dtype=np.int64), **means, **moving}

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from locality_prior._check import Problem, short
 from locality_prior._files import replacing
+from locality_prior.arrange import words as arrangements
+from locality_prior.objectives import apart
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import machine as machines
 from locality_prior.runs.arranging import Arranger
@@ -89,7 +91,9 @@ class Loop:
         part, self.part = self.part or {"step": 0, "total": zeros, "recent": zeros, "skipped": 0, "random": None}, None
         steps, total = task.steps(recipe.batch_size, shard.world), part["total"]
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * 0.1 ** ((epoch - 1) // recipe.drop_every if recipe.drop_every else 0)
+            group["lr"] = group.get("first_lr", recipe.lr) * 0.1 ** (
+                (epoch - 1) // recipe.drop_every if recipe.drop_every else 0
+            )
         _set_random(fabric, part["random"], draw(self.run.seed, epoch, 1 + shard.rank))
         self.model.train()
         recent = torch.tensor(part["recent"], device=fabric.device)
@@ -105,7 +109,7 @@ class Loop:
             # each item counts as much as in one whole batch, over several processes and with files left out
             share = len(targets) * shard.world / batch.planned
             loss = task.loss(call(self.model, to_device(batch.inputs, fabric.device)), targets) * share
-            penalty = recipe.l1 * self._weight_l1() if recipe.l1 else 0.0
+            penalty = (recipe.l1 * self._weight_l1() if recipe.l1 else 0.0) + self._crowding()
             progress = (epoch - 1 + (step - 1) / steps) / recipe.epochs
             seen = [loss]
             for objective in self.net.objectives:
@@ -137,12 +141,22 @@ class Loop:
 
     def _arrange(self, step: int) -> None:
         """Give the units better places where that is due after so many steps of training."""
-        if self.arranger is None or self.arranger.how.when != "during" or step % self.arranger.how.every:
+        how = None if self.arranger is None else self.arranger.how
+        if self.arranger is None or not isinstance(how, arrangements.Arrangement):
+            return
+        if how.when != "during" or step % how.every:
             return
         self.arranger.improve(self.net, self.fabric)
         for objective in self.net.objectives:
             objective.remove()
         self.net = moved(self.arranger.given, self.arranger.units, self.run)
+
+    def _crowding(self) -> Tensor | float:
+        """How close together units are whose positions learn, times the strength that the run says."""
+        how = None if self.arranger is None else self.arranger.how
+        if not isinstance(how, arrangements.Learned) or not how.apart:
+            return 0.0
+        return how.apart * torch.stack([apart(points) for points in self.net.points()]).sum()
 
     def _weight_l1(self) -> Tensor:
         """‖W‖₁ of the layers that a condition makes local, in the control too."""

@@ -18,8 +18,8 @@ from torch.nn.utils import parametrize
 
 from locality_prior import cost as costs
 from locality_prior._check import ArgumentError, ArgumentTypeError, Problem, wrong
-from locality_prior.geometry import Channels, Geometry, Permuted, Shuffled
-from locality_prior.layers import Locality
+from locality_prior.geometry import Channels, Geometry, Permuted, Points, Shuffled
+from locality_prior.layers import Locality, LocalityLinear, locality_layers, with_layers
 from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import Placement, place
@@ -91,12 +91,18 @@ class Units:
         leaving: the layers whose wires leave them.
         entering: the layers whose wires enter them.
         order: the place of each unit, (units,), among those of the sheets' own geometry.
+        points: where they are, if their positions learn; the order then says nothing.
     """
 
     sheets: tuple[str, ...]
     leaving: tuple[str, ...]
     entering: tuple[str, ...]
     order: Tensor
+    points: Points | None = None
+
+    def moved(self, geometry: Geometry) -> Geometry:
+        """The places of the units, of which ``geometry`` are the places that they had."""
+        return geometry.permuted(self.order) if self.points is None else self.points
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,15 @@ class Network:
     placed: Placement
     layers: tuple[Layer, ...]
     objectives: tuple[Objective, ...] = ()
+
+    def points(self) -> list[Points]:
+        """The points whose positions learn, in the order of the layers."""
+        ends = [end for layer in self.layers for end in (layer.source, layer.target)]
+        return list(dict.fromkeys(end for end in ends if isinstance(end, Points) and end.learned))
+
+    def positions(self) -> list[nn.Parameter]:
+        """Their coordinates, as the model's parameters."""
+        return [one.parameter for one in self.points() if one.parameter is not None]
 
 
 def network(run: Run, task: Task, units: Sequence[Units] = ()) -> Network:
@@ -129,7 +144,7 @@ def network(run: Run, task: Task, units: Sequence[Units] = ()) -> Network:
         model = copy.deepcopy(model)
     placed, local = layout(model, run.place, run.local)
     layers = tuple(_moved(layer, units) for layer in local_layers(model, local))
-    if run.cost != "flat":
+    if run.cost != "flat" or any(one.points is not None for one in units):
         if not layers:
             raise wrong("local", "no layer that can be made local", f"at least one, to put the cost {run.cost} into")
         cost = costs.parse(run.cost)
@@ -155,11 +170,10 @@ def moved(net: Network, units: Sequence[Units], run: Run | None = None) -> Netwo
 
 def _placed(sheets: Placement, units: Sequence[Units]) -> Placement:
     """``sheets`` with ``units`` moved."""
-    orders = {name: one.order for one in units for name in one.sheets}
+    at = {name: one for one in units for name in one.sheets}
     found = [sheets[name] for name in sheets]
     return Placement(
-        sheets.model,
-        [replace(p, geometry=p.geometry.permuted(orders[p.name])) if p.name in orders else p for p in found],
+        sheets.model, [replace(p, geometry=at[p.name].moved(p.geometry)) if p.name in at else p for p in found]
     )
 
 
@@ -167,10 +181,47 @@ def _moved(layer: Layer, units: Sequence[Units]) -> Layer:
     """A layer whose source and target are moved with the units that they are the places of."""
     for one in units:
         if layer.name in one.leaving:
-            layer = replace(layer, source=layer.source.permuted(one.order))
+            layer = replace(layer, source=one.moved(layer.source))
         if layer.name in one.entering:
-            layer = replace(layer, target=layer.target.permuted(one.order))
+            layer = replace(layer, target=one.moved(layer.target))
     return layer
+
+
+def settled(net: Network, units: Sequence[Units]) -> Network:
+    """A copy of a network of which no positions learn any more: its units stay where they are now."""
+    if all(one.points is None for one in units):
+        return net
+    rests: dict[Geometry, Geometry] = {one.points: one.points.still() for one in units if one.points is not None}
+    layers: dict[nn.Module, nn.Module] = {}
+    for _, layer in locality_layers(net.model):
+        if isinstance(layer, LocalityLinear) and layer.rule.learned:
+            layers[layer] = _at_rest(layer, rests)
+    model = with_layers(net.model, layers).train(net.model.training)
+    at = {name: rests.get(net.placed[name].geometry, net.placed[name].geometry) for name in net.placed}
+    ends = (
+        replace(one, source=rests.get(one.source, one.source), target=rests.get(one.target, one.target))
+        for one in net.layers
+    )
+    return Network(model, place(model, dict(at)), tuple(ends))
+
+
+def _at_rest(layer: LocalityLinear, rests: Mapping[Geometry, Geometry]) -> LocalityLinear:
+    """The same layer between points that do not learn."""
+    made = LocalityLinear(
+        layer.in_features,
+        layer.out_features,
+        layer.bias is not None,
+        source=rests.get(layer.source, layer.source),
+        target=rests.get(layer.target, layer.target),
+        cost=layer.cost,
+        rescale=layer.rescale,
+        backend="dense",
+        device="meta",
+        dtype=layer.weight.dtype,
+    ).to_empty(device=layer.weight.device)
+    state = layer.state_dict()
+    made.load_state_dict({name: state[name] for name in made.state_dict()})
+    return made.train(layer.training)
 
 
 def _bound(run: Run, model: nn.Module, sheets: Placement, layers: tuple[Layer, ...]) -> tuple[Objective, ...]:

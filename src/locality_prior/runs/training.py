@@ -38,7 +38,7 @@ from locality_prior.runs.config import (
 from locality_prior.runs.epochs import EpochMaps, in_order
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import Network, call, moved, naming, network, responses
+from locality_prior.runs.network import Network, call, moved, naming, network, responses, settled
 from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
@@ -248,6 +248,8 @@ def _go_on(
         if arranger is not None and when == "after":
             net = moved(net, arranger.units)
             kept = kept and in_order(kept, net)
+        elif arranger is not None:
+            net = settled(net, arranger.units)  # the same network, unless positions have learned
         finish.finish(
             net,
             task,
@@ -288,7 +290,10 @@ def _at_places(run: Run, task: Task, net: Network, arranger: Arranger) -> Networ
     """The network of a run with its units where they sit. With a cost it is made anew, since P depends on that."""
     for objective in net.objectives:
         objective.remove()
-    return moved(arranger.given, arranger.units, run) if run.cost == "flat" else network(run, task, arranger.units)
+    learned = any(one.points is not None for one in arranger.units)
+    if run.cost == "flat" and not learned:
+        return moved(arranger.given, arranger.units, run)
+    return network(run, task, arranger.units)
 
 
 def _later(tick: Tick | None, epochs: int) -> Tick | None:
@@ -306,7 +311,7 @@ def _set_up(
         with _readable(path):
             net.model.load_state_dict(state["model"])
     called: Any = torch.compile(net.model) if machine.compile else net.model
-    model, optimizer = fabric.setup(called, _optimizer(net.model, run.recipe))
+    model, optimizer = fabric.setup(called, _optimizer(net, run))
     if state:
         with _readable(path):
             if machines.sharded(fabric):
@@ -446,17 +451,24 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(net: Network, run: Run) -> torch.optim.Optimizer:
+    recipe, how = run.recipe, arrangements.parse("arrange", run.arrange)
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    parameters: Any = net.model.parameters()
+    if isinstance(how, arrangements.Learned):
+        places = net.positions()
+        others = [p for p in parameters if all(p is not one for one in places)]
+        # weight decay would draw positions to the origin
+        parameters = [{"params": others}, {"params": places, "lr": how.lr, "first_lr": how.lr, "weight_decay": 0.0}]
     match recipe.optimizer:
         case "sgd":
-            return torch.optim.SGD(net.parameters(), momentum=recipe.momentum, **common)
+            return torch.optim.SGD(parameters, momentum=recipe.momentum, **common)
         case "rmsprop":
-            return torch.optim.RMSprop(net.parameters(), momentum=recipe.momentum, **common)
+            return torch.optim.RMSprop(parameters, momentum=recipe.momentum, **common)
         case "adam":
-            return torch.optim.Adam(net.parameters(), **common)
+            return torch.optim.Adam(parameters, **common)
         case "adamw":
-            return torch.optim.AdamW(net.parameters(), **common)
+            return torch.optim.AdamW(parameters, **common)
 
 
 @contextmanager
