@@ -32,7 +32,8 @@ how to write a task, a model, a cost, an objective, an arrangement and a geometr
   cost          NAME[:LENGTH][@RADIUS], such as flat, linear, exponential:2 or linear@3 (no wires beyond distance 3)
   objective     NAME[:STRENGTH][,OPTION=VALUE...], such as topoloss:0.5 or spatial_correlation:0.25,ramp=0.1
                 several are joined by +; a study takes several strengths, such as topoloss:0.5,2
-  arrangement   wires or responses, then :before[,epochs=N], :during[,every=STEPS] or :after, such as wires:after
+  arrangement   wires or responses, then :before[,epochs=N], :during[,every=STEPS] or :after, such as wires:after;
+                or learned[:lr=RATE,apart=STRENGTH]
   geometry      32x32, 49 (a line), torus:32x32, hex:20x24 or sphere:500
                 a layer may have two, source and target: fc2=28x28,32x32"""
 

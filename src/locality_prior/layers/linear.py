@@ -222,7 +222,7 @@ class LocalityLinear(Locality):
     @property
     def support(self) -> Tensor | None:
         """Which pairs have a wire, (out, in) boolean; None where all have one, and for a sparse layer."""
-        if self.rule.flat or self.pattern is not None or self.weight.is_meta:
+        if self.rule.flat or self.rule.learned or self.pattern is not None or self.weight.is_meta:
             return None
         if self._found is None or self._found[0] != self.weight.device:
             # found once: to look whether all pairs have a wire makes the CPU wait for a GPU

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locality_prior import analysis, arrange
 from locality_prior._check import Problem, wrong
 from locality_prior.arrange import words
 from locality_prior.geometry import Channels, Geometry, Measured, Points
+from locality_prior.layers import LocalityLinear
 from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import first_of, makers, rows
+from locality_prior.retrofit.targets import plain_kind
 from locality_prior.runs.config import Run, control_of, epochs_before
 from locality_prior.runs.network import Layer, Network, Units, network, responses, to_device
 from locality_prior.runs.task import Shard, Task, drawing, first
@@ -111,7 +113,7 @@ class Arranger:
         if isinstance(how, words.Learned):
             self.units = tuple(_learning(one, net) for one in self.units)
             for layer in net.layers:
-                _check_frame(layer, self.units)
+                _check_frame(net.model, layer, self.units)
 
     def state(self) -> dict[str, Tensor]:
         """The orders, for the run's state: of each set of units, by its first sheet; none where positions learn."""
@@ -180,10 +182,14 @@ def _learning(units: Units, net: Network) -> Units:
     return replace(units, points=Points(geometry.positions, learned=True))
 
 
-def _check_frame(layer: Layer, units: Sequence[Units]) -> None:
-    """Raise where the wires of a layer would have other lengths between points than between its sheets."""
+def _check_frame(model: nn.Module, layer: Layer, units: Sequence[Units]) -> None:
+    """Raise where a layer cannot have points, or its wires other lengths between them than between its sheets."""
     if not any(layer.name in (*one.leaving, *one.entering) for one in units):
         return
+    module = model.get_submodule(layer.name)
+    if not isinstance(module, LocalityLinear) and plain_kind(module) is not nn.Linear:
+        given = f"learned and the wires of {layer.name}, a {type(module).__name__}"
+        raise wrong("arrange", given, "sheets between which all layers are linear")
     expected = "sheets that meet without being stretched, such as equal grids that do not close, or ones with a spacing"
     try:
         raw = Points(layer.target.positions).distances(Points(layer.source.positions))

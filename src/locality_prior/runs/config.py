@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,6 +140,9 @@ class Run:
         if isinstance(how, arrangements.Learned) and cost == "flat" and self.objective == objectives.NONE:
             expected = "a cost, or an objective of wires, such as wiring"
             raise wrong("arrange", f"{how} with the cost flat and no objective, where nothing moves units", expected)
+        if isinstance(how, arrangements.Learned) and math.isfinite(costs.parse(cost).reach):
+            given = f"{how} with the cost {cost}, whose wires would come and go"
+            raise wrong("arrange", given, "a cost that does not end, such as linear")
         if isinstance(how, arrangements.Arrangement) and how.epochs == self.recipe.epochs:
             how = dataclasses.replace(how, epochs=None)
         if how is not None and how.when == "during" and cost != "flat":

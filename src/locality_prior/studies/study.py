@@ -63,7 +63,8 @@ class Axes:
         objective: what is added to the loss of networks whose cost is flat, each in one word,
             ``name[:strength,…][,option=value …]``. Each of its strengths is a condition.
         arrange: whether units are given better places, each in one word, such as ``wires:after``; ``none`` where they
-            stay. A network with a cost cannot be arranged during training: that combination is left out.
+            stay. A network with a cost cannot be arranged during training: that combination is left out. So is
+            ``learned`` with a cost that ends, a shuffled prior, or the flat cost and no objective.
         optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
             trained: see :class:`locality_prior.runs.Recipe`.
 
@@ -150,9 +151,15 @@ class Axes:
 
 
 def _together(one: Mapping[str, Any], arrange: str) -> bool:
-    """Whether a network of these settings can be arranged so: one with a cost cannot during training."""
-    how = arrangements.parse("arrange", arrange)
-    return how is None or how.when != "during" or one.get("cost", "flat") == "flat"
+    """Whether a network of these settings can be arranged so.
+
+    One with a cost cannot during training. Positions learn under a cost that does not end, or by an objective.
+    """
+    how, cost = arrangements.parse("arrange", arrange), one.get("cost", "flat")
+    if isinstance(how, arrangements.Learned):
+        moving = cost != "flat" or one.get("objective", objectives.NONE) != objectives.NONE
+        return moving and math.isinf(costs.parse(cost).reach) and not one.get("shuffled", False)
+    return how is None or how.when != "during" or cost == "flat"
 
 
 def _several(name: str, given: Any, none: bool = False) -> list[Any]:
@@ -336,7 +343,8 @@ class Study:
     def null(self, name: str) -> str | None:
         """The shuffled null of a condition; None where it is not trained, and for controls and nulls."""
         run = self._conditions[name]
-        if run.shuffled or run.cost == "flat":
+        learned = isinstance(arrangements.parse("arrange", run.arrange), arrangements.Learned)
+        if run.shuffled or run.cost == "flat" or learned:  # whose wires have the lengths of their positions
             return None
         return self._names.get(dataclasses.replace(run, shuffled=True))
 
