@@ -151,11 +151,12 @@ def light(facing: Floats, least: float) -> Floats:
 
 
 def standing(sides: list[Side], stacked: bool) -> list[Side]:
-    """The sides of a surface one beside another, or one below another, each in the middle of the other direction."""
+    """The sides of a surface one beside another, or one below another with room for its name; each in the middle of the
+    other direction."""
     sizes = np.array([side.size for side in sides])
     gap = GAP * float(sizes.max())
     across, up = sizes.max(axis=0)
-    placed, end = [], 0.0
+    placed, end = [], gap if stacked else 0.0
     for side, (wide, high) in zip(sides[::-1] if stacked else sides, sizes[::-1] if stacked else sizes, strict=True):
         at = ((across - wide) / 2, end) if stacked else (end, (up - high) / 2)
         placed.append(replace(side, at=at))

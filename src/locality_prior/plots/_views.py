@@ -131,17 +131,21 @@ def sides_of(surface: Surface, coloured: Integers) -> list[Side]:
         return [_windowed(surface, "", flat, coloured)]
     units = np.unique(coloured[coloured >= 0])
     pixels = int(min(max(4 * math.sqrt(len(surface.vertices)), 100), 1000))
-    pair = _pair(surface)
-    alone = {}
+    pair = list(_pair(surface))
+    counts, alone = {}, []
     for name in [*pair, *(f"{sign}{axis}" for axis in _AXES for sign in "+-" if f"{sign}{axis}" not in pair)]:
         image = Side("", frame(name), (-1, 1, -1, 1)).seen(surface, pixels)
         seen = coloured[image[image >= 0]]
-        if len(np.unique(seen[seen >= 0])) >= SEEN * len(units):
-            alone[name] = int((seen >= 0).sum())
+        seen = seen[seen >= 0]
+        counts[name] = len(seen)
+        if len(np.unique(seen)) >= SEEN * len(units):
+            alone.append(name)
     if alone:
         # of sides as good as each other the first
-        best = max(alone, key=lambda name: alone[name] / (LARGE if name in pair else 1))
+        best = max(alone, key=lambda name: counts[name] / (LARGE if name in pair else 1))
         return [_windowed(surface, best, frame(best), coloured)]
+    if (coloured >= 0).mean() < PATCH:  # the side from which a patch looks larger first
+        pair = sorted(pair, key=lambda name: -counts[name])
     return [_windowed(surface, name, frame(name), coloured) for name in pair]
 
 
@@ -177,17 +181,27 @@ def _windowed(surface: Surface, name: str, axes: Floats, coloured: Integers) -> 
     """A side: all of it, or the part around a patch that is coloured."""
     flat = surface.points @ axes.T
     low, high = flat[:, :2].min(axis=0), flat[:, :2].max(axis=0)
-    low, high = low - MARGIN * (high - low).max() / 2, high + MARGIN * (high - low).max() / 2
     if (coloured >= 0).mean() < PATCH:
-        image = Side("", axes, (float(low.min()), float(high.max())) * 2).seen(surface, 400)
-        shown = np.unique(image[image >= 0])
-        shown = shown[coloured[shown] >= 0]
+        shown = flat[_vertices(surface, axes, low, high, coloured >= 0), :2]
         if len(shown):
-            least, most = flat[shown, :2].min(axis=0), flat[shown, :2].max(axis=0)
+            least, most = shown.min(axis=0), shown.max(axis=0)
             room = max(AROUND * float((most - least).max()), 0.1)
             low, high = np.maximum(low, least - room), np.minimum(high, most + room)
-    window = float(low[0]), float(high[0]), float(low[1]), float(high[1])
-    return Side(_named(surface, name), axes, window)
+            # and no more than the surface is wide and high there
+            inside = flat[_vertices(surface, axes, low, high, coloured > -2), :2]
+            low, high = np.maximum(low, inside.min(axis=0)), np.minimum(high, inside.max(axis=0))
+    room = MARGIN * float((high - low).max()) / 2
+    (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()
+    return Side(_named(surface, name), axes, (left, right, bottom, top))
+
+
+def _vertices(surface: Surface, axes: Floats, low: Floats, high: Floats, wanted: npt.NDArray[np.bool_]) -> Integers:
+    """The vertices that are seen in a window."""
+    (left, bottom), (right, top) = low.tolist(), high.tolist()
+    image = Side("", axes, (left, right, bottom, top)).seen(surface, 400)
+    seen = np.unique(image[image >= 0])
+    found: Integers = seen[wanted[seen]]
+    return found
 
 
 def _named(surface: Surface, name: str) -> str:
