@@ -702,7 +702,7 @@ export function mount(host, description, buffer) {
   // where units lie; those that move lie elsewhere at other epochs
   function layoutIn(net, name, epoch = null) {
     const sheet = net.sheets[name], places = description.places[sheet.places], moved = sheet.epoch_xy;
-    if (!moved) return layouts[sheet.places] ??= layOut(places, description.surfaces);
+    if (!moved?.size) return layouts[sheet.places] ??= layOut(places, description.surfaces);
     const e = epochIndex(sheet, epoch), from = 2 * e * places.units;
     return (sheet.layouts ??= [])[e] ??= layOut(places, [], e === sheet.epochs.length - 1 ? places.xy : { at: (i) => moved.at(from + i) }, [places.xy, moved]);
   }

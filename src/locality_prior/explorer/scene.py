@@ -331,11 +331,11 @@ def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
         "radius": places.radius,
     }
     if places.vertex is not None:
-        first = places.sides[0]  # from which the surface is seen at the start
+        first = places.cover.sides[0]  # from which the surface is seen at the start
         return {
             **described,
             "vertex": buffer.integers(places.vertex),
-            "coloured": buffer.integers(places.coloured + 1),  # 0 for none
+            "coloured": buffer.integers(places.cover.coloured + 1),  # 0 for none
             "turn": first.axes.ravel().tolist(),
             "window": list(first.window),
         }

@@ -33,7 +33,7 @@ LARGEST = 1e300
 def extent_of(places: Places, stacked: bool = False) -> Floats:
     """Width and height of the units' places and the room around them; ``stacked`` as in :func:`draw_units`."""
     if places.surface is not None:
-        ends = np.array([side.extent for side in standing(places.sides, stacked)])
+        ends = np.array([side.extent for side in standing(places.cover.sides, stacked)])
         return np.array([ends[:, 1].max(), ends[:, 3].max()])
     size: Floats = np.ptp(places.xy, axis=0)
     return size + _spacing(places.xy)
@@ -121,7 +121,7 @@ def _surface(
 ) -> ScalarMappable:
     """The sides of a surface: each unit's part of it in the unit's colour, and the rest in grey."""
     assert places.surface is not None
-    surface, coloured = places.surface, places.coloured
+    surface, coloured = places.surface, places.cover.coloured
     drawn = ScalarMappable(norm, cmap)
     drawn.set_array(np.ma.masked_invalid(values))
     bent = np.zeros(len(coloured)) if surface.curvature is None else surface.curvature / BENT
@@ -129,14 +129,14 @@ def _surface(
     colours = np.repeat(grey[:, None], 4, axis=1)
     on = coloured >= 0
     colours[on] = cmap(norm(np.ma.masked_invalid(values)))[coloured[on]]
-    sides = standing(places.sides, stacked)
+    sides = standing(places.cover.sides, stacked)
     for side in sides:
         facing = np.abs(surface.normals @ side.axes[2])
         lit = np.where(on, light(facing, 0.75), light(facing, 0.45))
         shaded = np.clip(np.column_stack([colours[:, :3] * lit[:, None], np.ones(len(lit))]), 0, 1)
         # beside the surface there is nothing: vertex -1
         shaded = np.rint(255 * np.vstack([shaded, np.zeros(4)])).astype(np.uint8)
-        image = shaded[places.seen(side, COARSE if stacked else FINE)]
+        image = shaded[places.cover.seen(side, COARSE if stacked else FINE)]
         ax.imshow(image, extent=side.extent, interpolation="antialiased", zorder=1)
     across, up = extent_of(places, stacked)
     ax.set(xlim=(0, across), ylim=(0, up), xticks=[], yticks=[], aspect="equal")
@@ -170,7 +170,7 @@ def place_of(places: Places, unit: int) -> tuple[float, float]:
         x, y = places.xy[unit]
         return float(x), float(y)
     vertex = places.vertex[unit]
-    sides = standing(places.sides, stacked=False)
+    sides = standing(places.cover.sides, stacked=False)
     side = max(sides, key=lambda side: float(places.surface.normals[vertex] @ side.axes[2]))  # type: ignore[union-attr]
     x, y, _ = side.axes @ places.surface.points[vertex]
     return float(x - side.window[0] + side.at[0]), float(y - side.window[2] + side.at[1])
@@ -180,7 +180,7 @@ def name_sides(places: Places, ax: Axes, stacked: bool = False) -> None:
     """The names of the sides of a surface that is drawn: below each, or small in its corner where they are stacked."""
     if places.surface is None:
         return
-    for side in standing(places.sides, stacked):
+    for side in standing(places.cover.sides, stacked):
         left, right, bottom, _ = side.extent
         if stacked:
             ax.text(left, bottom, side.name, size=4.5, ha="left", va="top", color="0.35")

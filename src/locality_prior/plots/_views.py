@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,36 @@ def _cover(
     np.maximum.at(depth, at, height)
     front = height == depth[at]
     image[at[front]] = faces[some[which[front]], share[:, front].argmax(axis=0)]
+
+
+class Cover:
+    """How units cover a surface, and what is seen of it; each part is found once.
+
+    Args:
+        surface: the surface.
+        vertex: the vertex of each unit.
+    """
+
+    def __init__(self, surface: Surface, vertex: Integers) -> None:
+        self.surface, self.vertex = surface, vertex
+        self._seen: dict[tuple[str, int], npt.NDArray[np.int32]] = {}
+
+    @cached_property
+    def coloured(self) -> Integers:
+        """The unit whose colour each vertex has, -1 where it has none: see :meth:`Surface.coloured`."""
+        return self.surface.coloured(self.vertex)
+
+    @cached_property
+    def sides(self) -> list[Side]:
+        """The sides from which the surface is drawn."""
+        return sides_of(self.surface, self.coloured)
+
+    def seen(self, side: Side, pixels: int) -> npt.NDArray[np.int32]:
+        """What :meth:`Side.seen` returns of one of ``sides``."""
+        key = side.name, pixels
+        if key not in self._seen:
+            self._seen[key] = side.seen(self.surface, pixels)
+        return self._seen[key]
 
 
 def sides_of(surface: Surface, coloured: Integers) -> list[Side]:

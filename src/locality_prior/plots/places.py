@@ -6,7 +6,6 @@ import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from locality_prior._check import choice, count, instance, number, positive, wrong, wrong_type
 from locality_prior.analysis._given import Floats, Integers, floats
-from locality_prior.plots._views import Side, sides_of
+from locality_prior.plots._views import Cover
 from locality_prior.plots.surfaces import Hemisphere, Surface, whole
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ Kind = Literal["cells", "hexagons", "sphere", "points", "surface"]
 
 #: Surfaces that were read, by their key: those of many runs are held once.
 _READ: weakref.WeakValueDictionary[str, Surface] = weakref.WeakValueDictionary()
+_COVERS: weakref.WeakKeyDictionary[Surface, dict[bytes, Cover]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,29 +125,12 @@ class Places:
             return cls(on_plane(np.stack(index[::-1], axis=1)), "cells", geometry.shape, geometry.spacing or ())
         return cls(on_plane(positions), "points")
 
-    @cached_property
-    def coloured(self) -> Integers:
-        """The unit whose colour each vertex of the surface has, -1 where it has none: see :meth:`Surface.coloured`."""
+    @property
+    def cover(self) -> Cover:
+        """How the units cover the surface; all places of the same units share it."""
         assert self.surface is not None and self.vertex is not None
-        return self.surface.coloured(self.vertex)
-
-    @cached_property
-    def sides(self) -> list[Side]:
-        """The sides from which the surface is drawn."""
-        assert self.surface is not None
-        return sides_of(self.surface, self.coloured)
-
-    def seen(self, side: Side, pixels: int) -> npt.NDArray[np.int32]:
-        """What :meth:`Side.seen` returns; a side that was seen already is not drawn again."""
-        key = side.name, pixels
-        if key not in self._seen:
-            assert self.surface is not None
-            self._seen[key] = side.seen(self.surface, pixels)
-        return self._seen[key]
-
-    @cached_property
-    def _seen(self) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
-        return {}
+        covers = _COVERS.setdefault(self.surface, {})
+        return covers.setdefault(self.vertex.tobytes(), Cover(self.surface, self.vertex))
 
     def config(self) -> dict[str, Any]:
         """All but the arrays, as plain values for JSON; :func:`arrays_of` has the arrays."""
@@ -218,8 +201,10 @@ def _on(mesh: Mesh) -> Places:
     curvature = None if mesh.curvature is None else mesh.curvature.numpy()
     surface = Surface(drawn, mesh.faces.numpy(), curvature, hemisphere)
     vertex = mesh.units.numpy()
-    first = sides_of(surface, surface.coloured(vertex))[0]
-    return Places(surface.points[vertex] @ first.axes[:2].T, "surface", surface=surface, vertex=vertex)
+    on = Cover(surface, vertex)
+    places = Places(surface.points[vertex] @ on.sides[0].axes[:2].T, "surface", surface=surface, vertex=vertex)
+    _COVERS.setdefault(surface, {})[vertex.tobytes()] = on
+    return places
 
 
 def _tuple(name: str, values: Any) -> tuple[Any, ...]:

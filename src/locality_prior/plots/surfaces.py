@@ -114,7 +114,8 @@ class Surface:
         """The unit whose colour each vertex has, where unit k is at ``vertex[k]``; -1 where it has none.
 
         A vertex has the colour of the unit that is nearest along the edges, up to 0.8 times the distance that nine in
-        ten units have to their nearest unit. Where most neighbours of units are units, only these are coloured.
+        ten units have to their nearest unit; farther away only in gaps between units, which reach nowhere twice as far.
+        Where most neighbours of units are units, only these are coloured.
         """
         n = len(self.vertices)
         near, apart = np.full(n, np.inf), np.full(n, -1)
@@ -143,7 +144,14 @@ class Surface:
         np.minimum.at(nearest, apart[a[other]], between[other])
         nearest = nearest[np.isfinite(nearest)]
         reach = 0.8 * float(np.quantile(nearest, 0.9)) if len(nearest) else 0.0
-        return np.where(near <= reach, apart, -1)
+        bare = near > reach
+        active = np.flatnonzero(near > 2 * reach)
+        outside = np.zeros(n, bool)
+        while len(active):  # from places far from all units to all that are joined to them without a unit between
+            outside[active] = True
+            _, b = _joined(active, start, count, ends)
+            active = np.unique(b[bare[b] & ~outside[b]])
+        return np.where(outside, -1, apart)
 
 
 def _joined(active: Integers, start: Integers, count: Integers, ends: Integers) -> tuple[Integers, Integers]:
