@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Stack(nn.Sequential):
     """Two layers, three sheets."""
 
     def __init__(self, *sheets: lp.Geometry) -> None:
-        pairs = list(zip(sheets[:-1], sheets[1:], strict=True))
+        pairs = list(pairwise(sheets))
         super().__init__(*(nn.Linear(len(a), len(b)) for a, b in pairs), nn.Linear(len(sheets[-1]), 4))
         self.place = {str(k): sheet for k, sheet in enumerate(sheets[1:])}
         self.local = {str(k): pair for k, pair in enumerate(pairs)}
