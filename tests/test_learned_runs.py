@@ -18,7 +18,7 @@ import locality_prior as lp
 from locality_prior._files import read_json
 from locality_prior.arrange import words
 from locality_prior.geometry import Points
-from locality_prior.report import write
+from locality_prior.report.files import read
 from locality_prior.runs import Machine, Recipe, Run, train
 from locality_prior.runs.arranging import Arranger
 from locality_prior.runs.config import condition_of, plain, run_from
@@ -211,4 +211,9 @@ def test_positions_that_learn_are_a_condition_of_a_study(tmp_path: Path) -> None
     assert run_study(Study(axes), tmp_path, console=quiet()) == {}
     text = {one["condition"]: one["text"] for one in find(tmp_path)["answers"]}
     assert "; against linear, mean wire length in middle is " in text["linear + learned"]
-    assert write(tmp_path).is_file()
+    for (condition, _), one in read(tmp_path).runs.items():
+        assert one.network is not None
+        sheet = one.network.sheets["output"]
+        assert (sheet.places.kind, sheet.epoch_xy is None) == (
+            ("points", False) if "learned" in condition else ("cells", True)
+        )
