@@ -76,6 +76,8 @@ class Group:
     classes: list[str] | None = field(default_factory=lambda: [f"class {k}" for k in range(6)])
     labels: dict[str, str] = field(default_factory=dict)
     methods: dict[str, Strength] = field(default_factory=dict)
+    moving: tuple[str, ...] = ()  # sheets whose units are points that move
+    on: tuple[Any, Any] | None = None  # vertices and faces of a surface on which the units of all sheets are
 
 
 #: Names of methods such as a comparison of many has.
@@ -164,7 +166,7 @@ def write_study(
         "likeness": [],
     }
     for g, group in enumerate(groups):
-        sheets = {name: _sheet(shape) for name, shape in group.sheets.items()}
+        sheets = {name: _sheet(name, shape, group) for name, shape in group.sheets.items()}
         layers = [f"{a} to {b}" for a, b in pairwise(group.sheets)] or ["layer"]
         control = next(iter(group.conditions))
         study["groups"].append(
@@ -228,14 +230,15 @@ def write_study(
     return study
 
 
-def _sheet(shape: tuple[int, int] | None) -> dict[str, Any]:
+def _sheet(name: str, shape: tuple[int, int] | None, group: Group) -> dict[str, Any]:
     if shape is None:
         return {"units": 30, "geometry": "Distances(30)", "places": None}
-    return {
-        "units": shape[0] * shape[1],
-        "geometry": f"Grid{shape}",
-        "places": {"kind": "cells", "shape": list(shape)},
-    }
+    places: dict[str, Any] = {"kind": "cells", "shape": list(shape)}
+    if name in group.moving:
+        places = {"kind": "points"}
+    elif group.on is not None:
+        places = {"kind": "surface", "hemisphere": "left"}
+    return {"units": shape[0] * shape[1], "geometry": f"Grid{shape}", "places": places}
 
 
 def _likeness(condition: str, sheets: list[str], seeds: int, one: Strength) -> list[dict[str, Any]]:
@@ -309,6 +312,13 @@ def _write_run(
         if shape is not None:
             y, x = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
             arrays[f"sheet/{name}/xy"] = np.stack([x, y], axis=1).astype(np.float32)
+            if name in group.moving:
+                way = np.random.default_rng(len(path.name) + y.size)
+                start = way.uniform(0, max(shape), (y.size, 2))
+                moved = np.stack([start + share * (arrays[f"sheet/{name}/xy"] - start) for share in (0, 0.6, 1)])
+                arrays[f"sheet/{name}/epoch_positions"] = moved.astype(np.float32)
+            elif group.on is not None:
+                arrays |= _on(name, y.size, *group.on)
             if k:
                 arrays[f"sheet/{name}/class_means"] = _maps(k, shape, local, rng)
                 arrays[f"sheet/{name}/selectivity"] = _maps(k, shape, local, rng) - 1
@@ -350,6 +360,12 @@ def _write_run(
         for share in (1.0, 0.3, 0.1, 0.03):
             rows.append(f"{by},{int(2401 * share)},{share},{5000 * share},{98 - 0.5 / share},{97.9 - 0.5 / share}")
     (path / "pruning.csv").write_text("\n".join(rows) + "\n")
+
+
+def _on(name: str, units: int, vertices: Any, faces: Any) -> dict[str, Any]:
+    """The arrays of a sheet whose units are the first vertices of a surface."""
+    on = {f"sheet/{name}/vertex": np.arange(units), f"sheet/{name}/surface": np.array(0)}
+    return {**on, "surface/0/vertices": np.asarray(vertices), "surface/0/faces": np.asarray(faces)}
 
 
 def _maps(k: int, shape: tuple[int, int], local: float, rng: np.random.Generator) -> Any:

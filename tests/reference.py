@@ -353,6 +353,15 @@ EDGES = [
 ]
 TRACTS = [[0.5, math.inf, 1.0, 2.2], [1.5, 0.0, math.inf, 3.0], [0.3, 0.9, 2.0, math.inf]]
 
+ORDER = [3, 1, 5, 0, 2, 4]
+
+
+def in_order(matrix: Matrix, targets: Sequence[int] | None, sources: Sequence[int] | None = None) -> Matrix:
+    """Distances with the unit k of either side at the place that its order names."""
+    rows = matrix if targets is None else [matrix[place] for place in targets]
+    return rows if sources is None else [[row[place] for place in sources] for row in rows]
+
+
 GEOMETRIES: dict[str, Meeting] = {
     "line": alone(lp.Line(6), lambda: grid([6], [6])),
     "line 6 to 4": Meeting(lp.Line(6), lp.Line(4), lambda: grid([4], [6])),
@@ -406,6 +415,22 @@ GEOMETRIES: dict[str, Meeting] = {
         homemade.Cylinder(*zip(*AROUND, strict=True)),
         homemade.Cylinder(*zip(*OTHERS, strict=True)),
         lambda: cylinder(OTHERS, AROUND),
+    ),
+    "in order": alone(lp.Grid(2, 3).permuted(ORDER), lambda: in_order(grid([2, 3], [2, 3]), ORDER, ORDER)),
+    "in order unequal": Meeting(
+        lp.Grid(4, 4, periodic=True),
+        lp.Grid(3, 2, periodic=True).permuted(ORDER),
+        lambda: in_order(grid([3, 2], [4, 4], [True, True]), ORDER),
+    ),
+    "to an order": Meeting(
+        lp.HexGrid(2, 3).permuted(ORDER),
+        lp.Grid(2, 2),
+        lambda: in_order(stretched(cells(2, 2), hexagonal(2, 3), (SQUARE, HEX)), None, ORDER),
+    ),
+    "points in order": Meeting(
+        lp.Grid(2, 3).permuted(ORDER),
+        lp.Points(PLANE),
+        lambda: in_order(between(PLANE, cells(2, 3), euclidean), None, ORDER),
     ),
     "to channels": Meeting(lp.Line(4), lp.Line(3).with_channels(2), lambda: grid([3], [4]) * 2),
 }

@@ -62,6 +62,7 @@ def test_the_rows_are_those_that_are_promised() -> None:
         "dense_step_b64",
         "dense_step_b256",
         "reference_step_b64",
+        "learned_step_1024",
         "folded_inference",
         "local_train_r8_b64",
         "local_train_r8_b256",

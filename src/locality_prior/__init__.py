@@ -23,6 +23,7 @@ Models that exist already:
 What to train with, and what to measure:
     wiring_cost, weight_l1  the price of all wires, Σ c|V|; the L1 norm of the raw weights
     mean_wire_length        the mean length of the wires, Σ d|V| / Σ|V|
+    arrange                 better places: which unit sits where, for short wires or like neighbours
     objectives              training objectives of the literature (TopoLoss, spatial correlation, …), to add to a loss
     analysis, plots         measures of maps and wires; figures of them
     explore                 look at sheets unit by unit, in a notebook or on a page

@@ -1,4 +1,5 @@
 from locality_prior import analysis as analysis
+from locality_prior import arrange as arrange
 from locality_prior import cost as cost
 from locality_prior import functional as functional
 from locality_prior import geometry as geometry
@@ -14,6 +15,7 @@ from locality_prior.geometry import Graph as Graph
 from locality_prior.geometry import Grid as Grid
 from locality_prior.geometry import HexGrid as HexGrid
 from locality_prior.geometry import Line as Line
+from locality_prior.geometry import Mesh as Mesh
 from locality_prior.geometry import Points as Points
 from locality_prior.geometry import Shuffled as Shuffled
 from locality_prior.geometry import Sphere as Sphere

@@ -31,7 +31,7 @@ from locality_prior._check import wrong
 from locality_prior._files import write_text
 from locality_prior._timing import cores, in_turns
 from locality_prior.cost import Cost
-from locality_prior.geometry import Grid
+from locality_prior.geometry import Grid, Points
 from locality_prior.layers import LocalityLinear
 from locality_prior.objectives import (
     Communicability,
@@ -226,6 +226,18 @@ def _reference_step(name: str, device: torch.device) -> Row:
     ours = _layer(device)
     times = _compare({"ours": step(ours, 64), "baseline": step(Obvious(ours.prior), 64)})
     return _against(name, times, "a full step; F.linear(x, W * P, b)")
+
+
+def _learned_step(name: str, device: torch.device) -> Row:
+    points, units = Points(SMALL.positions, learned=True), len(SMALL)
+    ours = LocalityLinear(units, units, source=points, device=device)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # more of them make a step of this size slower on a busy machine
+        times = _compare({"ours": step(ours, 64), "baseline": step(_layer(device, sheet=SMALL), 64)})
+    finally:
+        torch.set_num_threads(threads)
+    return _against(name, times, f"{units:,} units whose positions learn, a full step, one thread; where they do not")
 
 
 def _folded_inference(name: str, device: torch.device) -> Row:
@@ -575,6 +587,7 @@ ROWS: dict[str, Measure] = {
     "dense_step_b64": _dense_step(64),
     "dense_step_b256": _dense_step(256),
     "reference_step_b64": _reference_step,
+    "learned_step_1024": _learned_step,
     "folded_inference": _folded_inference,
     "local_train_r8_b64": _local(8, 64, training=True),
     "local_train_r8_b256": _local(8, 256, training=True),

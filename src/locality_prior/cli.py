@@ -26,12 +26,14 @@ PROGRAM = "locality-prior"
 
 DATA_ROOT = "the folder with the data, for tasks that read one (default: the value of LOCALITY_PRIOR_DATA)"
 WORDS = """\
-how to write a task, a model, a cost, an objective and a geometry:
+how to write a task, a model, a cost, an objective, an arrangement and a geometry:
   task, model   [MODULE or FILE.py:]NAME[:key=value,...], such as nets.py:mlp:width=256
                 built in: tasks digits, mnist and photographs; models lenet, alexnet and sheets
   cost          NAME[:LENGTH][@RADIUS], such as flat, linear, exponential:2 or linear@3 (no wires beyond distance 3)
   objective     NAME[:STRENGTH][,OPTION=VALUE...], such as topoloss:0.5 or spatial_correlation:0.25,ramp=0.1
                 several are joined by +; a study takes several strengths, such as topoloss:0.5,2
+  arrangement   wires or responses, then :before[,epochs=N], :during[,every=STEPS] or :after, such as wires:after;
+                or learned[:lr=RATE,apart=STRENGTH]
   geometry      32x32, 49 (a line), torus:32x32, hex:20x24 or sphere:500
                 a layer may have two, source and target: fc2=28x28,32x32"""
 
@@ -244,6 +246,12 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--objective", nargs="+", metavar="OBJECTIVE", help="what is added to the loss, each a condition of its own"
     )
+    group.add_argument(
+        "--arrange",
+        nargs="+",
+        metavar="ARRANGEMENT",
+        help="when units are given better places, and by what (none: they stay); each with every cost and objective",
+    )
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
     _define_sheets(parser)
@@ -341,6 +349,9 @@ def _define_train(parser: argparse.ArgumentParser) -> None:
         "--shuffled", action="store_true", default=None, help="shuffle the costs among each unit's wires"
     )
     group.add_argument("--objective", metavar="OBJECTIVE", help="what is added to the loss (default: none)")
+    group.add_argument(
+        "--arrange", metavar="ARRANGEMENT", help="when units are given better places, and by what (default: none)"
+    )
     group.add_argument("--seed", type=int, metavar="N", help="seed of all that is random (default: 1)")
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=said)
@@ -363,7 +374,7 @@ def _train(options: argparse.Namespace) -> None:
     from locality_prior.runs.training import train
     from locality_prior.studies.progress import Progress
 
-    names = ("task", "model", "cost", "shuffled", "place", "local", "objective", "seed")
+    names = ("task", "model", "cost", "shuffled", "place", "local", "objective", "arrange", "seed")
     given = {} if options.config is None else read_yaml(Path(options.config))
     values = _settings(options.config, given, (*names, "recipe"))
     recipe = _settings(options.config, values.pop("recipe", {}), tuple(RECIPE))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from locality_prior._check import Problem, boolean, short, shown, wrong
-from locality_prior.geometry import Geometry, meet
+from locality_prior.geometry import Geometry, Grid, meet
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
 from locality_prior.retrofit.targets import chosen, is_conv1d
@@ -257,6 +257,17 @@ def place(
         source = _source(name, target.module, geometry, source)
         placed.append(Placed(name, target.module, geometry, axis, _batch_axis(model, name), source))
     return Placement(model, placed)
+
+
+def makers(model: nn.Module) -> Placement:
+    """Every module of a model whose weights make units, such as a linear layer, on a line of as many places."""
+    found = []
+    for name, module in model.named_modules():
+        units = None if isinstance(module, (*_NORMS, nn.LayerNorm)) else _units(module)
+        if name and units is not None:
+            line = Grid(units)
+            found.append(Placed(name, module, line, _axis(name, module, line), _batch_axis(model, name)))
+    return Placement(model, found)
 
 
 def _of(known: dict[str, T], name: Any) -> T:

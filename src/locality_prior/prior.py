@@ -158,8 +158,11 @@ class Prior:
         kept: the wires that were not cut, (wires,) int64, as increasing pair numbers i·in + j; None: all of them. Where
             a wire was cut P is 0. Elsewhere P, and r_i too, are as they were before the cut.
 
+    Between points that learn, P is that of the moment whenever it is asked for, and every pair has a wire.
+
     Raises:
-        ValueError: the geometries cannot meet, a target unit has no wire, or ``kept`` has pairs without a wire.
+        ValueError: the geometries cannot meet, a target unit has no wire, or ``kept`` has pairs without a wire; a cost
+            that ends, or wires that were cut, between points that learn.
         Problem: every pair may have a wire, and the weights would not fit into this machine's memory.
     """
 
@@ -169,7 +172,13 @@ class Prior:
         _check_geometries(source, target)
         self.source, self.target, self.cost = source, target, as_cost("cost", cost)
         self.rescale = boolean("rescale", rescale)
-        #: r_i, (out,) float64; None without rescaling.
+        #: Whether the positions of a side learn.
+        self.learned = source.learned or target.learned
+        if self.learned and math.isfinite(self.cost.reach):
+            raise wrong("cost", f"{self.cost!r} between points that learn", "a cost that does not end, such as linear")
+        if self.learned and kept is not None:
+            raise wrong("kept", f"{len(kept)} wires between points that learn", "all wires, or points.still()")
+        #: r_i, (out,) float64; None without rescaling, and between points that learn, where r_i changes.
         self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
@@ -186,9 +195,9 @@ class Prior:
                 raise wrong("target", f"unit {i} of {target!r} with no wire under {self.cost!r}", "a wire to each unit")
             #: Whether P is 1 everywhere, so that nothing need be multiplied.
             self.flat = self.cost == Flat() and wires == pairs
-            #: Whether every pair has a wire.
-            self.complete = wires == pairs
-            if rescale and not self.flat:
+            #: Whether every pair has a wire. (Positions that learn may bring one nearer whose signal is 0 in float64.)
+            self.complete = wires == pairs or self.learned
+            if rescale and not self.flat and not self.learned:
                 self.row_scale = self.shape[1] / total
             if kept is not None:
                 self._keep(kept)
@@ -219,7 +228,9 @@ class Prior:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
         with aside():
             p = self._signal(self.distances(rows))
-            if self.row_scale is not None:
+            if self.learned and self.rescale:
+                p *= self.shape[1] / p.sum(1, keepdim=True)
+            elif self.row_scale is not None:
                 p *= self.row_scale[rows, None]
             return p if self.kept is None else p * self._left(rows)
 
@@ -335,6 +346,8 @@ class Prior:
 
     def _remembered(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor:
         # a penalty is asked for at every step, so the last few answers are kept, each in its smallest form
+        if self.learned:
+            self._memo.clear()
         if asked not in self._memo:
             with aside():
                 made = make()

@@ -190,6 +190,8 @@ def _layers(model: nn.Module, names: Any) -> dict[LocalityLinear, str]:
         if not layers:
             raise wrong("names", names, "at least one name")
     for layer, name in layers.items():
+        if layer.rule.learned:
+            raise wrong("model", f"layer {name!r} between points that learn", "layers between places that do not")
         if not isinstance(layer._parameters.get("weight"), nn.Parameter):
             raise wrong("model", f"layer {name!r} with a weight made of others", "weights without a parametrisation")
     return layers

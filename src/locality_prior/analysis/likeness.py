@@ -132,11 +132,16 @@ def map_similarity(a: Any, b: Any, geometry: Geometry, permutations: int = 5, se
         ValueError: maps that are not (classes, units), not of the same classes, or not of the geometry's number of
             units.
     """
+    from locality_prior.geometry import Permuted
+
     one, other = (floats(name, values, "classes", "units") for name, values in (("a", a), ("b", b)))
     if len(one) != len(other):
         raise wrong("b", f"{len(other)} maps", f"the {len(one)} maps of a")
     for name, values in (("a", one), ("b", other)):
         units(name, values.shape[1], geometry)
+    if isinstance(geometry, Permuted):
+        geometry, place = geometry.base, geometry.units.numpy()
+        one, other = one[:, place], other[:, place]
     permutations, seed = count("permutations", permutations, 1, MOST_PERMUTATIONS), count("seed", seed, 0)
     return best_of_symmetries(one, other, axes_of(geometry), permutations, seed)
 

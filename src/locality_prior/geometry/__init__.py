@@ -11,6 +11,7 @@ from __future__ import annotations
 from locality_prior.geometry.base import Geometry as Geometry
 from locality_prior.geometry.base import meet as meet
 from locality_prior.geometry.base import near as near
+from locality_prior.geometry.base import still as still
 from locality_prior.geometry.channels import Channels as Channels
 from locality_prior.geometry.config import from_config as from_config
 from locality_prior.geometry.config import to_config as to_config
@@ -27,7 +28,10 @@ from locality_prior.geometry.measured import Shuffled as Shuffled
 from locality_prior.geometry.meeting import ByRow as ByRow
 from locality_prior.geometry.meeting import Coordinates as Coordinates
 from locality_prior.geometry.meeting import Meeting as Meeting
+from locality_prior.geometry.mesh import Mesh as Mesh
+from locality_prior.geometry.permuted import Permuted as Permuted
 from locality_prior.geometry.points import Metric as Metric
 from locality_prior.geometry.points import Points as Points
 from locality_prior.geometry.points import Sphere as Sphere
+from locality_prior.geometry.points import learned_distances as learned_distances
 from locality_prior.geometry.tiles import tiles as tiles

@@ -23,6 +23,8 @@ MOST = 2**31 - 1
 class Geometry(ABC):
     """Places for units, and the distances between them. Immutable; two are equal when they are made equal.
 
+    The one exception is :class:`~locality_prior.Points` that learn: they change, and are equal to themselves alone.
+
     A subclass of your own is a geometry like any other. It defines ``__len__``, ``positions``, :meth:`meet` and
     :meth:`arguments`:
 
@@ -60,6 +62,8 @@ class Geometry(ABC):
 
     #: Whether squared distances are squared Euclidean distances between ``positions``.
     euclidean: bool = False
+    #: Whether the positions learn, so that distances change from step to step and must not be kept.
+    learned: bool = False
     #: Why this kind meets no others, where it does not.
     MEETS_ONLY: ClassVar[str] = ""
 
@@ -133,7 +137,7 @@ class Geometry(ABC):
         with aside():
             if rows is not None:
                 return meet(self, source).rows(self._units(rows))
-            if source is not self:
+            if source is not self or self.learned:
                 return _whole(self, source)
             held, version = self.__dict__.get("_own", (None, 0))
             d: Tensor | None = None if held is None else held()
@@ -155,6 +159,32 @@ class Geometry(ABC):
 
         return Channels(self, channels)
 
+    def permuted(self, order: Any) -> Geometry:
+        """The same places, with the units in another order: unit k sits at place ``order[k]`` of this geometry.
+
+        Its distances are those of this geometry, with rows and columns in that order. An order of an order is one
+        order, and where every unit is at its own place, it is the geometry itself.
+
+        >>> import locality_prior as lp
+        >>> line = lp.Line(3).permuted([2, 0, 1])
+        >>> line, line.positions.flatten(), line.distances()[0]
+        (Permuted(Grid(3)), tensor([2., 0., 1.], dtype=torch.float64), tensor([0., 2., 1.], dtype=torch.float64))
+        >>> line.permuted([1, 2, 0])
+        Grid(3)
+
+        Args:
+            order: the place of each unit, (units,) whole numbers: a permutation of 0, 1, …, units − 1. See
+                :mod:`locality_prior.arrange` for functions that find one.
+
+        Raises:
+            ValueError: no permutation of as many units, or distances between two different sets of units.
+        """
+        from locality_prior.geometry.permuted import Permuted  # here, since Permuted is a Geometry
+
+        made = Permuted(self, order)
+        stays = torch.equal(made.order, torch.arange(len(made), device="cpu"))
+        return made.base if stays else made
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} units)"
 
@@ -171,6 +201,13 @@ class Geometry(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}
+
+
+def still(name: str, geometry: Geometry) -> Geometry:
+    """``geometry``, where its positions do not learn: for whatever is made of them once."""
+    if geometry.learned:
+        raise wrong(name, f"{geometry!r}", f"places that do not change, such as {name}.still()")
+    return geometry
 
 
 def same(one: Any, other: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from locality_prior._check import count, instance, wrong
-from locality_prior.geometry.base import MOST, Geometry, meet
+from locality_prior.geometry.base import MOST, Geometry, meet, still
 from locality_prior.geometry.measured import Distances
 from locality_prior.geometry.meeting import ByRow, Meeting
 
@@ -24,6 +24,7 @@ class Channels(Geometry):
         instance("base", base, Geometry, "a geometry, such as Grid(7, 7)")
         if isinstance(base, Distances):
             raise wrong("with_channels", repr(base), "a geometry of places")
+        still("base", base)
         channels = count("channels", channels, most=MOST // len(base))
         if isinstance(base, Channels):
             channels *= base.channels

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from locality_prior._check import ArgumentError, Problem, Told, check_fits, count, instance, wrong
 from locality_prior.geometry._given import reals
-from locality_prior.geometry.base import MOST, Geometry
+from locality_prior.geometry.base import MOST, Geometry, still
 from locality_prior.geometry.meeting import ByRow, Meeting
 
 
@@ -241,6 +241,8 @@ class Shuffled(Distances):
         self.target = instance("target", target, Geometry, "a geometry, such as Grid(7, 7)")
         self.source = target if source is None else instance("source", source, Geometry, "a geometry, or None")
         self.seed = count("seed", seed, least=0)
+        for name, places in (("target", self.target), ("source", self.source)):
+            still(name, places)
         lengths = self.target.distances(self.source)
         # raw numbers, which no release of numpy may change
         raw = np.random.PCG64(self.seed).random_raw(lengths.numel()).reshape(tuple(lengths.shape))

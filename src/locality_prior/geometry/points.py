@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from locality_prior._check import count, wrong
+from locality_prior._check import Problem, boolean, count, wrong
+from locality_prior._memory import aside
 from locality_prior.geometry._given import reals
-from locality_prior.geometry.base import MOST, Geometry, cannot_meet
+from locality_prior.geometry.base import MOST, Geometry, cannot_meet, meet
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid
+from locality_prior.geometry.learned import Metric as Metric
+from locality_prior.geometry.learned import between, precision
 from locality_prior.geometry.meeting import Coordinates, checked, euclidean
-
-Metric = Callable[[Tensor, Tensor], Tensor]
+from locality_prior.geometry.permuted import Permuted
 
 _MINKOWSKI = {"euclidean": 2.0, "cityblock": 1.0, "chebyshev": math.inf}
 
@@ -89,30 +91,70 @@ class Points(Geometry):
     >>> lp.Points(electrodes).distances()[0], lp.Points(electrodes, metric="cityblock").distances()[0]
     (tensor([0., 5.], dtype=torch.float64), tensor([0., 7.], dtype=torch.float64))
 
+    With ``learned=True`` the coordinates are a parameter, which is part of every dense
+    :class:`~locality_prior.LocalityLinear` that has these points as its source or its target:
+
+    >>> hidden = lp.Points(torch.rand(16, 2), learned=True)
+    >>> model = torch.nn.Sequential(
+    ...     lp.LocalityLinear(9, 16, source=lp.Grid(3, 3), target=hidden), lp.LocalityLinear(16, 4, source=hidden)
+    ... )
+    >>> [name for name, _ in model.named_parameters() if "positions" in name]  # once, since both layers share it
+    ['0.target_positions']
+
+    Points that learn are equal to themselves alone, and a copy of a model has its own. :attr:`positions` and
+    :meth:`distances` are those of the moment.
+
     Args:
-        xyz: (n, d) finite coordinates. They do not learn: a tensor that requires a gradient is refused.
+        xyz: (n, d) finite coordinates; a tensor that requires a gradient is refused.
         metric: "euclidean", "cityblock", "chebyshev", or a function of coordinates (n, d) and (m, d) that returns
-            their distances (n, m). A function is saved by its import path, so a lambda cannot be saved.
+            their distances (n, m). A function is saved by its import path, so a lambda cannot be saved. Where the
+            coordinates learn it must be differentiable, also between two units at one place.
+        learned: whether the coordinates learn. The parameter has torch's default dtype; it is moved and cast as
+            parameters are, but never to less than float32.
     """
 
-    def __init__(self, xyz: Any, metric: str | Metric = "euclidean") -> None:
-        self._xyz = reals("xyz", xyz, "coordinates of shape (n, d)")
-        if self._xyz.ndim != 2 or 0 in self._xyz.shape:
-            raise wrong("xyz", f"shape {tuple(self._xyz.shape)}", "coordinates of shape (n, d)")
-        if not self._xyz.isfinite().all():
-            row = int((~self._xyz.isfinite()).any(1).nonzero()[0])
-            raise wrong("xyz", f"{self._xyz[row].tolist()} at unit {row}", "finite coordinates")
+    def __init__(self, xyz: Any, metric: str | Metric = "euclidean", learned: bool = False) -> None:
+        given = reals("xyz", xyz, "coordinates of shape (n, d)")
+        if given.ndim != 2 or 0 in given.shape:
+            raise wrong("xyz", f"shape {tuple(given.shape)}", "coordinates of shape (n, d)")
+        if not given.isfinite().all():
+            row = int((~given.isfinite()).any(1).nonzero()[0])
+            raise wrong("xyz", f"{given[row].tolist()} at unit {row}", "finite coordinates")
         if not callable(metric) and not (isinstance(metric, str) and metric in _MINKOWSKI):
             raise wrong("metric", repr(metric), f"{', '.join(map(repr, _MINKOWSKI))} or a function")
         self.metric = metric
         self.euclidean = metric == "euclidean"
+        self.learned = boolean("learned", learned)
+        self._xyz = given
+        if learned:
+            with aside():
+                self._xyz = nn.Parameter(given.to(torch.promote_types(torch.get_default_dtype(), torch.float32)))
 
     def __len__(self) -> int:
         return len(self._xyz)
 
     @property
+    def parameter(self) -> nn.Parameter | None:
+        """The coordinates as the optimiser sees them, (n, d); None where they do not learn."""
+        return self._xyz if isinstance(self._xyz, nn.Parameter) else None
+
+    @property
     def positions(self) -> Tensor:
-        return self._xyz.clone()
+        now = self._xyz.detach()
+        if now.is_meta:
+            raise Problem("These points are on the meta device, where they have no positions. Load some first.")
+        return now.to("cpu", torch.float64, copy=True)
+
+    def still(self) -> Points:
+        """Points that do not learn, where these are now."""
+        return Points(self.positions, self.metric)
+
+    @classmethod
+    def from_arguments(cls, **arguments: Any) -> Self:
+        made = cls(**arguments)
+        if made.learned and not torch.equal(made.positions, arguments["xyz"].double()):
+            made._xyz = nn.Parameter(arguments["xyz"].double())  # as they were; float32 would round them
+        return made
 
     def meet(self, source: Geometry) -> Coordinates | None:
         return self._beside(self, source)
@@ -123,7 +165,7 @@ class Points(Geometry):
     def _beside(self, target: Geometry, source: Geometry) -> Coordinates | None:
         """Two sides as they are in space, one of which is this."""
         other = source if target is self else target
-        if isinstance(other, Channels):
+        if isinstance(other, (Channels, Permuted)):
             return None  # it asks its own places, which may be ones that points cannot meet
         if isinstance(other, Points) and other.metric != self.metric:
             cannot_meet(target, source, "their metrics differ")
@@ -142,9 +184,41 @@ class Points(Geometry):
         return torch.cdist(target, source, p=_MINKOWSKI[self.metric], compute_mode="donot_use_mm_for_euclid_dist")
 
     def arguments(self) -> dict[str, Any]:
-        return {"xyz": self._xyz, "metric": self.metric}
+        return {"xyz": self._xyz.detach(), "metric": self.metric, **({"learned": True} if self.learned else {})}
 
     def __repr__(self) -> str:
         n, d = self._xyz.shape
         metric = getattr(self.metric, "__name__", self.metric)
-        return f"Points({n} × {d}{'' if self.euclidean else f', metric={metric}'})"
+        more = "" if self.euclidean else f", metric={metric}"
+        return f"Points({n} × {d}{more}{', learned=True' if self.learned else ''})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (not self.learned and super().__eq__(other))
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, len(self)))
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        if not self.learned:
+            return self
+        made = copy.copy(self)
+        memo[id(self)] = made
+        made._xyz = copy.deepcopy(self._xyz, memo)
+        return made
+
+
+def learned_distances(target: Geometry, source: Geometry, like: Tensor) -> Tensor:
+    """Distances (out, in) of the moment, through which a gradient reaches positions that learn.
+
+    They are on the device of ``like``, and in its dtype or a wider one.
+
+    Raises:
+        ValueError: the two geometries cannot meet.
+    """
+    meet(target, source)
+    points = target if isinstance(target, Points) else source
+    assert isinstance(points, Points)
+    sides = [one.parameter if isinstance(one, Points) and one.learned else one.positions for one in (target, source)]
+    moving = [side for side in sides if isinstance(side, nn.Parameter)]
+    at, start = (side.to(like.device, precision(like, *moving)) for side in sides)  # type: ignore[union-attr]
+    return between(at, start, points.metric)

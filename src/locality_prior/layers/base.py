@@ -17,6 +17,7 @@ from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry, default_sheet
+from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
 
 M = TypeVar("M", bound=nn.Module)
@@ -55,6 +56,8 @@ class Wiring:
     _support: Callable[[], Tensor | None]
     spread: Callable[[Tensor], Tensor] = same
     targets: Tensor | None = None
+    #: P as it is now, where the positions of a side learn; what depends on it then has a gradient for them.
+    moving: Moving | None = None
 
     @property
     def sparse(self) -> bool:
@@ -84,17 +87,26 @@ class Wiring:
 
     def lengths(self) -> Tensor:
         """Lengths of the wires, and 0 where there is no wire."""
+        if self.moving is not None:
+            return self.moving.distances().to(self.weight.dtype)
         get = self.rule.wire_lengths if self.sparse else self.rule.lengths
         return self.spread(get(self.weight.dtype, self.weight.device))
 
     def charges(self, cost: Cost) -> Tensor:
         """The cost of each wire under ``cost``, and 0 where there is no wire; ValueError where that is not finite."""
+        if self.moving is not None:
+            d = self.moving.distances()
+            charged = cost.cost(d).to(self.weight.dtype)
+            if not charged.isfinite().all():
+                at = float(d[~charged.isfinite()].min())
+                raise wrong("cost", f"{cost!r}, infinite in {charged.dtype} at d = {at:g}", "a price for every wire")
+            return charged
         get = self.rule.wire_charges if self.sparse else self.rule.charges
         return self.spread(get(cost, self.weight.dtype, self.weight.device))
 
     def row_scale(self) -> Tensor | None:
         """The factor r_i of each weight; None without rescaling."""
-        scale = self.rule.row_scale
+        scale = self.rule.row_scale if self.moving is None else self.moving.row_scale()
         if scale is None:
             return None
         scale = scale.to(self.weight)
@@ -297,6 +309,9 @@ class Spread(Rounded):
     """P of a rule, in the shape of a weight."""
 
     def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
+        for name, geometry in (("target", rule.target), ("source", rule.source)):
+            if geometry.learned:
+                raise wrong(name, repr(geometry), "places that do not learn: they do in a dense LocalityLinear alone")
         self.rule, self.spread = rule, spread
         self._found: tuple[torch.device, Tensor | None] | None = None
 

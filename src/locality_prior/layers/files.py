@@ -46,12 +46,20 @@ class Sheet:
     def __repr__(self) -> str:
         return repr(self.config)
 
+    @property
+    def learned(self) -> bool:
+        """Whether its positions learn."""
+        return self.config.get("learned", False) is True
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Sheet)
             and self.config == other.config
             and self.tensors.keys() == other.tensors.keys()
-            and all(torch.equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items())
+            and all(
+                tensor.shape == other.tensors[name].shape and (self.learned or torch.equal(tensor, other.tensors[name]))
+                for name, tensor in self.tensors.items()
+            )
         )
 
 
@@ -74,7 +82,9 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     layers = dict(locality_layers(module))
     if not layers:
         raise wrong("module", type(module).__name__, "a model with a locality layer")
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+    # positions that learn are tensors of their geometry, which is saved once for all layers that share it
+    learned = _positions(module)
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items() if k not in learned}
     number: dict[Geometry, int] = {}  # equal ones are saved once
     said = {
         name: _described(layer, lambda sheet: number.setdefault(sheet, len(number))) for name, layer in layers.items()
@@ -120,6 +130,7 @@ def load(
     if model is None:
         into = _made(path, layers, tensors, custom)
     _check_layers(into, layers)
+    tensors |= _loaded(into, layers)
     # by every name that the state dict has for a layer, which may be in several places
     places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
     # a layer that was pruned before it was saved: the model's own layer takes its wires once all else is known to fit
@@ -199,7 +210,8 @@ def _made(
     kind = KINDS[values.get("type", "LocalityLinear")]
     try:
         _check_sizes(path, kind, values, tensors)
-        values = {k: _sheet(v, custom) for k, v in values.items() if k != "type"}
+        made = {id(v): _sheet(v, custom) for v in values.values()}  # one for both sides where the file has one
+        values = {k: made[id(v)] for k, v in values.items() if k != "type"}
         return kind.from_config(values, custom, device="meta", dtype=weights[0].dtype, **kept)
     except Told:
         raise
@@ -250,13 +262,43 @@ def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
     held = dict(locality_layers(model))
     if held.keys() != layers.keys():
         raise wrong("model", f"locality layers {sorted(held)}", f"{sorted(layers)}, as in the file")
+    partner: dict[int, object] = {}  # of positions that learn, in the file and in the model: the other's
     for name, config in layers.items():
         # two layers may compute the same with different backends
         mine = _described(held[name], lambda sheet: Sheet(*to_config(sheet)))
         for key in sorted((config.keys() | mine.keys()) - {"backend"}):
+            label = f"{name}.{key}" if name else key
             if mine.get(key) != config.get(key):
-                label = f"{name}.{key}" if name else key
                 raise wrong("model", f"{label} = {_told(mine.get(key))}", f"{_told(config.get(key))}, as in the file")
+            sheet, places = config.get(key), getattr(held[name], key, None)
+            if isinstance(sheet, Sheet) and sheet.learned:
+                theirs, ours = partner.setdefault(id(sheet), places), partner.setdefault(id(places), sheet)
+                if theirs is not places or ours is not sheet:
+                    given = f"{label}, which shares its positions with other layers than in the file"
+                    raise wrong("model", given, "positions that are shared as they were saved")
+
+
+def _positions(model: nn.Module) -> dict[str, Geometry]:
+    """The state dict's keys of positions that learn, by every name that a layer has, and their geometries."""
+    return {
+        _key(name, f"{side}_positions"): getattr(layer, side)
+        for name, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, LocalityLinear)
+        for side in ("source", "target")
+        if getattr(layer, side).learned
+    }
+
+
+def _loaded(model: nn.Module, layers: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
+    """The file's positions that learn, as the model's state dict has them."""
+    held = dict(locality_layers(model))
+    found = {
+        getattr(held[name], key): sheet.tensors["xyz"]
+        for name, config in layers.items()
+        for key, sheet in config.items()
+        if isinstance(sheet, Sheet) and sheet.learned
+    }
+    return {key: found[geometry] for key, geometry in _positions(model).items()}
 
 
 def _key(name: str, parameter: str) -> str:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from locality_prior._check import boolean, choice, wrong
 from locality_prior.cost import Cost, as_cost
 from locality_prior.functional import Values, Workspace, dense, locality_linear
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, Points
+from locality_prior.geometry.learned import precision
 from locality_prior.layers.base import (
     DENSE,
     Locality,
+    Rounded,
     Wiring,
     affordable,
     alike,
@@ -27,6 +29,7 @@ from locality_prior.layers.base import (
     tensor,
     tracing,
 )
+from locality_prior.moving import Moving, moving_linear
 from locality_prior.prior import Prior, Table, Wires, aside, resolve
 from locality_prior.sparse import Kernel, Pattern, pattern_for, sparse_linear
 
@@ -65,7 +68,10 @@ class LocalityLinear(Locality):
         in_features, out_features: numbers of source and target units.
         bias: whether to learn b.
         source, target: places of the units. If only one is given it serves both sides, provided that the sizes agree.
-            Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns.
+            Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns. Points that
+            learn (``Points(xyz, learned=True)``) are parameters of the layer, ``source_positions`` and
+            ``target_positions``; layers that have the same points share them. The layer is then dense and its cost
+            does not end; P is made anew at each step, in float32 or better.
         cost: the cost of a wire of length d, or a word for it such as "linear@3"; the default is ``Linear()``,
             c(d) = 1 + d. It may be changed later: ``layer.cost = Linear(2)``.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each row sums to K, as it
@@ -85,7 +91,7 @@ class LocalityLinear(Locality):
 
     Raises:
         ValueError: the sizes differ from the geometry's, the geometries cannot meet, a target unit has no wire, or the
-            last size of an input is not ``in_features``.
+            last size of an input is not ``in_features``; a cost that ends, or a sparse backend, with points that learn.
         TypeError: the input is not a tensor of the weight's dtype (outside autocast).
     """
 
@@ -119,6 +125,8 @@ class LocalityLinear(Locality):
             source, target = resolve(self.in_features, self.out_features, source, target)
             #: The rule from which P is computed: source, target, cost and rescaling, in float64.
             self.rule = Prior(source, target, cost, rescale, kept)
+            if self.rule.learned and self.backend in ("windowed", "wires"):
+                raise wrong("backend", f"{backend!r} with points that learn", "'dense', since every pair has a wire")
             #: The wires of a sparse layer; None where the layer is dense.
             self.pattern = pattern_for(self.rule, self.backend)
         shape = (self.out_features, self.in_features) if self.pattern is None else (self.pattern.wires.count,)
@@ -126,6 +134,14 @@ class LocalityLinear(Locality):
         self.bias = nn.Parameter(torch.empty(self.out_features, **made)) if bias else None
         self.kept: Tensor | None
         self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(self.weight.device))
+        #: The positions that learn, which other layers may share; None where a side's do not.
+        self.source_positions: nn.Parameter | None
+        self.target_positions: nn.Parameter | None
+        for name, points in (("source_positions", source), ("target_positions", target)):
+            self.register_parameter(name, points.parameter if isinstance(points, Points) else None)
+            if isinstance(points, Points) and points.parameter is not None and not self.weight.is_meta:
+                points.parameter.data = points.parameter.data.to(self.weight.device)
+        self._still = {"source": _Still(source), "target": _Still(target)}
         self._workspace = Workspace()
         self._values: Values | None = None
         self._found: tuple[torch.device, Values | None] | None = None
@@ -197,13 +213,16 @@ class LocalityLinear(Locality):
 
     @property
     def prior(self) -> Tensor:
-        """P, of the weight's shape ((out, in), or (wires,) where sparse), in its dtype."""
+        """P, of the weight's shape ((out, in), or (wires,) where sparse), in its dtype.
+
+        It is differentiable with respect to positions that learn.
+        """
         return dense(self._prior())
 
     @property
     def support(self) -> Tensor | None:
         """Which pairs have a wire, (out, in) boolean; None where all have one, and for a sparse layer."""
-        if self.rule.flat or self.pattern is not None or self.weight.is_meta:
+        if self.rule.flat or self.rule.learned or self.pattern is not None or self.weight.is_meta:
             return None
         if self._found is None or self._found[0] != self.weight.device:
             # found once: to look whether all pairs have a wire makes the CPU wait for a GPU
@@ -215,7 +234,10 @@ class LocalityLinear(Locality):
 
     @property
     def effective_weight(self) -> Tensor:
-        """V = P∘W, of the weight's shape: what the layer multiplies by. Differentiable with respect to W."""
+        """V = P∘W, of the weight's shape: what the layer multiplies by.
+
+        It is differentiable with respect to W, and to positions that learn.
+        """
         return self.weight * self.prior
 
     def forward(self, input: Tensor) -> Tensor:
@@ -240,7 +262,46 @@ class LocalityLinear(Locality):
             )
         if self.rule.flat:
             return nn.functional.linear(input, self.weight, self.bias)
+        moving = self._moving()
+        if moving is not None and self._values is None:
+            return moving_linear(input, self.weight, moving, self.bias, self._workspace)
         return locality_linear(input, self.weight, self._prior(), self.bias, self._workspace)
+
+    def _learned(self) -> dict[str, Points]:
+        """The points that learn, by the name of their parameter here."""
+        sides = {"source_positions": self.source, "target_positions": self.target}
+        return {name: points for name, points in sides.items() if isinstance(points, Points) and points.learned}
+
+    def _share(self, took: bool = False) -> None:
+        """Have the same parameter as the points, and so as every other layer between them.
+
+        Args:
+            took: whether this layer's parameter may be a new one, which the points then take.
+        """
+        for name, points in self._learned().items():
+            own = self._parameters.get(name)
+            if took and own is not None and own is not points.parameter and name == self._first(points):
+                points._xyz = own
+        for name, points in self._learned().items():
+            if name in self._parameters:  # and not computed by a parametrisation
+                self._parameters[name] = points.parameter
+
+    def _first(self, points: Points) -> str:
+        return next(name for name, one in self._learned().items() if one is points)
+
+    def _moving(self) -> Moving | None:
+        """P as it is now, where positions of this layer learn."""
+        if not self.rule.learned:
+            return None
+        at: list[Tensor | None] = [self.target_positions, self.source_positions]
+        like = self.weight.new_empty(0, dtype=precision(self.weight, *(one for one in at if one is not None)))
+        target, source = (
+            self._still[name].like(like) if one is None else one.to(like)
+            for name, one in zip(("target", "source"), at, strict=True)
+        )
+        points = self.target if isinstance(self.target, Points) else self.source
+        assert isinstance(points, Points)
+        return Moving(target, source, points.metric, self.cost, self.rescale)
 
     def fold(self, dense: bool = False) -> nn.Linear:
         """A plain :class:`torch.nn.Linear` with the weights P∘W. It shares no memory with this layer.
@@ -267,16 +328,27 @@ class LocalityLinear(Locality):
 
     def wirings(self) -> list[Wiring]:
         targets = None if self.pattern is None else self.pattern.ends(self.weight.device)[0]
-        return [Wiring("weight", self.weight, self.rule, lambda: self.prior, lambda: self.support, targets=targets)]
+        return [
+            Wiring(
+                "weight",
+                self.weight,
+                self.rule,
+                lambda: self.prior,
+                lambda: self.support,
+                targets=targets,
+                moving=self._moving(),
+            )
+        ]
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
         before = self._prior()
+        kept = self._values
         self._values = before.map(shaken) if isinstance(before, Table) else shaken(before)
         try:
             yield
         finally:
-            self._values = before
+            self._values = kept
 
     def extra_repr(self) -> str:
         sides = f"source={self.source}" if self.source == self.target else f"source={self.source}, target={self.target}"
@@ -288,8 +360,13 @@ class LocalityLinear(Locality):
         )
 
     def _prior(self) -> Values:
-        """P as a table, a matrix or (wires,), rounded from float64 to the weight's dtype, on its device."""
+        """P as a table, a matrix or (wires,), rounded from float64 to the weight's dtype, on its device.
+
+        Where positions learn it is made anew, and is differentiable.
+        """
         weight, values = self.weight, self._values
+        if values is None and (moving := self._moving()) is not None:
+            return moving.prior().to(weight.dtype)
         numbers = values.values if isinstance(values, Table) else values
         if values is None or numbers is None or numbers.dtype != weight.dtype or numbers.device != weight.device:
             sparse = self.pattern is not None
@@ -304,7 +381,9 @@ class LocalityLinear(Locality):
         with aside():
             if self.pattern is not None:
                 self.pattern.ends(self.weight.device)
-            if not self.rule.flat or self.pattern is not None:
+            if self.rule.learned:
+                self._moving()
+            elif not self.rule.flat or self.pattern is not None:
                 self._prior()
             _ = self.support
 
@@ -361,7 +440,17 @@ class LocalityLinear(Locality):
                     self.weight = nn.Parameter(self.weight * support, self.weight.requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LocalityLinear:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._share()
+        positions = [one for points in self._learned().values() if (one := points.parameter) is not None]
+        wide = [id(one) for p in positions for one in (p, p.grad) if one is not None]
+
+        def precise(tensor: Tensor) -> Tensor:
+            # half precision is too coarse for places: they stay as they are, where they are to be
+            made = fn(tensor)
+            return tensor.to(made.device) if id(tensor) in wide and made.element_size() < 4 else made
+
+        super()._apply(precise if positions else fn, recurse)  # type: ignore[no-untyped-call]
+        self._share(took=True)
         if self.rule.kept is not None:
             self.kept = self.rule.kept.to(self.weight.device)  # to_empty has emptied it
         self._make_ready()
@@ -378,6 +467,12 @@ class LocalityLinear(Locality):
                 mine = "all of them" if self.kept is None else f"the {len(self.kept)} that this layer has"
                 args[-1].append(str(wrong(f"{prefix}kept", found, mine)))
                 return
+        self._share()
+        for name, points in self._learned().items():
+            positions = state_dict.get(f"{prefix}{name}")
+            if isinstance(positions, Tensor) and args[0].get("assign_to_params_buffers", False):
+                state_dict[f"{prefix}{name}"] = _assigned(points, positions)
+        self._share()
         # the weight of another backend: gather a matrix onto the wires, or scatter the wires into a matrix
         if isinstance(given, Tensor) and given.ndim != own.ndim:
             if self.pattern is not None and given.shape == self.rule.shape:
@@ -386,6 +481,30 @@ class LocalityLinear(Locality):
                 state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True): the caller's
+
+
+def _assigned(points: Points, positions: Tensor) -> Tensor:
+    """What load_state_dict(…, assign=True) assigns to each layer between ``points``: their one parameter."""
+    parameter = points.parameter
+    assert parameter is not None
+    if positions.shape != parameter.shape:
+        return positions  # which torch then refuses
+    if parameter.is_meta:
+        points._xyz = nn.Parameter(positions.detach().clone(), parameter.requires_grad)
+        return points._xyz
+    with torch.no_grad():
+        parameter.copy_(positions)
+    return parameter
+
+
+class _Still(Rounded):
+    """The positions of a side that does not learn, where the other does."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+
+    def _make(self, other: Tensor) -> Tensor:
+        return self.geometry.positions.to(other.device, other.dtype)
 
 
 def _draw_on_wires(weight: Tensor, wires: Wires) -> None:

@@ -8,7 +8,8 @@ it would hide:
   (communicability), and ``lengths``, the sums over the wires of locality layers;
 - sheets of weights: ``pyramid`` (TopoLoss), ``smooth`` (All-TNN), ``similar`` (of weights or of responses);
 - responses: ``correlation`` (TDANN's two, bootphon's), ``energy`` (TICA);
-- the model or its weights: ``blurring``, ``mask``, ``som`` (CB-SOM).
+- the model or its weights: ``blurring``, ``mask``, ``som`` (CB-SOM);
+- positions that learn: ``separation``.
 
 ``base`` and ``schedules`` are what they share; ``kinds`` lists them, and ``words`` reads them from flags and files.
 """

@@ -26,6 +26,7 @@ from locality_prior.objectives.schedules import Schedule as Schedule
 from locality_prior.objectives.schedules import constant as constant
 from locality_prior.objectives.schedules import ramp as ramp
 from locality_prior.objectives.schedules import steps as steps
+from locality_prior.objectives.separation import apart as apart
 from locality_prior.objectives.similar import ResponseSimilarity as ResponseSimilarity
 from locality_prior.objectives.similar import WeightSimilarity as WeightSimilarity
 from locality_prior.objectives.similar import similarity as similarity

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from locality_prior._check import instance, wrong, wrong_type
-from locality_prior.geometry import Geometry, Grid
+from locality_prior.geometry import Geometry, Grid, Permuted
 
 
 def responses(value: Any, geometry: Any, samples: int = 2) -> tuple[Tensor, Geometry]:
@@ -53,7 +53,18 @@ def with_source(value: Any, target: Any, source: Any) -> tuple[Tensor, Geometry,
 
 
 def plane(name: str, geometry: Geometry) -> Grid:
-    """A geometry that is a whole grid of two axes, for an objective that needs rows and columns."""
-    if not isinstance(geometry, Grid) or len(geometry.shape) != 2 or not geometry.whole:
+    """The cells of a whole grid of two axes, for an objective that needs rows and columns; see :func:`by_place`."""
+    sheet = geometry.base if isinstance(geometry, Permuted) else geometry
+    if not isinstance(sheet, Grid) or len(sheet.shape) != 2 or not sheet.whole:
         raise wrong(name, geometry, "a whole grid of two axes, such as Grid(32, 32)")
-    return geometry
+    return sheet
+
+
+def by_place(values: Tensor, geometry: Geometry, dim: int = 0) -> Tensor:
+    """Values of a geometry's units along one dimension, in the order of its places."""
+    return values.index_select(dim, geometry.units.to(values.device)) if isinstance(geometry, Permuted) else values
+
+
+def by_unit(values: Tensor, geometry: Geometry, dim: int = 0) -> Tensor:
+    """Values of a geometry's places along one dimension, in the order of its units."""
+    return values.index_select(dim, geometry.order.to(values.device)) if isinstance(geometry, Permuted) else values

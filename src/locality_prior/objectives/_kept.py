@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._memory import aside
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, still
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -37,7 +37,12 @@ class Kept(Generic[T]):
         self._next = 0
 
     def number(self, geometry: Geometry, *values: Any) -> int:
-        """The number of what is made of a geometry and values; what is made must not hold the geometry itself."""
+        """The number of what is made of a geometry and values; what is made must not hold the geometry itself.
+
+        Raises:
+            ValueError: a geometry whose positions learn, of which nothing can be kept.
+        """
+        still("geometry", geometry)
         held = self._numbers.get(geometry)
         first = None if held is None else held[0]()
         if held is None or first is None:
@@ -62,7 +67,7 @@ def kept(make: Made[P]) -> Made[P]:
     """Keep the tensors that ``make(target, source, …)`` returns, since an objective is asked for at every step.
 
     They are made as ordinary tensors on the CPU, unless ``make`` moves them. The last few are held for each target, for
-    as long as the target lives. In compiled code they are constants.
+    as long as the target lives. In compiled code they are constants. Where positions learn nothing is kept.
     """
     memo: weakref.WeakKeyDictionary[Geometry, dict[Any, Tensor]] = weakref.WeakKeyDictionary()
 
@@ -81,4 +86,11 @@ def kept(make: Made[P]) -> Made[P]:
         return answer
 
     constant: Made[P] = torch.compiler.assume_constant_result(found)  # type: ignore[no-untyped-call]
-    return constant
+
+    @wraps(make)
+    def now_or_kept(target: Geometry, source: Geometry, *rest: P.args, **options: P.kwargs) -> Tensor:
+        if target.learned or source.learned:
+            return make(target, source, *rest, **options)
+        return constant(target, source, *rest, **options)
+
+    return now_or_kept  # type: ignore[return-value]

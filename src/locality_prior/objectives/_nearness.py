@@ -16,7 +16,7 @@ from torch import Tensor
 
 from locality_prior._check import ROUNDING, wrong
 from locality_prior._memory import aside
-from locality_prior.geometry import Channels, Coordinates, Distances, Geometry, Grid, Offsets, meet
+from locality_prior.geometry import Channels, Coordinates, Distances, Geometry, Grid, Offsets, Permuted, meet, still
 from locality_prior.objectives._kept import Kept
 
 #: The most entries of Q that are kept off grids; above it, its rows are computed again at each step.
@@ -69,6 +69,8 @@ def nearness(geometry: Geometry, like: Tensor, pairs: bool = False) -> Nearness:
 
 def mutual(geometry: Geometry) -> Geometry:
     """A geometry, where the distance from u to v is that from v to u."""
+    if isinstance(geometry, Permuted):
+        mutual(geometry.base)
     if isinstance(geometry, Distances):
         lengths = meet(geometry, geometry)
         if geometry.shape[0] != geometry.shape[1]:
@@ -84,6 +86,7 @@ def neighbourhood(geometry: Geometry, units: int, radius: float | None, like: Te
 
     They are at most ``units`` of those within ``radius``, drawn at random, or the ``units`` that are nearest.
     """
+    still("geometry", geometry)
     with aside():
         d = geometry.distances(rows=torch.randint(len(geometry), (1,)))[0]
         if radius is None:
@@ -237,6 +240,21 @@ class Rows(Nearness):
         return q.to(self.like)
 
 
+class InOrder(Nearness):
+    """The nearness of a geometry's places, for units that are in another order."""
+
+    def __init__(self, geometry: Permuted, like: Tensor, table: bool) -> None:
+        self.near = _make(geometry.base, like.dtype, str(like.device), table)
+        self.order, self.units = geometry.order.to(like.device), geometry.units.to(like.device)
+
+    def times(self, z: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out, q1, q2 = self.near.times(z[:, self.units], live[self.units])
+        return out[:, self.order], q1, q2
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return self.near.rows(self.order[rows])[:, self.order]
+
+
 def _sums(blocks: object, like: Tensor) -> tuple[Tensor, Tensor]:
     """The sums of the rows of Q, and of their squares."""
     each = [(q.sum(1, dtype=wide(like)), q.to(wide(like)).square().sum(1)) for q in blocks]  # type: ignore[attr-defined]
@@ -251,6 +269,8 @@ def _of_live(sums: Tensor, live: Tensor, among_silent: Tensor) -> Tensor:
 
 def _among(geometry: Geometry, units: Tensor) -> Tensor:
     """Distances of some units from each other."""
+    if isinstance(geometry, Permuted):
+        return _among(geometry.base, geometry.order[units])
     base, channels = places(geometry)
     units = units % len(base) if channels > 1 else units
     met = meet(base, base)
@@ -296,6 +316,8 @@ def _make(geometry: Geometry, dtype: torch.dtype, device: str, table: bool) -> N
     like = torch.empty(0, dtype=dtype, device=device)
     base, channels = places(mutual(geometry))
     units = len(geometry)
+    if isinstance(geometry, Permuted) and units * units > SMALL:
+        return InOrder(geometry, like, table)
     if isinstance(base, Grid) and units * units > SMALL:
         return Table(base, channels, like) if table else Convolution(base, channels, like)
     if units * units > KEPT:
@@ -309,4 +331,5 @@ _KEPT = Kept(_make)
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _number(geometry: Geometry, dtype: torch.dtype, device: str, pairs: bool) -> int:
-    return _KEPT.number(geometry, dtype, device, pairs and isinstance(places(geometry)[0], Grid))
+    base = geometry.base if isinstance(geometry, Permuted) else geometry
+    return _KEPT.number(geometry, dtype, device, pairs and isinstance(places(base)[0], Grid))

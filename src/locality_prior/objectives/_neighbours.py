@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from locality_prior import _compiled
 from locality_prior._check import wrong
 from locality_prior._memory import aside, empty
-from locality_prior.geometry import Distances, Geometry, Grid, near
+from locality_prior.geometry import Distances, Geometry, Grid, Permuted, near, still
 
 #: How many entries of vectors are worked on at once: few, for a CPU's cache, or many, for another device.
 BLOCK = {"cpu": 1 << 18, "other": 1 << 26}
@@ -181,6 +181,7 @@ def listed(name: str, geometry: Geometry, reach: float) -> Neighbours:
     """The pairs of units at different places that are at most ``reach`` neighbour distances apart, as one group."""
     if isinstance(geometry, Distances) and geometry.shape[0] != geometry.shape[1]:
         raise wrong(name, geometry, "distances among its own units")
+    still(name, geometry)
     if not torch.compiler.is_compiling():
         return _listed(geometry, reach)
     found = _pairs(geometry, reach)
@@ -214,6 +215,8 @@ def _kept(geometry: Geometry, reach: float) -> tuple[Tensor, Tensor]:
 
 def moore(name: str, geometry: Geometry) -> Neighbours:
     """The eight neighbours around each unit of a grid; elsewhere, units at most 1.5 neighbour distances apart."""
+    if isinstance(geometry, Permuted):
+        return in_order(geometry, _moore)
     if not isinstance(geometry, Grid) or not geometry.whole:
         return listed(name, geometry, 1.5)
     around = itertools.product((-1, 0, 1), repeat=len(geometry.shape))
@@ -221,6 +224,31 @@ def moore(name: str, geometry: Geometry) -> Neighbours:
     # around a ring of two, the same unit is on either side: it is one neighbour
     closed = tuple(periodic and n > 2 for n, periodic in zip(geometry.shape, geometry.periodic, strict=True))
     return of_grid(geometry, half, closed, together=True)
+
+
+def _moore(geometry: Geometry) -> Neighbours:
+    return moore("geometry", geometry)
+
+
+def in_order(geometry: Permuted, find: Callable[..., Neighbours], *options: bool) -> Neighbours:
+    """The pairs that ``find`` finds of the places of a permuted geometry, as pairs of its units."""
+    pairs = (_in_order if torch.compiler.is_compiling() else _held_in_order)(geometry, find, *options)
+    return Neighbours((len(geometry),), [[sides] for sides in pairs])
+
+
+def _by_unit(geometry: Permuted, find: Callable[..., Neighbours], *options: bool) -> list[Sides]:
+    found = find(geometry.base, *options)
+    with aside():
+        unit = geometry.units
+        return list(zip(*(found.split(unit[side]) for side in found.numbers), strict=True))
+
+
+_held_in_order = lru_cache(maxsize=16)(_by_unit)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _in_order(geometry: Permuted, find: Callable[..., Neighbours], *options: bool) -> list[Sides]:
+    return _by_unit(geometry, find, *options)
 
 
 def _blocks(pairs: Neighbours, entries: int, device: torch.device) -> Iterator[tuple[Any, Any, int, slice]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import wrong
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, learned_distances
 from locality_prior.objectives._kept import kept
 from locality_prior.placement import Between, Placement
 
@@ -18,14 +18,19 @@ def lengths(target: Geometry, source: Geometry, dtype: torch.dtype, device: torc
     Raises:
         ValueError: there is no way between two units.
     """
-    d = connected(target, source).to(device, dtype)
+    d = connected(target, source, dtype, device).to(device, dtype)
     if target == source:
         d = d.clone().fill_diagonal_(0)
     return d
 
 
-def connected(target: Geometry, source: Geometry) -> Tensor:
-    """Distances of every pair, (out, in) float64, all of them finite."""
+def connected(target: Geometry, source: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Distances of every pair, (out, in), all of them finite: float64 on the CPU.
+
+    Where positions learn, they have a gradient, are on ``device`` and in ``dtype`` or a wider one.
+    """
+    if target.learned or source.learned:
+        return learned_distances(target, source, torch.empty(0, dtype=dtype, device=device))
     d = target.distances(None if source is target else source)
     if not d.isfinite().all():
         raise wrong("target", f"{target!r}, in which some units are not connected", "a way between any two units")

@@ -60,8 +60,9 @@ def blur(responses: Tensor, geometry: Geometry, share: float = 0.23) -> Tensor:
     along = _along.__wrapped__ if torch.compiler.is_compiling() else _along  # compiled code cannot use a cache
     down, across = along(sheet, positive("share", share), wide, responses.device)
     with not_half(responses):
-        maps = responses.to(wide).reshape(*responses.shape[:-1], *sheet.shape)
-        return (down @ maps @ across.mT).reshape(responses.shape).to(responses.dtype)
+        maps = _given.by_place(responses.to(wide), geometry, -1).reshape(*responses.shape[:-1], *sheet.shape)
+        blurred = (down @ maps @ across.mT).reshape(responses.shape)
+        return _given.by_unit(blurred, geometry, -1).to(responses.dtype)
 
 
 class Blur(WithoutLoss):

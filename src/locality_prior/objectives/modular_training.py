@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from locality_prior._check import boolean, instance, wrong
-from locality_prior.geometry import Channels, Geometry, Grid, Measured
+from locality_prior.geometry import Channels, Geometry, Grid, Measured, Permuted, still
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
 from locality_prior.objectives._precision import precise
@@ -136,6 +136,10 @@ def _in_unit_square(name: str, sheet: Geometry) -> tuple[Tensor, tuple[bool, ...
     if isinstance(sheet, Channels):
         places, closed = _in_unit_square(name, sheet.base)
         return places.repeat(sheet.channels, 1), closed
+    if isinstance(sheet, Permuted):
+        places, closed = _in_unit_square(name, sheet.base)
+        return places[sheet.order], closed
+    still(name, sheet)
     if isinstance(sheet, Measured):
         raise wrong(name, repr(sheet), "a geometry with positions")
     if isinstance(sheet, Grid):

@@ -14,7 +14,7 @@ from locality_prior.geometry import Geometry
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
 from locality_prior.objectives._precision import precise
-from locality_prior.objectives._wires import between_sheets, over_kernel
+from locality_prior.objectives._wires import between_sheets, connected, over_kernel
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
 from locality_prior.placement import Placement
@@ -105,18 +105,33 @@ class Wiring(OfWeights):
 @kept
 def _charges(target: Geometry, source: Geometry, price: Price, dtype: torch.dtype, device: torch.device) -> Tensor:
     """f(d) of every pair, (out, in)."""
-    d = target.distances(None if source is target else source)
+    learned = target.learned or source.learned
+    d = connected(target, source, dtype, device) if learned else None
+    return charges(target, source, price, dtype, d).to(device)
+
+
+def charges(
+    target: Geometry, source: Geometry, price: Price, dtype: torch.dtype = torch.float64, d: Tensor | None = None
+) -> Tensor:
+    """f(d) of every pair, (out, in); differentiable where the distances ``d`` are given.
+
+    Raises:
+        ValueError, TypeError: no price, or one that is negative or not finite for some pair.
+    """
+    differentiable = d is not None
+    if d is None:
+        d = target.distances(None if source is target else source)
     values = _function(price)(d.clone())  # a function may write into what it is given
     if not isinstance(values, Tensor) or values.shape != d.shape:
         given = f"{_name(price)}, which gives {shown(values)}"
         raise wrong("price", given, f"a tensor of prices {tuple(d.shape)}")
-    values = values.detach().to(dtype)
+    values = (values if differentiable else values.detach()).to(dtype)
     fits = (values >= 0) & values.isfinite()
     if not fits.all():
         i, j = (~fits).nonzero()[0].tolist()
         given = f"{_name(price)}, {float(values[i, j]):g} at d = {float(d[i, j]):g}"
         raise wrong("price", given, "a finite price of at least 0 for every pair")
-    return values.to(device)
+    return values
 
 
 def _function(price: Any) -> Callable[[Tensor], Tensor]:

@@ -69,7 +69,8 @@ def topoloss(weight: Tensor, target: Geometry, *, factor: float = 8.0, cosine: s
     blur = _matrices(grid, number("factor", factor, least=1.0), weight.dtype == torch.float64, weight.device)
     cosine = choice("cosine", cosine, get_args(Cosine))
     with not_half(weight):
-        found: Tensor = _Lost.apply(precise(weight.flatten(1)), cosine, *blur)
+        rows = _given.by_place(precise(weight.flatten(1)), target)
+        found: Tensor = _Lost.apply(rows, cosine, *blur)
         return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from locality_prior._check import boolean, choice, wrong
-from locality_prior.geometry import Channels, Geometry, Grid, Measured
+from locality_prior.geometry import Channels, Geometry, Grid, Measured, Permuted
 from locality_prior.objectives import _given
 from locality_prior.objectives._kept import kept
 from locality_prior.objectives._precision import not_half, precise
@@ -74,6 +74,9 @@ def saturating(
     if kind == "wiring":
         return (over_kernel(w.abs()) * charges).sum()
     with not_half(w):
+        if at.learned or start.learned:
+            squared = over_kernel(w.square() / (1 + w.square()))
+            return (squared * charges).sum()
         total: Tensor = _Saturating.apply(w, charges.reshape(*charges.shape, *(1,) * (w.dim() - 2)))
         return total
 
@@ -139,13 +142,13 @@ def _charges(
     target: Geometry, source: Geometry, power: int, relative: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """d^power of every pair, (out, in)."""
-    d = connected(target, source) / (_side(source) if relative else 1.0)
+    d = connected(target, source, dtype, device) / (_side(source) if relative else 1.0)
     return d.pow(power).to(device, dtype)
 
 
 def _side(sheet: Geometry) -> float:
     """The longest side of a sheet, in the units of its distances."""
-    if isinstance(sheet, Channels):
+    if isinstance(sheet, (Channels, Permuted)):
         return _side(sheet.base)
     if isinstance(sheet, Grid):
         spacing = sheet.spacing or (1.0,) * len(sheet.shape)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from locality_prior._check import boolean
-from locality_prior.geometry import Geometry, Grid
+from locality_prior.geometry import Geometry, Grid, Permuted
 from locality_prior.objectives import _given
-from locality_prior.objectives._neighbours import Neighbours, listed, of_grid
+from locality_prior.objectives._neighbours import Neighbours, in_order, listed, of_grid
 from locality_prior.objectives._precision import not_half, precise
 from locality_prior.objectives.base import OfWeights
 from locality_prior.objectives.schedules import Strength
@@ -94,6 +94,8 @@ def bias_of(module: nn.Module, units: int) -> Tensor | None:
 
 def _neighbours(geometry: Geometry, circular: bool) -> Neighbours:
     """The pairs along each axis of a grid; elsewhere, units that are near."""
+    if isinstance(geometry, Permuted):
+        return in_order(geometry, _neighbours, circular)
     if not isinstance(geometry, Grid):
         return listed("target", geometry, 1.5)
     if not geometry.whole:

@@ -153,7 +153,8 @@ def _check_module(placement: Placement, placed: Placed) -> None:
 
 def _squares(sheet: Geometry, unit: Tensor, dtype: torch.dtype) -> Tensor:
     """Squared distances of all units from one, whose number is in a tensor of one entry; there is no wait for it."""
-    find = _places.__wrapped__ if torch.compiler.is_compiling() else _places  # compiled code cannot use a cache
+    # compiled code cannot use a cache, and positions that learn must not
+    find = _places.__wrapped__ if torch.compiler.is_compiling() or sheet.learned else _places
     places, period, squares = find(sheet, dtype, unit.device)
     if squares is not None:
         return squares.index_select(0, unit)[0]

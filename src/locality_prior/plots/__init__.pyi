@@ -8,8 +8,10 @@ from locality_prior.plots.measurements import paired_seeds as paired_seeds
 from locality_prior.plots.measurements import pruning as pruning
 from locality_prior.plots.measurements import training as training
 from locality_prior.plots.measurements import variance_by_class as variance_by_class
+from locality_prior.plots.movements import positions as positions
 from locality_prior.plots.places import Places as Places
 from locality_prior.plots.sheets import class_maps as class_maps
 from locality_prior.plots.sheets import sheet as sheet
 from locality_prior.plots.sheets import transmitted_signal as transmitted_signal
+from locality_prior.plots.surfaces import Surface as Surface
 from locality_prior.plots.wires import wiring as wiring

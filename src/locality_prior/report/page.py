@@ -149,6 +149,7 @@ def _group(study: Study, group: dict[str, Any], shown: Show, number: int, above:
         "methods": None,
         "trade": None,
         "maps": [],
+        "positions": [],
         "measures_apart": [],
         "unshown": {"rest": 0, "forced": 0, "over_items": 0},
     }
@@ -163,6 +164,7 @@ def _group(study: Study, group: dict[str, Any], shown: Show, number: int, above:
     return section | {
         "trade": show(pictures.trade(study, group, prefix)),
         "maps": [show(p) for p in maps if p and p.subject != above],
+        "positions": [show(p) for p in pictures.positions(study, group, prefix)],
         "correlation": show(pictures.correlation(study, group, prefix)),
         "wires": show(pictures.wires(study, group, prefix)),
         "pruning": show(pictures.pruning(study, group, prefix)),
@@ -234,6 +236,7 @@ def _methods(
             "alike": any(likeness(study, c, "representation") is not None for c in group["conditions"]),
         },
         "maps": [shown(p) for p in maps if p],
+        "positions": [shown(p) for p in pictures.positions(study, group, prefix)],
         "correlation": curves(pictures.correlation),
         "wires": curves(pictures.wires),
         "pruning": curves(pictures.pruning),

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from locality_prior import plots
 from locality_prior.analysis.statistics import mean_interval
+from locality_prior.explorer.scene import Sheet
 from locality_prior.plots._style import text_size
 from locality_prior.report.files import Floats, Run, Study
 from locality_prior.report.layout import (
@@ -33,10 +34,12 @@ from locality_prior.report.layout import (
 from locality_prior.report.methods import objectives_of
 from locality_prior.report.saving import unseen_glyphs
 from locality_prior.report.tables import CUT_FIRST, measure_name, part_name
-from locality_prior.report.words import decimals, drawn, fixed, listed, plain, told_apart
+from locality_prior.report.words import decimals, drawn, fixed, listed, plain, slug, told_apart
 
 #: Conditions in a figure of rows, of maps, and of curves, whose colours must be told apart.
 ROWS, MAPS, CURVES = 24, 6, 6
+#: Epochs in a figure of units that moved.
+MOMENTS = 5
 #: Panels in a figure.
 PANELS = 12
 #: The share of the responses of a row of maps that is not brighter than the brightest colour.
@@ -150,7 +153,10 @@ def class_maps(
         top = top or float(sizes.max(initial=0.0)) or 1.0
         rows[labels[condition] + said] = np.clip(means / top, -1, 1)[:most_classes]
         largest.append(f"{_digits(top)} ({study.label(condition)})")
-    places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
+    places = {}
+    for row, run in zip(rows, runs, strict=True):
+        assert run.network is not None  # as there are maps
+        places[row] = run.network.sheets[sheet].places
     classes = told_apart(class_names(group, runs[0]), 14, 1)
     classes, more_classes = classes[:most_classes], len(classes[most_classes or len(classes) :])
 
@@ -178,6 +184,46 @@ def class_maps(
         f"Maps of {len(classes)} classes on the sheet {part_name(sheet)}, a row for each of {_told(study, labels)}",
         1.15,
         (sheet, tuple(conditions), seed),
+    )
+
+
+def positions(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Picture]:
+    """For each sheet whose units moved: where they were at some epochs, a row for each condition."""
+    for k, sheet in enumerate(group["sheets"], start=1):
+        by_seed: dict[int, dict[str, Sheet]] = {}
+        for (condition, seed), run in study.runs.items():
+            found = run.network.sheets.get(sheet) if run.network is not None else None
+            if condition in group["conditions"] and found is not None and found.epoch_xy is not None:
+                by_seed.setdefault(seed, {})[condition] = found
+        if by_seed:
+            seed = max(sorted(by_seed), key=lambda seed: len(by_seed[seed]))
+            yield _positions(study, sheet, seed, by_seed[seed], f"{prefix}positions-{k}-{slug(sheet)}".rstrip("-"))
+
+
+def _positions(study: Study, sheet: str, seed: int, found: dict[str, Sheet], name: str) -> Picture:
+    first = next(iter(found.values())).epochs
+    assert first is not None
+    same = {c: one for c, one in found.items() if np.array_equal(one.epochs, first)}
+    shown = list(same)[:MAPS]
+    at = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOMENTS)).round().astype(int))
+    epochs = ["before training" if first[k] == 0 else f"epoch {first[k]}" for k in at]
+    labels = _labels(study, shown, 16)
+    rows = {labels[c]: np.asarray(same[c].epoch_xy)[at] for c in shown}
+
+    def draw(width: float | None) -> Figure:
+        with unseen_glyphs():
+            axes = plots.positions(rows, epochs=epochs, width=width)
+        figure: Figure = axes[0, 0].figure
+        plt.close(figure)
+        return figure
+
+    return Picture(
+        name,
+        draw,
+        f"Where the units of “{part_name(sheet)}” were; networks of seed {seed}. Each unit keeps the colour of the place "
+        "where it started, and in the last column a line leads from there to where it ended."
+        + told_left_out(len(found) - len(shown), "condition"),
+        f"Places of the units of {part_name(sheet)} at {len(at)} epochs, a row for each of {_told(study, shown)}",
     )
 
 

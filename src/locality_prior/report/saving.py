@@ -10,6 +10,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+#: Colours beyond which a figure has no palette, but 66 steps of red, green and blue.
+MANY = 1 << 14
+
 
 def save(figure: Figure, path: Path, dpi: float) -> None:
     """Write a figure as the .png, .pdf or .svg file that its name says; ``dpi`` is that of a PNG."""
@@ -31,13 +34,18 @@ def save_both(figure: Figure, png: Path, pdf: Path, dpi: float) -> None:
 
 
 def _fewer_colours(path: Path) -> None:
-    """Give a PNG a palette of 256 colours, chosen so that no colour changes much: half the bytes or less."""
+    """Give a PNG a palette of 256 colours, chosen so that no colour changes much: half the bytes or less. One of very
+    many colours keeps them, in coarser steps."""
     from PIL import Image  # comes with matplotlib
 
     with Image.open(path) as full:
         if full.mode == "P" or (full.mode == "RGBA" and full.getchannel("A").getextrema() != (255, 255)):
             return  # what is transparent, as a reader's style may ask for, stays so
-        reduced = full.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        colours = full.convert("RGB")
+        if colours.getcolors(MANY) is None:  # such as shaded surfaces, which a palette would show in steps
+            reduced = colours.point(lambda value: value if value in (0, 255) else value & 0xFC | 2)
+        else:
+            reduced = colours.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     reduced.save(path, optimize=True)
 
 

@@ -160,17 +160,22 @@ class Plan:
         replaced = change._module()
         assert replaced is not None
         old = as_plain(replaced)
-        layer = change.layer.to_empty(device=next(old.parameters()).device)
+        layer = change.layer
+        places = {k: v.clone() for k, v in layer.state_dict().items() if k in ("source_positions", "target_positions")}
+        layer.to_empty(device=next(old.parameters()).device)
+        with torch.no_grad():
+            for name, xyz in places.items():
+                layer.get_parameter(name).copy_(xyz)
         if self.keep == "weights":
-            layer.load_state_dict(old.state_dict())
+            layer.load_state_dict(old.state_dict() | places)
         else:
             wirings = {w.name: w for w in layer.wirings()}
             with torch.no_grad():
-                for name, parameter in layer.named_parameters():
-                    given = old.get_parameter(name)
-                    parameter.copy_(raw(layer, wirings[name], given)[0] if name in wirings else given)
-        for name, parameter in layer.named_parameters():
-            parameter.requires_grad_(old.get_parameter(name).requires_grad)
+                for name, given in old.named_parameters():
+                    value = raw(layer, wirings[name], given)[0] if name in wirings else given
+                    layer.get_parameter(name).copy_(value)
+        for name, parameter in old.named_parameters():
+            layer.get_parameter(name).requires_grad_(parameter.requires_grad)
         return layer.train(old.training)
 
     def _prove(self, before: list[Tensor], example: Any) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from locality_prior._check import boolean, instance, short, shown, wrong, wrong_type
 from locality_prior.cost import as_cost
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, Points
 from locality_prior.layers import (
     Locality,
     LocalityConv2d,
@@ -257,4 +257,6 @@ def _made(ours: type[Locality], given: dict[str, Any], made: dict[Any, Locality]
     if known is None:
         known = made[key] = ours(**given, device="meta")
         return known
-    return copy.deepcopy(known, {id(w.rule): w.rule for w in known.wirings()})
+    rules = [w.rule for w in known.wirings()]
+    learned = [p.parameter for rule in rules for p in (rule.source, rule.target) if isinstance(p, Points)]
+    return copy.deepcopy(known, {id(one): one for one in (*rules, *learned) if one is not None})

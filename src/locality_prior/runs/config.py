@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import yaml
 from locality_prior import cost as costs
 from locality_prior._check import boolean, choice, count, number, positive, short, wrong, wrong_type
 from locality_prior._files import write_text
+from locality_prior.arrange import words as arrangements
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import door, places
 from locality_prior.runs.files import CONFIG, read_config
@@ -25,6 +27,8 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 #: A geometry's word, or the words of a source and a target.
 Words = tuple[str, ...]
 Named = tuple[tuple[str, Words], ...]
+#: What is expected of a network whose units are arranged during training.
+NO_PRIOR = "the cost flat, or an arrangement before or after training"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class Run:
         objective: what is added to the loss, in one word, ``name[:strength][,option=value …]``, or several joined by +;
             ``none`` for nothing. Objectives of weights act on the layers of ``local``, and objectives of responses on
             the sheets of ``place``.
+        arrange: whether its units are given better places, in one word, ``wires`` or ``responses``, then ``:before``,
+            ``:during`` or ``:after``, as in ``responses:before,epochs=2``; ``none`` where they stay. In a network with
+            a cost this cannot be done during training, when P would change under the weights. ``learned``, with
+            ``lr=`` and ``apart=`` if wanted, makes the positions of the units of every sheet parameters.
         recipe: how it is trained.
         seed: of its initial weights, the order of the data, and dropout.
     """
@@ -113,6 +121,7 @@ class Run:
     place: Named = ()
     local: Named = ()
     objective: str = objectives.NONE
+    arrange: str = arrangements.NONE
     recipe: Recipe = Recipe()
     seed: int = 1
 
@@ -123,6 +132,21 @@ class Run:
             raise wrong("shuffled", "True with the cost flat", "a cost that depends on distance")
         if not isinstance(self.recipe, Recipe):
             raise wrong_type("recipe", self.recipe, "a Recipe")
+        how = arrangements.parse("arrange", self.arrange)
+        if isinstance(how, arrangements.Learned) and self.shuffled:
+            raise wrong(
+                "arrange", f"{how} with a shuffled prior", "shuffled False, since positions have no other lengths"
+            )
+        if isinstance(how, arrangements.Learned) and cost == "flat" and self.objective == objectives.NONE:
+            expected = "a cost, or an objective of wires, such as wiring"
+            raise wrong("arrange", f"{how} with the cost flat and no objective, where nothing moves units", expected)
+        if isinstance(how, arrangements.Learned) and math.isfinite(costs.parse(cost).reach):
+            given = f"{how} with the cost {cost}, whose wires would come and go"
+            raise wrong("arrange", given, "a cost that does not end, such as linear")
+        if isinstance(how, arrangements.Arrangement) and how.epochs == self.recipe.epochs:
+            how = dataclasses.replace(how, epochs=None)
+        if how is not None and how.when == "during" and cost != "flat":
+            raise wrong("arrange", f"{how} with the cost {cost}, whose P would change under the weights", NO_PRIOR)
         canonical = {
             "task": door.canonical("task", self.task),
             "model": door.canonical("model", self.model),
@@ -130,6 +154,7 @@ class Run:
             "place": named("place", self.place),
             "local": named("local", self.local, pairs=True),
             "objective": objectives.canonical("objective", self.objective),
+            "arrange": arrangements.NONE if how is None else str(how),
             "seed": seed,
         }
         for name, value in canonical.items():
@@ -177,6 +202,8 @@ def plain(value: Any) -> Any:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         for key in ("place", "local"):
             fields[key] = {name: ",".join(words) for name, words in fields[key]}
+        if value.arrange == arrangements.NONE:  # the config, and the name made of it, are as they were before
+            del fields["arrange"]
         return {key: plain(v) for key, v in fields.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -191,6 +218,8 @@ def run_from(values: Any) -> Run:
     Raises:
         ValueError: a setting that is missing, unknown or does not fit.
     """
+    if isinstance(values, dict):
+        values = {"arrange": arrangements.NONE} | values
     return Run(
         **{**_fields("config", values, Run), "recipe": Recipe(**_fields("recipe", values.get("recipe"), Recipe))}
     )
@@ -217,7 +246,7 @@ def write_run(directory: Path, run: Run) -> None:
 
 def difference(found: Any, wanted: Any) -> str:
     """The settings in which two configs differ, for an error."""
-    a, b = (_flat(plain(v)) for v in (found, wanted))
+    a, b = ({"arrange": arrangements.NONE} | _flat(plain(v)) for v in (found, wanted))
     return ", ".join(f"{k} = {a.get(k)} (asked: {b.get(k)})" for k in a | b if a.get(k) != b.get(k))
 
 
@@ -229,11 +258,25 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def control_of(run: Run) -> Run:
+    """The run of the same network with nothing that makes it local."""
+    return dataclasses.replace(run, cost="flat", shuffled=False, objective=objectives.NONE, arrange=arrangements.NONE)
+
+
 def condition_of(run: Run) -> str:
     """The name of what makes a run's network local."""
     cost = run.cost + (" shuffled" if run.shuffled else "")
     parts = ([] if run.cost == "flat" else [cost]) + ([] if run.objective == objectives.NONE else [run.objective])
+    parts += [] if run.arrange == arrangements.NONE else [run.arrange]
     return " + ".join(parts) or "control"
+
+
+def epochs_before(run: Run) -> int:
+    """The epochs for which another network is trained first, so that the units can be arranged by it."""
+    how = arrangements.parse("arrange", run.arrange)
+    if how is None or how.when != "before":
+        return 0
+    return run.recipe.epochs if how.epochs is None else how.epochs
 
 
 def run_name(run: Run) -> str:

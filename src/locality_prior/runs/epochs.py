@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from locality_prior import analysis
+from locality_prior.geometry import Permuted
 from locality_prior.runs.network import Network, activations, sheet_of
 from locality_prior.runs.task import Task, spread
 
@@ -29,7 +30,7 @@ class EpochMaps:
     """Class means of each sheet's units before training, and after epochs that are spread over all of it.
 
     Args:
-        net: the network, on ``device``.
+        net: the network, or one with the same sheets.
         task: whose kept items it responds to.
         device: where to compute.
         epochs: how many epochs there are.
@@ -39,36 +40,59 @@ class EpochMaps:
     def __init__(
         self, net: Network, task: Task, device: torch.device, epochs: int, kept: dict[str, Any] | None
     ) -> None:
-        self._net, self._task, self._device = net, task, device
+        self._task, self._device = task, device
         units = max(len(sheet_of(net.placed[name].geometry)) for name in net.placed)
         most = min(EPOCHS, NUMBERS // (SHOWN * units))
         self._wanted = set(spread(epochs + 1, most).tolist()) if most > 1 else set()
         self._epochs: list[int] = kept["epochs"] if kept else []
         self._means: dict[str, list[Tensor]] = {name: list(kept["means"][name]) if kept else [] for name in net.placed}
+        learned = [name for name in net.placed if net.placed[name].geometry.learned]
+        self._positions: dict[str, list[Tensor]] = {
+            name: list(kept["positions"][name]) if kept else [] for name in learned
+        }
 
-    def see(self, epoch: int) -> None:
+    def see(self, epoch: int, net: Network) -> None:
         """Keep the maps as they are after ``epoch``, if it is one of those that are kept; 0 is before training."""
         if epoch not in self._wanted or epoch in self._epochs:
             return
-        responses, labels = activations(self._net, self._task, self._device)
-        if labels is None:
+        responses, labels = activations(net, self._task, self._device)
+        if labels is None and not self._positions:
             self._wanted = set()
             return
-        classes = shown_classes(labels)
-        for name, values in responses.items():
-            means = analysis.class_means(values.astype(np.float64), labels)[classes]
-            self._means[name].append(torch.from_numpy(means.astype(np.float16)))
+        if labels is not None:
+            classes = shown_classes(labels)
+            for name, values in responses.items():
+                means = analysis.class_means(values.astype(np.float64), labels)[classes]
+                self._means[name].append(torch.from_numpy(means.astype(np.float16)))
+        for name, positions in self._positions.items():
+            positions.append(net.placed[name].geometry.positions.float())
         self._epochs.append(epoch)
 
     def state(self) -> dict[str, Any]:
-        """What is kept, for the run's state: ``epochs``, and ``means`` of each sheet, (epochs, classes, units)."""
+        """What is kept, for the run's state.
+
+        ``epochs``, ``means`` of each sheet, (epochs, classes, units), and ``positions`` of each sheet whose units move,
+        (epochs, units, d), if there is one.
+        """
         there = {name: torch.stack(maps) if maps else torch.empty(0) for name, maps in self._means.items()}
-        return {"epochs": self._epochs, "means": there}
+        moving = {name: torch.stack(seen) if seen else torch.empty(0) for name, seen in self._positions.items()}
+        return {"epochs": self._epochs, "means": there} | ({"positions": moving} if moving else {})
+
+
+def in_order(kept: dict[str, Any], net: Network) -> dict[str, Any]:
+    """What :meth:`EpochMaps.state` returned, where the units have been moved since to the places that ``net`` has."""
+    means = dict(kept["means"])
+    for name in means:
+        geometry = net.placed[name].geometry
+        if isinstance(geometry, Permuted) and kept["epochs"]:
+            means[name] = means[name][..., geometry.units]
+    return kept | {"means": means}
 
 
 def arrays(kept: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """What :meth:`EpochMaps.state` returned, as arrays of measures.npz; none where no maps were kept."""
     if not kept["epochs"]:
         return {}
-    means = {f"sheet/{name}/epoch_means": values.numpy() for name, values in kept["means"].items()}
-    return {"epochs": np.array(kept["epochs"], dtype=np.int64), **means}
+    means = {f"sheet/{name}/epoch_means": v.numpy() for name, v in kept["means"].items() if len(v)}
+    moving = {f"sheet/{name}/epoch_positions": v.numpy() for name, v in kept.get("positions", {}).items()}
+    return {"epochs": np.array(kept["epochs"], dtype=np.int64), **means, **moving}

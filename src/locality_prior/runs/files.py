@@ -11,10 +11,11 @@ import numpy.typing as npt
 from locality_prior._check import Problem, short
 from locality_prior._files import digest, read_csv, read_json, read_npz, read_yaml, write_json
 
-CONFIG, METRICS, STATE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES, PROGRESS, LOGS = (
+CONFIG, METRICS, STATE, BEFORE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES, PROGRESS, LOGS = (
     "config.yaml",
     "metrics.csv",
     "state.pt",
+    "before.pt",  # only while the network is trained by which units are arranged
     "model.safetensors",
     "activations.npz",
     "pruning.csv",

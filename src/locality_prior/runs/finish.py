@@ -21,9 +21,10 @@ from locality_prior.layers import LocalityLinear
 from locality_prior.pruning import SHARES, By, curve
 from locality_prior.retrofit.plan import localize
 from locality_prior.runs import files
+from locality_prior.runs.arranging import Arranger
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.measure import Floats, measure
-from locality_prior.runs.network import Layer, Network, activations, sheet_of
+from locality_prior.runs.network import Layer, Network, activations
 from locality_prior.runs.robustness import robustness
 from locality_prior.runs.stages import Reader, held, staged
 from locality_prior.runs.task import Shard, Task
@@ -41,6 +42,7 @@ def finish(
     shuffled: bool = False,
     history: list[dict[str, float]] | None = None,
     maps: dict[str, Any] | None = None,
+    arranger: Arranger | None = None,
 ) -> dict[str, Any]:
     """Measure a trained network and write its files; the numbers of analysis.json.
 
@@ -54,6 +56,7 @@ def finish(
         shuffled: whether its wires have other lengths than the sheets'.
         history: the epochs of its training, as rows of metrics.csv.
         maps: the class means after some of its epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`.
+        arranger: what gave its units the places where they sit; None: nothing did.
     """
     (directory / files.ANALYSIS).unlink(missing_ok=True)
     model = net.model.to(device).eval()
@@ -68,7 +71,8 @@ def finish(
         np.savez_compressed(file, **kept)
     scores = evaluate(model, task, task.test(Shard()), device)
     scores.pop("skipped")
-    cuts = _cuts(net, task, device, ("weight",) if shuffled else get_args(By))
+    elsewhere = shuffled or _elsewhere(net)
+    cuts = _cuts(net, task, device, ("weight",) if elsewhere else get_args(By))
     if cuts:
         write_table(directory / files.PRUNING, cuts)
     else:
@@ -77,10 +81,10 @@ def finish(
         directory,
         condition=condition,
         seed=seed,
-        shuffled=shuffled,
+        elsewhere=elsewhere,
         task=task,
         scores=scores,
-        sheets={name: sheet_of(net.placed[name].geometry) for name in net.placed},
+        sheets={name: net.placed[name].geometry for name in net.placed},
         activations=responses,
         labels=labels,
         layers={layer.name: (layer, *_weights(layer, model)) for layer in net.layers},
@@ -88,7 +92,16 @@ def finish(
         robust=robustness(net, task, device, seed),
         maps=maps,
         ends=ends(net, task, device),
+        arranged=None if arranger is None else arranger.told(net, responses),
     )
+
+
+def _elsewhere(net: Network) -> bool:
+    """Whether the wires of a prior have other lengths than the sheets', where its units were moved after training."""
+    made = {layer.name: net.model.get_submodule(layer.name) for layer in net.layers}
+    rules = {name: module.wirings()[0].rule for name, module in made.items() if isinstance(module, LocalityLinear)}
+    at = {layer.name: (layer.source, layer.target) for layer in net.layers}
+    return any((rule.source, rule.target) != at[name] for name, rule in rules.items())
 
 
 def _weights(layer: Layer, model: nn.Module) -> tuple[Floats, Floats]:
@@ -109,8 +122,8 @@ def _save_model(model: nn.Module, path: Path) -> None:
 def _cuts(net: Network, task: Task, device: torch.device, ways: tuple[By, ...]) -> list[dict[str, Any]]:
     """The main score with fewer and fewer wires of the local layers, for each way to choose what is cut first.
 
-    A cut is chosen by the score over the validation items, and reported with the score over the test items. The wires
-    of a shuffled network have other lengths than the sheet's, so of those only cutting by weight can be compared. What
+    A cut is chosen by the score over the validation items, and reported with the score over the test items. Where the
+    wires have other lengths than the sheet's, as in a shuffled network, only cutting by weight can be compared. What
     hooks or parametrizations have changed in a plain layer would be lost in one that can be cut: it is left out.
     """
     model = net.model

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from locality_prior import analysis
 from locality_prior._check import Problem, short
 from locality_prior._files import replacing
+from locality_prior.arrange import words as arrangements
+from locality_prior.objectives import apart
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import machine as machines
+from locality_prior.runs.arranging import Arranger
 from locality_prior.runs.config import Run, plain
 from locality_prior.runs.epochs import EpochMaps
 from locality_prior.runs.files import STATE
-from locality_prior.runs.network import Network, call, to_device
+from locality_prior.runs.network import Network, call, moved, to_device
 from locality_prior.runs.task import Batch, Task, draw
+from locality_prior.runs.wires import mean_wire_length
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -48,7 +51,9 @@ class Loop:
     tick: Tick | None
     history: list[dict[str, float]]
     part: dict[str, Any] | None  # how far an epoch had come when it was stopped; None: training starts between epochs
-    maps: EpochMaps
+    maps: EpochMaps | None  # None: no maps are kept
+    arranger: Arranger | None = None  # None: units stay where they are
+    file: str = STATE  # the name of the file that holds the state
     saved: float = field(default_factory=time.monotonic)
 
     def epoch(self, epoch: int) -> None:
@@ -59,7 +64,7 @@ class Loop:
         found = evaluate(self.model, self.task, batches, self.fabric.device, lambda v: _summed(self.fabric, v))
         skipped += int(found.pop("skipped"))
         with machines.whole(self.fabric, self.model):
-            length = mean_wire_length(self.net)
+            length = mean_wire_length(self.net.layers, self.net.model)
         self.history.append(
             {
                 "epoch": epoch,
@@ -86,7 +91,9 @@ class Loop:
         part, self.part = self.part or {"step": 0, "total": zeros, "recent": zeros, "skipped": 0, "random": None}, None
         steps, total = task.steps(recipe.batch_size, shard.world), part["total"]
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * 0.1 ** ((epoch - 1) // recipe.drop_every if recipe.drop_every else 0)
+            group["lr"] = group.get("first_lr", recipe.lr) * 0.1 ** (
+                (epoch - 1) // recipe.drop_every if recipe.drop_every else 0
+            )
         _set_random(fabric, part["random"], draw(self.run.seed, epoch, 1 + shard.rank))
         self.model.train()
         recent = torch.tensor(part["recent"], device=fabric.device)
@@ -102,7 +109,7 @@ class Loop:
             # each item counts as much as in one whole batch, over several processes and with files left out
             share = len(targets) * shard.world / batch.planned
             loss = task.loss(call(self.model, to_device(batch.inputs, fabric.device)), targets) * share
-            penalty = recipe.l1 * self._weight_l1() if recipe.l1 else 0.0
+            penalty = (recipe.l1 * self._weight_l1() if recipe.l1 else 0.0) + self._crowding()
             progress = (epoch - 1 + (step - 1) / steps) / recipe.epochs
             seen = [loss]
             for objective in self.net.objectives:
@@ -115,6 +122,7 @@ class Loop:
             self.optimizer.step()
             for objective in self.net.objectives:
                 objective.after_step(progress)
+            self._arrange((epoch - 1) * steps + step)
             recent += torch.stack([one.detach().to(recent) for one in seen])
             skipped += len(batch.broken)
             if step % LOOK == 0 or step == steps:
@@ -130,6 +138,25 @@ class Loop:
                 f"{task.name} has {steps} batches in an epoch, as its steps() says, but its epoch() gave {step}."
             )
         return [one / steps for one in total], self._count(skipped)
+
+    def _arrange(self, step: int) -> None:
+        """Give the units better places where that is due after so many steps of training."""
+        how = None if self.arranger is None else self.arranger.how
+        if self.arranger is None or not isinstance(how, arrangements.Arrangement):
+            return
+        if how.when != "during" or step % how.every:
+            return
+        self.arranger.improve(self.net, self.fabric)
+        for objective in self.net.objectives:
+            objective.remove()
+        self.net = moved(self.arranger.given, self.arranger.units, self.run)
+
+    def _crowding(self) -> Tensor | float:
+        """How close together units are whose positions learn, times the strength that the run says."""
+        how = None if self.arranger is None else self.arranger.how
+        if not isinstance(how, arrangements.Learned) or not how.apart:
+            return 0.0
+        return how.apart * torch.stack([apart(points) for points in self.net.points()]).sum()
 
     def _weight_l1(self) -> Tensor:
         """‖W‖₁ of the layers that a condition makes local, in the control too."""
@@ -147,7 +174,7 @@ class Loop:
         if not loss < self.task.ceiling() or not math.isfinite(whole):
             worst = loss if math.isfinite(whole) else whole
             self.save({"step": step, "diverged": worst})
-            raise diverged(self.run, worst, epoch, step, self.directory)
+            raise diverged(self.run, worst, epoch, step, self.directory / self.file)
         return totals
 
     def _time_to_save(self) -> bool:
@@ -157,7 +184,7 @@ class Loop:
 
     def save(self, part: dict[str, Any] | None = None) -> None:
         """Replace ``state.pt`` by the present state; within an epoch, ``part`` says how far it has come."""
-        path = self.directory / STATE
+        path = self.directory / self.file
         state = {
             "config": plain(self.run),
             "epoch": len(self.history),
@@ -166,8 +193,10 @@ class Loop:
             "sizes": list(self.task.sizes),
             "model": self.model,
             "optimizer": self.optimizer,
-            "maps": self.maps.state(),
+            "maps": None if self.maps is None else self.maps.state(),
         }
+        if self.arranger is not None:
+            state["orders"] = self.arranger.state()
         # one process writes, but all take part, since each may hold a part of the parameters
         try:
             with replacing(path) if self.fabric.is_global_zero else nullcontext(path) as partial:
@@ -178,17 +207,6 @@ class Loop:
                 "make room on the disk, and start the same command again."
             ) from error
         self.saved = time.monotonic()
-
-
-def mean_wire_length(net: Network) -> float:
-    """Σ d|V| / Σ|V| over all layers that a condition makes local, each d in spacings of its source; NaN without any."""
-    sums = [0.0, 0.0]
-    for layer in net.layers:
-        lengths = analysis.wire_lengths(layer.strength(net.model), layer.target, layer.source)
-        if lengths.total and lengths.mean:
-            sums[0] += lengths.total
-            sums[1] += lengths.total / lengths.mean
-    return sums[0] / sums[1] if sums[1] else float("nan")
 
 
 @torch.no_grad()
@@ -262,11 +280,11 @@ def _set_random(fabric: Fabric, states: dict[str, Tensor] | None, seed: int) -> 
             torch.cuda.set_rng_state(state[fabric.global_rank].clone(), fabric.device)
 
 
-def diverged(run: Run, loss: float, epoch: int, step: int, directory: Path) -> Problem:
+def diverged(run: Run, loss: float, epoch: int, step: int, state: Path) -> Problem:
     """The error of a run whose loss has grown out of bounds."""
     r, weaker = run.recipe, "" if run.objective == objectives.NONE else f", or {run.objective} with a lower strength,"
     return Problem(
         f"Training diverged: the mean loss was {loss:.4g} in epoch {epoch}, step {step}, with {r.optimizer}, "
-        f"lr {r.lr:g} and weight decay {r.weight_decay:g}. The state is kept in {directory / STATE}. "
+        f"lr {r.lr:g} and weight decay {r.weight_decay:g}. The state is kept in {state}. "
         f"Try a lower learning rate{weaker} in a new directory."
     )

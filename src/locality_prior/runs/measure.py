@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,14 @@ from locality_prior import analysis
 from locality_prior._check import ROUNDING
 from locality_prior._files import replacing
 from locality_prior.analysis.likeness import axes_of
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, Permuted
 from locality_prior.pruning import By
 from locality_prior.runs import epochs, files, robustness, wires
 from locality_prior.runs.network import Layer, sheet_of
 from locality_prior.runs.task import Score, Task
+
+if TYPE_CHECKING:
+    from locality_prior.plots import Places
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +60,7 @@ def measure(
     *,
     condition: str,
     seed: int,
-    shuffled: bool,
+    elsewhere: bool,
     task: Task,
     scores: Mapping[str, float],
     sheets: Mapping[str, Geometry],
@@ -68,6 +71,7 @@ def measure(
     robust: Mapping[str, float | None],
     maps: dict[str, Any] | None,
     ends: Mapping[str, tuple[str | None, str | None]],
+    arranged: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a network, and write the numbers to ``analysis.json`` and the arrays to ``measures.npz``.
 
@@ -75,11 +79,12 @@ def measure(
         directory: the run's directory.
         condition: the name of what made the network local.
         seed: of the network.
-        shuffled: whether its wires have other lengths than the sheet's.
+        elsewhere: whether its wires have other lengths than the sheet's.
         task: what it learned.
         scores: the task's scores and the loss, over its test items.
-        sheets: the geometry of each sheet.
-        activations: the responses of each sheet's units, (items, units).
+        sheets: the geometry of each sheet's units.
+        activations: the responses of each sheet's units, or means over those that share a place, in the order of the
+            places, (items, units).
         labels: the items' classes, (items,), or None.
         layers: each layer that a condition makes local, with its weights Σ|V|, (out, in), and each unit's incoming V,
             (out, …).
@@ -87,16 +92,25 @@ def measure(
         robust: the scores under perturbations and lesions, see :func:`~locality_prior.runs.robustness.robustness`.
         maps: the class means after some epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`; None: not known.
         ends: the sheets that each layer's wires leave and enter.
+        arranged: what the units' new places were worth, if they were given any.
     """
+    from locality_prior.plots.places import arrays_of
+
     measures: dict[str, float | None] = {**scores, **robust}
     arrays: dict[str, npt.NDArray[Any]] = {}
     described: dict[str, Any] = {}
     shown = None
     if labels is not None:
         shown = arrays["classes"] = epochs.shown_classes(labels)
-    for name, geometry in sheets.items():
+    places = {name: found for name, units in sheets.items() if (found := _places(sheet_of(units))) is not None}
+    arrays |= arrays_of(places)
+    for name, units in sheets.items():
+        geometry = sheet_of(units)
+        if isinstance(units, Permuted):
+            arrays[f"sheet/{name}/order"] = units.order.numpy().astype(np.int32)
         numbers, made, described[name] = _sheet(geometry, activations[name].astype(np.float64), labels, shown)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
+        described[name]["places"] = places[name].config() if name in places else None
         arrays |= {f"sheet/{name}/{key}": values for key, values in made.items()}
     of_layers = {}
     for name, (layer, weights, incoming) in layers.items():
@@ -114,7 +128,7 @@ def measure(
         }
     if maps is not None:
         arrays |= epochs.arrays(maps)
-    measures |= _cuts(cuts, task, shuffled)
+    measures |= _cuts(cuts, task, elsewhere)
     told: dict[str, Any] = {
         "condition": condition,
         "seed": seed,
@@ -128,6 +142,8 @@ def measure(
         "layers": of_layers,
         "measures": {key: _defined(value) for key, value in measures.items()},
     }
+    if arranged is not None:
+        told["arranged"] = arranged
     with replacing(directory / files.MEASURES) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **{k: _small(v) for k, v in arrays.items()})  # type: ignore[arg-type]
     # last of all, since a run is finished where this file is there
@@ -143,8 +159,6 @@ def _sheet(
     geometry: Geometry, responses: Floats, labels: Any, shown: npt.NDArray[np.int64] | None
 ) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """A sheet's numbers, its arrays, and what it is."""
-    from locality_prior.plots import Places
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", analysis.SignedMaps)  # these are counted below
         variance = np.asarray(analysis.spatial_variance(responses, geometry))
@@ -175,22 +189,25 @@ def _sheet(
             "nestedness": analysis.nested_patches(tuning, geometry, LEVELS).score,
         }
         arrays |= {"class_means": means, "selectivity": tuning}
-    try:
-        places = Places.of(geometry)
-        arrays["xy"] = places.xy
-        drawn = places.config()
-    except (ValueError, TypeError):  # a graph, say, whose units have no places to be drawn at
-        drawn = None
     axes = axes_of(geometry)
     described = {
         "units": len(geometry),
         "geometry": repr(geometry),
-        "places": drawn,
         "axes": None if axes is None else [list(axis) for axis in axes],
         "silent": int(curve.silent),
         "undefined": int(np.isnan(variance).sum()),
     }
     return numbers, arrays, described
+
+
+def _places(geometry: Geometry) -> Places | None:
+    """Where the units are drawn; None where they have no places to be drawn at, such as those of a graph."""
+    from locality_prior.plots import Places
+
+    try:
+        return Places.of(geometry)
+    except (ValueError, TypeError):
+        return None
 
 
 def _layer(
@@ -213,19 +230,19 @@ def _layer(
     return numbers, arrays | wires.strongest(layer, weights)
 
 
-def _cuts(cuts: list[dict[str, Any]], task: Task, shuffled: bool) -> dict[str, float | None]:
+def _cuts(cuts: list[dict[str, Any]], task: Task, elsewhere: bool) -> dict[str, float | None]:
     """The fewest wires with which the main score holds on the validation items, and their length, both as shares.
 
     What that cut does to the score is measured on the test items, which it was not chosen by.
 
-    The wires of a shuffled network have other lengths than the sheet's, so their length is undefined.
+    Where wires have other lengths than the sheet's, as in a shuffled network, their length is undefined.
     """
     found: dict[str, float | None] = {}
     for by in get_args(By) if cuts else ():
         wires, length, change = _fewest([row for row in cuts if row["by"] == by], task)
         found[f"pruned_wires.{by}"] = wires
         found[f"pruned_score.{by}"] = change
-        found[f"pruned_length.{by}"] = None if shuffled else length
+        found[f"pruned_length.{by}"] = None if elsewhere else length
     return found
 
 

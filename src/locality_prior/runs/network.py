@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch.nn.utils import parametrize
 
 from locality_prior import cost as costs
 from locality_prior._check import ArgumentError, ArgumentTypeError, Problem, wrong
-from locality_prior.geometry import Channels, Geometry, Shuffled
-from locality_prior.layers import Locality
+from locality_prior.geometry import Channels, Geometry, Permuted, Points, Shuffled
+from locality_prior.layers import Locality, LocalityLinear, locality_layers, with_layers
 from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import Placement, place
@@ -83,6 +83,29 @@ def _weight(module: nn.Module, name: str) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Units that are given places together: wherever they are seen, they sit at the same ones.
+
+    Attributes:
+        sheets: the placed modules that they are seen on.
+        leaving: the layers whose wires leave them.
+        entering: the layers whose wires enter them.
+        order: the place of each unit, (units,), among those of the sheets' own geometry.
+        points: where they are, if their positions learn; the order then says nothing.
+    """
+
+    sheets: tuple[str, ...]
+    leaving: tuple[str, ...]
+    entering: tuple[str, ...]
+    order: Tensor
+    points: Points | None = None
+
+    def moved(self, geometry: Geometry) -> Geometry:
+        """The places of the units, of which ``geometry`` are the places that they had."""
+        return geometry.permuted(self.order) if self.points is None else self.points
+
+
+@dataclass(frozen=True)
 class Network:
     """A model, its sheets, and the layers that a condition makes local. In the control these are plain torch.
 
@@ -94,9 +117,23 @@ class Network:
     layers: tuple[Layer, ...]
     objectives: tuple[Objective, ...] = ()
 
+    def points(self) -> list[Points]:
+        """The points whose positions learn, in the order of the layers."""
+        ends = [end for layer in self.layers for end in (layer.source, layer.target)]
+        return list(dict.fromkeys(end for end in ends if isinstance(end, Points) and end.learned))
 
-def network(run: Run, task: Task) -> Network:
+    def positions(self) -> list[nn.Parameter]:
+        """Their coordinates, as the model's parameters."""
+        return [one.parameter for one in self.points() if one.parameter is not None]
+
+
+def network(run: Run, task: Task, units: Sequence[Units] = ()) -> Network:
     """The network of ``run`` before training. Whatever the condition, its raw weights W are the control's.
+
+    Args:
+        run: its settings.
+        task: what it learns.
+        units: those that sit elsewhere than the model's own geometries say.
 
     Raises:
         ValueError: modules that the model does not have, or geometries or objectives that do not fit.
@@ -106,8 +143,8 @@ def network(run: Run, task: Task) -> Network:
     if isinstance(door.find("model", run.model), nn.Module):  # a user's own, which other runs start from too
         model = copy.deepcopy(model)
     placed, local = layout(model, run.place, run.local)
-    layers = local_layers(model, local)
-    if run.cost != "flat":
+    layers = tuple(_moved(layer, units) for layer in local_layers(model, local))
+    if run.cost != "flat" or any(one.points is not None for one in units):
         if not layers:
             raise wrong("local", "no layer that can be made local", f"at least one, to put the cost {run.cost} into")
         cost = costs.parse(run.cost)
@@ -117,8 +154,74 @@ def network(run: Run, task: Task) -> Network:
         if parameter.dim() == 4:  # of images, which are computed faster so
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     with naming("place"):
-        sheets = place(model, dict(placed))
+        sheets = _placed(place(model, dict(placed)), units)
     return Network(model, sheets, layers, _bound(run, model, sheets, layers))
+
+
+def moved(net: Network, units: Sequence[Units], run: Run | None = None) -> Network:
+    """``net`` with ``units`` at other places of its geometries. The model, and so what it computes, is the same.
+
+    Where the ``run`` is given that is trained with them, objectives are bound to the new places; else they stay as they
+    are.
+    """
+    sheets, layers = _placed(net.placed, units), tuple(_moved(layer, units) for layer in net.layers)
+    return Network(net.model, sheets, layers, _bound(run, net.model, sheets, layers) if run else net.objectives)
+
+
+def _placed(sheets: Placement, units: Sequence[Units]) -> Placement:
+    """``sheets`` with ``units`` moved."""
+    at = {name: one for one in units for name in one.sheets}
+    found = [sheets[name] for name in sheets]
+    return Placement(
+        sheets.model, [replace(p, geometry=at[p.name].moved(p.geometry)) if p.name in at else p for p in found]
+    )
+
+
+def _moved(layer: Layer, units: Sequence[Units]) -> Layer:
+    """A layer whose source and target are moved with the units that they are the places of."""
+    for one in units:
+        if layer.name in one.leaving:
+            layer = replace(layer, source=one.moved(layer.source))
+        if layer.name in one.entering:
+            layer = replace(layer, target=one.moved(layer.target))
+    return layer
+
+
+def settled(net: Network, units: Sequence[Units]) -> Network:
+    """A copy of a network of which no positions learn any more: its units stay where they are now."""
+    if all(one.points is None for one in units):
+        return net
+    rests: dict[Geometry, Geometry] = {one.points: one.points.still() for one in units if one.points is not None}
+    layers: dict[nn.Module, nn.Module] = {}
+    for _, layer in locality_layers(net.model):
+        if isinstance(layer, LocalityLinear) and layer.rule.learned:
+            layers[layer] = _at_rest(layer, rests)
+    model = with_layers(net.model, layers).train(net.model.training)
+    at = {name: rests.get(net.placed[name].geometry, net.placed[name].geometry) for name in net.placed}
+    ends = (
+        replace(one, source=rests.get(one.source, one.source), target=rests.get(one.target, one.target))
+        for one in net.layers
+    )
+    return Network(model, place(model, dict(at)), tuple(ends))
+
+
+def _at_rest(layer: LocalityLinear, rests: Mapping[Geometry, Geometry]) -> LocalityLinear:
+    """The same layer between points that do not learn."""
+    made = LocalityLinear(
+        layer.in_features,
+        layer.out_features,
+        layer.bias is not None,
+        source=rests.get(layer.source, layer.source),
+        target=rests.get(layer.target, layer.target),
+        cost=layer.cost,
+        rescale=layer.rescale,
+        backend="dense",
+        device="meta",
+        dtype=layer.weight.dtype,
+    ).to_empty(device=layer.weight.device)
+    state = layer.state_dict()
+    made.load_state_dict({name: state[name] for name in made.state_dict()})
+    return made.train(layer.training)
 
 
 def _bound(run: Run, model: nn.Module, sheets: Placement, layers: tuple[Layer, ...]) -> tuple[Objective, ...]:
@@ -218,7 +321,8 @@ def _bare(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 def activations(network: Network, task: Task, device: torch.device) -> tuple[dict[str, npt.NDArray[np.float32]], Any]:
     """Responses of each sheet's units to the task's kept items, (items, units), and the items' labels or None.
 
-    Where several units share a place, as channels do, their mean is taken.
+    Where several units share a place, as channels do, their mean is taken. Units that were moved are in the order of
+    their places.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in network.placed}
     labels: list[Tensor] = []
@@ -231,6 +335,8 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
             geometry = network.placed[name].geometry
             if isinstance(geometry, Channels):
                 values = values.reshape(len(values), geometry.channels, -1).mean(1)
+            elif isinstance(geometry, Permuted):
+                values = values[:, geometry.units.to(values.device)]
             kept[name].append(values.float().cpu())
         if batch.labels is not None:
             labels.append(batch.labels)
@@ -259,8 +365,8 @@ def responses(network: Network, inputs: Any, items: int) -> dict[str, Tensor]:
 
 
 def sheet_of(geometry: Geometry) -> Geometry:
-    """The geometry of the kept activations: where several units share a place, that of the places."""
-    return geometry.base if isinstance(geometry, Channels) else geometry
+    """The geometry of the kept activations: of places, where several units share one or units are in another order."""
+    return geometry.base if isinstance(geometry, (Channels, Permuted)) else geometry
 
 
 def call(model: Any, inputs: Any) -> Any:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from locality_prior.geometry import Geometry
+from locality_prior.geometry import Geometry, Permuted
 from locality_prior.placement import Placed, hooked, silenced
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.network import Network, call, sheet_of, to_device
@@ -130,11 +130,11 @@ def _lesioned(
     before, rest = staged(net.model, [name], read, device)
     after = held(read, before, device) if before is not None else read
     found: dict[str, float | None] = {}
-    for base, chosen in zip(OF_SHEETS, _chosen(sheet, draw(numbers[0], 0, 5, numbers[1])), strict=True):
+    for base, chosen in zip(OF_SHEETS, _chosen(placed.geometry, draw(numbers[0], 0, 5, numbers[1])), strict=True):
         scores = []
-        for places in chosen:
+        for which in chosen:
             lost = torch.zeros(len(sheet), dtype=torch.bool)
-            lost[places] = True
+            lost[which] = True
             units = lost.repeat(len(placed.geometry) // len(sheet)).to(device)
             with hooked(placed.module, partial(_silence, placed, units)):
                 scores.append(_score(rest, task, after(), device))
@@ -147,11 +147,17 @@ def _silence(placed: Placed, lost: Tensor, module: nn.Module, args: object, outp
     return silenced(placed, output, lost)
 
 
-def _chosen(sheet: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Patches of places around places drawn at random, and as many places drawn at random."""
+def _chosen(geometry: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Patches of units around places drawn at random, and as many units drawn at random: the same wherever they sit.
+
+    Where several units share a place, the numbers are those of places.
+    """
     generator = torch.Generator().manual_seed(seed)
+    sheet = sheet_of(geometry)
     n = len(sheet)
     size = max(1, round(SHARE * n))
     centres = torch.randint(n, (TIMES,), generator=generator)
-    patches = list(sheet.distances(rows=centres).argsort(dim=1, stable=True)[:, :size])
-    return patches, [torch.randperm(n, generator=generator)[:size] for _ in range(TIMES)]
+    patches = sheet.distances(rows=centres).argsort(dim=1, stable=True)[:, :size]
+    if isinstance(geometry, Permuted):
+        patches = geometry.units[patches]
+    return list(patches), [torch.randperm(n, generator=generator)[:size] for _ in range(TIMES)]

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,27 @@ from torch import nn
 from locality_prior._check import Problem, Told, instance, short, wrong
 from locality_prior._files import alone_in, sweep
 from locality_prior._processes import write_progress
+from locality_prior.arrange import words as arrangements
 from locality_prior.objectives import Objective
 from locality_prior.objectives.base import OfResponses
 from locality_prior.runs import door, files, finish
 from locality_prior.runs import machine as machines
-from locality_prior.runs.config import Recipe, Run, condition_of, difference, read_run, run_from, write_run
-from locality_prior.runs.epochs import EpochMaps
+from locality_prior.runs.arranging import Arranger
+from locality_prior.runs.config import (
+    Recipe,
+    Run,
+    condition_of,
+    control_of,
+    difference,
+    epochs_before,
+    read_run,
+    run_from,
+    write_run,
+)
+from locality_prior.runs.epochs import EpochMaps, in_order
 from locality_prior.runs.loop import Loop, Tick, diverged, evaluate
 from locality_prior.runs.machine import Machine
-from locality_prior.runs.network import Network, call, naming, network, responses
+from locality_prior.runs.network import Network, call, moved, naming, network, responses, settled
 from locality_prior.runs.task import Shard, Task, first
 
 if TYPE_CHECKING:
@@ -86,6 +99,7 @@ def train(
     task = task_of(run, data_root, machine)
     net = network(run, task)
     check_fit(net, task)
+    arranger = arranger_of(run, net, task)
     _check_room(directory, net.model, recipe)
     fabric = machines.fabric(machine, recipe.precision)
     if not task.steps(recipe.batch_size, fabric.world_size):
@@ -95,6 +109,8 @@ def train(
         raise wrong("strategy", "fsdp with a penalty on weights (l1)", "ddp")
     if machines.sharded(fabric) and not all(map(_of_responses_alone, net.objectives)):
         raise wrong("strategy", f"fsdp with the objective {run.objective}", "ddp")
+    if machines.sharded(fabric) and arranger is not None:
+        raise wrong("strategy", f"fsdp with the arrangement {run.arrange}", "ddp")
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(alone_in(directory))
@@ -103,11 +119,8 @@ def train(
             if not _readable_config(directory):
                 write_run(directory, run)
         fabric.barrier()
-        state = _read_state(directory / files.STATE, run)
-        if state and list(state["sizes"]) != list(task.sizes):
-            had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
-            raise Problem(f"{directory} was begun with {had} items, and the task now has {has}. Give it the same data.")
-        _go_on(run, directory, state, task, net, fabric, machine, tick, label or condition_of(run))
+        state = _begun(directory / files.STATE, run, task)
+        _go_on(run, directory, state, task, net, arranger, fabric, machine, tick, label or condition_of(run))
     return bool(fabric.is_global_zero)
 
 
@@ -164,46 +177,59 @@ def _readable_config(directory: Path) -> bool:
         return False
 
 
+def arranger_of(run: Run, net: Network, task: Task) -> Arranger | None:
+    """What gives the units of ``run`` better places; None where they stay where they are.
+
+    Raises:
+        ValueError: a network whose units cannot be arranged as the run says.
+    """
+    return None if run.arrange == arrangements.NONE else Arranger(run, net, task)
+
+
 def _go_on(
     run: Run,
     directory: Path,
     state: dict[str, Any] | None,
     task: Task,
     net: Network,
+    arranger: Arranger | None,
     fabric: Fabric,
     machine: Machine,
     tick: Tick | None,
     label: str,
 ) -> None:
     """Train from ``state`` to the end, and measure."""
-    recipe = run.recipe
-    if machine.sync_batchnorm and fabric.world_size > 1:
-        nn.SyncBatchNorm.convert_sync_batchnorm(net.model)  # type: ignore[no-untyped-call]  # its parts, in place
-    history: list[dict[str, float]] = []
-    if state:
-        history = state["history"]
-        with _readable(directory / files.STATE):
-            net.model.load_state_dict(state["model"])
-    called: Any = torch.compile(net.model) if machine.compile else net.model
-    model, optimizer = fabric.setup(called, _optimizer(net.model, recipe))
-    if state:
-        with _readable(directory / files.STATE):
-            if machines.sharded(fabric):
-                fabric.load(directory / files.STATE, {"optimizer": optimizer, "model": model}, strict=False)
-            else:
-                optimizer.load_state_dict(state["optimizer"])
-
+    recipe, history = run.recipe, state["history"] if state else []
+    when = None if arranger is None else arranger.how.when
+    if arranger is not None:
+        if state:
+            with _readable(directory / files.STATE):
+                arranger.put(state["orders"])
+        elif when == "before":
+            _arrange_before(run, directory, task, arranger, fabric, machine, tick)
+        if when != "after":
+            net = _at_places(run, task, net, arranger)
+    model, optimizer = _set_up(run, net, fabric, machine, state, directory / files.STATE)
     part = state.get("part") if state else None
     maps = EpochMaps(net, task, fabric.device, recipe.epochs, state["maps"] if state else None)
     alone = fabric.world_size == 1  # of several devices, each may hold a part of the model
     if alone and part is None:  # within an epoch the model is no longer as it was after the one before
-        maps.see(len(history))
-    loop = Loop(fabric, net, model, optimizer, task, run, directory, machine.save_every, tick, history, part, maps)
+        maps.see(len(history), net)
+    told = _later(tick, epochs_before(run))
+    loop = Loop(
+        fabric, net, model, optimizer, task, run, directory, machine.save_every, told, history, part, maps, arranger
+    )
+    if when == "before" and not state:
+        loop.save()  # with the orders, which take long to find again
+        if fabric.is_global_zero:
+            (directory / files.BEFORE).unlink(missing_ok=True)
     with _logger(fabric, directory, run) as log:
         for epoch in range(len(history) + 1, recipe.epochs + 1):
             loop.epoch(epoch)
             if alone:
-                maps.see(epoch)
+                maps.see(epoch, loop.net)
+            if arranger is not None and when == "after" and epoch == recipe.epochs:
+                arranger.improve(net, fabric)
             loop.save()
             if fabric.is_global_zero:
                 finish.write_table(directory / files.METRICS, history)
@@ -213,12 +239,17 @@ def _go_on(
         # from the state on disk, so that finishing a run twice gives the same files
         ended = _read_state(directory / files.STATE, run)
         assert ended is not None
-        if machines.sharded(fabric):
-            net = network(run, task)  # the first one is in parts
+        net = network(run, task) if machines.sharded(fabric) else loop.net  # which is in parts in the first case
         net.model.load_state_dict(ended["model"])
         for objective in net.objectives:
             if isinstance(objective, OfResponses):
                 objective.remove()  # its hooks, which would see the measuring too
+        kept = ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else None
+        if arranger is not None and when == "after":
+            net = moved(net, arranger.units)
+            kept = kept and in_order(kept, net)
+        elif arranger is not None:
+            net = settled(net, arranger.units)  # the same network, unless positions have learned
         finish.finish(
             net,
             task,
@@ -228,8 +259,66 @@ def _go_on(
             seed=run.seed,
             shuffled=run.shuffled,
             history=ended["history"],
-            maps=ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else None,
+            maps=kept,
+            arranger=arranger,
         )
+
+
+def _arrange_before(
+    run: Run, directory: Path, task: Task, arranger: Arranger, fabric: Fabric, machine: Machine, tick: Tick | None
+) -> None:
+    """Arrange the units of ``run`` by its control, which is trained first for as long as the run says."""
+    epochs = epochs_before(run)
+    recipe = replace(run.recipe, epochs=epochs) if epochs else run.recipe
+    first = replace(control_of(run), recipe=recipe)
+    path = directory / files.BEFORE
+    state = _begun(path, first, task)
+    net = network(first, task)
+    model, optimizer = _set_up(first, net, fabric, machine, state, path)
+    history, part = (state["history"], state.get("part")) if state else ([], None)
+    every = machine.save_every
+    loop = Loop(
+        fabric, net, model, optimizer, task, first, directory, every, tick, history, part, None, file=files.BEFORE
+    )
+    for epoch in range(len(history) + 1, epochs + 1):
+        loop.epoch(epoch)
+        loop.save()
+    arranger.improve(net, fabric)
+
+
+def _at_places(run: Run, task: Task, net: Network, arranger: Arranger) -> Network:
+    """The network of a run with its units where they sit. With a cost it is made anew, since P depends on that."""
+    for objective in net.objectives:
+        objective.remove()
+    learned = any(one.points is not None for one in arranger.units)
+    if run.cost == "flat" and not learned:
+        return moved(arranger.given, arranger.units, run)
+    return network(run, task, arranger.units)
+
+
+def _later(tick: Tick | None, epochs: int) -> Tick | None:
+    """``tick`` for epochs that begin after so many others."""
+    return None if tick is None else lambda epoch, share: tick(epochs + epoch, share)
+
+
+def _set_up(
+    run: Run, net: Network, fabric: Fabric, machine: Machine, state: dict[str, Any] | None, path: Path
+) -> tuple[Any, Any]:
+    """The model and the optimiser as Fabric has set them up, in the ``state`` that was read from ``path``."""
+    if machine.sync_batchnorm and fabric.world_size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(net.model)  # type: ignore[no-untyped-call]  # its parts, in place
+    if state:
+        with _readable(path):
+            net.model.load_state_dict(state["model"])
+    called: Any = torch.compile(net.model) if machine.compile else net.model
+    model, optimizer = fabric.setup(called, _optimizer(net, run))
+    if state:
+        with _readable(path):
+            if machines.sharded(fabric):
+                fabric.load(path, {"optimizer": optimizer, "model": model}, strict=False)
+            else:
+                optimizer.load_state_dict(state["optimizer"])
+    return model, optimizer
 
 
 def job(
@@ -246,7 +335,7 @@ def job(
     def tick(epoch: int, share: float) -> None:
         nonlocal told
         done = epoch - 1 + share
-        if time.monotonic() - told > 0.25 or done >= run.recipe.epochs:
+        if time.monotonic() - told > 0.25 or done >= epochs_before(run) + run.recipe.epochs:
             told = time.monotonic()
             write_progress(Path(directory, files.PROGRESS), done)
 
@@ -331,13 +420,23 @@ def _read_state(path: Path, run: Run) -> dict[str, Any] | None:
         found, history = state["config"], state["history"]
         ok = state["epoch"] == len(history) <= run.recipe.epochs
         ok = ok and {"model", "optimizer", "sizes", "maps"} <= state.keys()
+        ok = ok and (run.arrange == arrangements.NONE or isinstance(state.get("orders"), dict))
         ok = ok and all(one["epoch"] == k for k, one in enumerate(history, 1))
         ok = ok and run_from(found) == run
     if not ok:
         raise Problem(f"{path} is the state of another run. Choose another directory, or delete it to start again.")
     part = state.get("part")
     if part is not None and "diverged" in part:
-        raise diverged(run, part["diverged"], state["epoch"] + 1, part["step"], path.parent)
+        raise diverged(run, part["diverged"], state["epoch"] + 1, part["step"], path)
+    return state
+
+
+def _begun(path: Path, run: Run, task: Task) -> dict[str, Any] | None:
+    """The state from which ``run`` goes on; None where there is none yet. An error where its task has other items."""
+    state = _read_state(path, run)
+    if state and list(state["sizes"]) != list(task.sizes):
+        had, has = (" + ".join(f"{n:,}" for n in sizes) for sizes in (state["sizes"], task.sizes))
+        raise Problem(f"{path.parent} was begun with {had} items, and the task now has {has}. Give it the same data.")
     return state
 
 
@@ -352,17 +451,24 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(net: Network, run: Run) -> torch.optim.Optimizer:
+    recipe, how = run.recipe, arrangements.parse("arrange", run.arrange)
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    parameters: Any = net.model.parameters()
+    if isinstance(how, arrangements.Learned):
+        places = net.positions()
+        others = [p for p in parameters if all(p is not one for one in places)]
+        # weight decay would draw positions to the origin
+        parameters = [{"params": others}, {"params": places, "lr": how.lr, "first_lr": how.lr, "weight_decay": 0.0}]
     match recipe.optimizer:
         case "sgd":
-            return torch.optim.SGD(net.parameters(), momentum=recipe.momentum, **common)
+            return torch.optim.SGD(parameters, momentum=recipe.momentum, **common)
         case "rmsprop":
-            return torch.optim.RMSprop(net.parameters(), momentum=recipe.momentum, **common)
+            return torch.optim.RMSprop(parameters, momentum=recipe.momentum, **common)
         case "adam":
-            return torch.optim.Adam(net.parameters(), **common)
+            return torch.optim.Adam(parameters, **common)
         case "adamw":
-            return torch.optim.AdamW(net.parameters(), **common)
+            return torch.optim.AdamW(parameters, **common)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from locality_prior.geometry import Channels, Geometry
+from locality_prior import analysis
+from locality_prior.geometry import Channels, Geometry, Permuted
 from locality_prior.placement import Placed, Placement, first_of, hooked, place, rows
 from locality_prior.runs.network import Layer, Network, call, sheet_of, to_device
 from locality_prior.runs.task import Task, first, spread
@@ -39,7 +40,16 @@ def ends(net: Network, task: Task, device: torch.device) -> dict[str, tuple[str 
         return dict.fromkeys((layer.name for layer in net.layers), (None, None))
     own = place(net.model, {layer.name: layer.target for layer in net.layers})
     watched: dict[str, Placed] = {name: placement[name] for placement in (own, net.placed) for name in placement}
-    called: dict[str, Tensor] = {}  # outputs, in the order of the calls
+    with torch.enable_grad():
+        called, inputs, _ = seen(net.model, watched, to_device(batch.inputs, device))
+        return {layer.name: _ends(layer, net, own, called, inputs) for layer in net.layers}
+
+
+def seen(
+    model: nn.Module, watched: Mapping[str, Placed], given: Any
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
+    """What modules give and read when the model is called, in the order of the calls, and what the model gives."""
+    called: dict[str, Tensor] = {}
     inputs: dict[str, Tensor] = {}
 
     def see(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -53,11 +63,11 @@ def ends(net: Network, task: Task, device: torch.device) -> dict[str, tuple[str 
 
         return hook
 
-    with ExitStack() as stack, torch.enable_grad():
+    with ExitStack() as stack:
         for name, placed in watched.items():
             stack.enter_context(hooked(placed.module, see(name)))
-        call(net.model, to_device(batch.inputs, device))
-        return {layer.name: _ends(layer, net, own, called, inputs) for layer in net.layers}
+        output = call(model, given)
+    return called, inputs, output
 
 
 def _ends(
@@ -76,7 +86,7 @@ def _ends(
     if target is None:
         after = on(order[at + 1 :], layer.target)
         target = next(
-            (n for n in after if _follows(rows(net.placed[n], called[n], False), called[layer.name], made)), None
+            (n for n in after if follows(rows(net.placed[n], called[n], False), called[layer.name], made)), None
         )
     if isinstance(made.module, (nn.RNNBase, nn.MultiheadAttention)):
         return (target if layer.source == layer.target else None), target
@@ -85,10 +95,10 @@ def _ends(
     axis = 1 if isinstance(made.module, nn.modules.conv._ConvNd) else -1
     read = inputs[layer.name].movedim(axis, -1).reshape(-1, inputs[layer.name].shape[axis])
     before = on(order[:at][::-1], layer.source)
-    return next((n for n in before if _follows(read, called[n], net.placed[n])), None), target
+    return next((n for n in before if follows(read, called[n], net.placed[n])), None), target
 
 
-def _follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
+def follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
     """Whether each unit of ``later`` (samples, units) is made of the unit of the same number of an earlier output.
 
     It is if that unit has more than :data:`MAINLY` times the influence of any other.
@@ -111,6 +121,17 @@ def _follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
             return False
         found += itself
     return found > 0
+
+
+def mean_wire_length(layers: Iterable[Layer], model: nn.Module) -> float:
+    """Σ d|V| / Σ|V| over all ``layers``, each d in spacings of its source; NaN without any."""
+    sums = [0.0, 0.0]
+    for layer in layers:
+        lengths = analysis.wire_lengths(layer.strength(model), layer.target, layer.source)
+        if lengths.total and lengths.mean:
+            sums[0] += lengths.total
+            sums[1] += lengths.total / lengths.mean
+    return sums[0] / sums[1] if sums[1] else float("nan")
 
 
 def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
@@ -144,7 +165,9 @@ def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
 
 
 def _by_place(weights: Floats, geometry: Geometry) -> Floats:
-    """``weights`` (units, …) added up over the units that share a place."""
+    """``weights`` (units, …) in the order of the places, added up over the units that share one."""
+    if isinstance(geometry, Permuted):
+        return weights[geometry.units.numpy()]
     if not isinstance(geometry, Channels):
         return weights
     summed: Floats = weights.reshape(geometry.channels, -1, weights.shape[1]).sum(0)

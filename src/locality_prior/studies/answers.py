@@ -7,8 +7,8 @@ from typing import Any
 
 #: A result from fewer pairs of networks than this comes with a warning.
 FEW = 5
-#: Objectives from which on a group of conditions is summed up.
-METHODS = 3
+#: Methods other than a cost from which on a group of conditions is summed up, and what makes them so.
+METHODS, OTHERWISE = 3, ("objective", "arrange")
 #: The measures of maps that an answer may quote. Where two have the same evidence, the first is quoted.
 MAPS = ("morans_i", "response_correlation")
 
@@ -29,7 +29,11 @@ def answers(found: dict[str, Any]) -> list[dict[str, Any]]:
         mine = tests.get((name, control), {})
         null = tests.get((name, condition["null"]), {})
         n = max((test["n"] for test in mine.values()), default=0)
-        text = f"{_start(name, condition['of'])}: {_said(found['measures'], mine, null, condition['of'])}."
+        said = _said(found["measures"], mine, null, condition["of"])
+        if condition.get("arrange", "none") != "none":
+            unmoved = condition.get("unmoved")
+            said += _moved(found["measures"], tests.get((name, unmoved), {}) if unmoved else mine, unmoved)
+        text = f"{_start(name, condition['of'])}: {said}."
         told.append({"condition": name, "control": control, "n": n, "text": f"{text}{_ending(n)}"})
     return told
 
@@ -44,8 +48,8 @@ def summary(found: dict[str, Any]) -> list[str]:
     told = []
     for group in found["groups"]:
         conditions = {c: found["conditions"][c] for c in group["conditions"]}
-        trained_by = [c for c in conditions.values() if c.get("objective", "none") != "none"]
-        if len({c["method"] for c in trained_by}) >= METHODS:
+        methods = {c["method"] for c in conditions.values() if any(c.get(k, "none") != "none" for k in OTHERWISE)}
+        if len(methods) >= METHODS:
             told += _Methods(found, group).sentences()
     return told
 
@@ -59,7 +63,8 @@ class _Methods:
         mine = {c for c in group["conditions"] if self.told[c]["control"] == self.control and not self.told[c]["of"]}
         self.rows: dict[str, Tests] = {c: {} for c in group["conditions"] if c in mine}
         for one in found["comparisons"]:
-            if one["condition"] in mine and one["control"] == self.control and one["n"] >= FEW and one["ci"]:
+            sure = one["n"] >= FEW and (one["ci"] or one["mean_difference"] == 0)  # without an interval where all are 0
+            if one["condition"] in mine and one["control"] == self.control and sure:
                 self.rows[one["condition"]][one["measure"]] = one
         known = {name for tests in self.rows.values() for name in tests}
         self.score = next((s["name"] for s in group["scores"] if s["name"] in known), "loss")
@@ -102,12 +107,12 @@ class _Methods:
         row = self.rows[condition].get(self.score)
         if row is None:
             return False
-        low, high = row["ci"]
+        low, high = _interval(row)
         return bool(high >= 0 if self.measures[self.score]["better"] == "up" else low <= 0)
 
     def _mapped(self, condition: str) -> bool:
         rows = [self.rows[condition].get(m) for m in self.maps]
-        return bool(rows) and all(row is not None and row["ci"][0] > 0 for row in rows)
+        return bool(rows) and all(row is not None and _interval(row)[0] > 0 for row in rows)
 
     def _mean(self, condition: str, measures: list[str], side: int = 0) -> float:
         """The mean over sheets or layers, of the condition (0) or of its control (1)."""
@@ -121,7 +126,7 @@ class _Methods:
         if row is None:
             return f"{text})"
         digits = _digits(row)
-        change, low, high = (_number(v, digits, sign=True) for v in (row["mean_difference"], *row["ci"]))
+        change, low, high = (_number(v, digits, sign=True) for v in (row["mean_difference"], *_interval(row)))
         points = " points" if self.measures[self.score]["unit"] == "%" else ""
         return f"{text}; {self._label()} {change}{points} [{low}, {high}])"
 
@@ -162,6 +167,22 @@ def _said(known: dict[str, Any], tests: Tests, null: Tests, of: str | None) -> s
         if value is not None:
             parts.append(f"in its shuffled null it is {_number(value, _digits(tests[best]))}")
     return "; ".join(parts) or "no measure is defined in both"
+
+
+def _moved(known: dict[str, Any], tests: Tests, unmoved: str | None) -> str:
+    """What new places did to the wires, in the layer with the most evidence; "" where no wires are measured."""
+    lengths = [m for m in tests if known[m]["base"] == "mean_wire_length" and tests[m]["n"]]
+    if not lengths:
+        return ""
+    best = max(lengths, key=lambda m: (tests[m]["evidence"], abs(tests[m]["mean_difference"] or 0.0)))
+    against = "" if unmoved is None else f"against {unmoved}, "
+    return f"; {against}{_change(known[best], tests[best], _nothing)}"
+
+
+def _interval(test: dict[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of a difference; of one that is the same in all pairs it is that number."""
+    low, high = test["ci"] or (test["mean_difference"],) * 2
+    return low, high
 
 
 def _map(known: dict[str, Any], tests: Tests) -> str | None:

@@ -23,7 +23,7 @@ from locality_prior.runs.machine import Machine
 from locality_prior.runs.measure import OF_LAYERS, OF_NETWORKS, OF_SHEETS, scores_of
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.task import Task
-from locality_prior.runs.training import check_fit, finished, job, task_of, train
+from locality_prior.runs.training import arranger_of, check_fit, finished, job, task_of, train
 from locality_prior.studies.progress import Key, Progress
 from locality_prior.studies.study import Study, check_study, run_path, write_study
 
@@ -108,6 +108,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
             if _drawn(run)[:5] not in shown:
                 shown.add(_drawn(run)[:5])
                 check_fit(made, tasks[run.task])
+            arranger_of(run, made, tasks[run.task])
     for hypothesis in study.hypotheses:
         for name in study.compared(hypothesis):
             known = measured[_drawn(conditions[name])]
@@ -119,7 +120,7 @@ def _try_out(study: Study, data_root: str | None, machine: Machine) -> None:
 
 def _drawn(run: Run) -> Any:
     """The settings on which a run's network, before it is trained, depends."""
-    return run.task, run.model, run.place, run.local, run.objective, run.cost, run.shuffled
+    return run.task, run.model, run.place, run.local, run.objective, run.cost, run.shuffled, run.arrange
 
 
 def _measures(task: Task, made: Network) -> dict[str, list[str]]:

@@ -132,7 +132,7 @@ def _read_plan(directory: Path) -> dict[str, Any]:
         for one in conditions.values():
             fits &= {"group", "label", "control", "null", "of"} <= one.keys()
             fits &= isinstance(one["method"], str) and (one["strength"] is None or one["strength"] >= 0)
-            fits &= {one["control"], one["null"], one["of"]} <= {None, *names}
+            fits &= {one["control"], one["null"], one["of"], one.get("unmoved")} <= {None, *names}
         for group in plan["groups"]:
             fits &= isinstance(group["name"], str) and {group["control"], *group["conditions"]} <= names
         for cell in plan["cells"]:
@@ -277,9 +277,9 @@ def _reasons(directory: Path) -> dict[Key, str]:
 
 
 def _pairs(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """Every condition with its control, and with its null."""
-    conditions = plan["conditions"]
-    return [(name, other) for name, one in conditions.items() for other in (one["control"], one["null"]) if other]
+    """Every condition with its control, with its null, and with the same one whose units were not moved."""
+    others = ("control", "null", "unmoved")
+    return [(name, one[key]) for name, one in plan["conditions"].items() for key in others if one.get(key)]
 
 
 def _variances(homes: dict[Key, Path]) -> Callable[[Key, str], Floats | None]:

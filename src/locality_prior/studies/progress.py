@@ -16,7 +16,7 @@ from rich.text import Text
 
 from locality_prior._check import printable
 from locality_prior._files import read_csv
-from locality_prior.runs.config import Run
+from locality_prior.runs.config import Run, epochs_before
 from locality_prior.runs.files import METRICS
 
 Key = tuple[str, int]  # condition, seed
@@ -167,7 +167,8 @@ class Progress:
     def _add(self, key: Key, done: float) -> Row:
         run, directory = self.networks[key]
         name = printable(f"{key[0]} · seed {key[1]}")
-        self.rows[key] = Row(name, run.recipe.epochs, directory / METRICS, time.monotonic(), done, done)
+        epochs = epochs_before(run) + run.recipe.epochs
+        self.rows[key] = Row(name, epochs, directory / METRICS, time.monotonic(), done, done)
         return self.rows[key]
 
     def table(self) -> Table:

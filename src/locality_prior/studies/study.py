@@ -16,18 +16,24 @@ import yaml
 from locality_prior import cost as costs
 from locality_prior._check import Problem, boolean, choice, count, instance, number, positive, short, wrong, wrong_type
 from locality_prior._files import read_yaml, write_json, write_text
+from locality_prior.arrange import words as arrangements
 from locality_prior.objectives import words as objectives
 from locality_prior.runs import door
-from locality_prior.runs.config import Named, Recipe, Run, as_number, condition_of, named, plain, run_name
+from locality_prior.runs.config import Named, Recipe, Run, as_number, condition_of, control_of, named, plain, run_name
 from locality_prior.studies.files import PLAN, STUDY
 
 Expected = Literal["lower", "higher", "alike"]
 #: The settings of a recipe. A study may vary each of them.
 RECIPE = tuple(f.name for f in dataclasses.fields(Recipe))
 #: The settings that tell one condition from another.
-SETTINGS = ("task", "model", "cost", "shuffled", "objective", "place", "local", *RECIPE)
+SETTINGS = ("task", "model", "cost", "shuffled", "objective", "arrange", "place", "local", *RECIPE)
 #: The settings of a control that its conditions do not share.
-_CONTROL: dict[str, Any] = {"cost": "flat", "shuffled": False, "objective": objectives.NONE}
+_CONTROL: dict[str, Any] = {
+    "cost": "flat",
+    "shuffled": False,
+    "objective": objectives.NONE,
+    "arrange": arrangements.NONE,
+}
 #: A study has at most this many networks.
 MOST = 10_000
 
@@ -36,7 +42,8 @@ MOST = 10_000
 class Axes:
     """Settings to combine. Each takes one value or several; the control is always trained too.
 
-    The control's cost is flat, and its objective none. Costs and objectives are conditions beside one another.
+    The control's cost is flat, its objective none, and its units stay where they are. Costs and objectives are
+    conditions beside one another, and each is combined with each arrangement of units.
 
     >>> from locality_prior.studies import Axes
     >>> axes = Axes(task="own.py:images", model="own.py:net", cost=["flat", "linear@2"], objective="topoloss:0.5,2")
@@ -55,6 +62,9 @@ class Axes:
         scale: factors by which the lengths in the costs are multiplied.
         objective: what is added to the loss of networks whose cost is flat, each in one word,
             ``name[:strength,…][,option=value …]``. Each of its strengths is a condition.
+        arrange: whether units are given better places, each in one word, such as ``wires:after``; ``none`` where they
+            stay. A network with a cost cannot be arranged during training: that combination is left out. So is
+            ``learned`` with a cost that ends, a shuffled prior, or the flat cost and no objective.
         optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
             trained: see :class:`locality_prior.runs.Recipe`.
 
@@ -71,6 +81,7 @@ class Axes:
     shuffled: Any = ()
     scale: Any = (1.0,)
     objective: Any = ()
+    arrange: Any = (arrangements.NONE,)
     optimizer: Any = (Recipe.optimizer,)
     lr: Any = (Recipe.lr,)
     momentum: Any = (Recipe.momentum,)
@@ -95,6 +106,7 @@ class Axes:
             canonical[name] = [costs.word(costs.as_cost(name, v)) for v in given]
         given = _several("objective", self.objective, none=True)
         canonical["objective"] = [word for v in given for word in objectives.several("objective", v)]
+        canonical["arrange"] = [arrangements.canonical("arrange", v) for v in _several("arrange", self.arrange)]
         if "flat" in canonical["shuffled"]:
             raise wrong("shuffled", "flat", "costs that depend on distance")
         for name in RECIPE:
@@ -109,15 +121,15 @@ class Axes:
     def _most(self) -> int:
         """How many networks there are, or a few more where costs coincide."""
         recipes = math.prod(len(getattr(self, name)) for name in RECIPE)
-        local = 1 + (len(self.cost) + len(self.shuffled)) * len(self.scale) + len(self.objective)
-        return len(self.task) * len(self.model) * recipes * local * len(self.seeds)
+        local = (len(self.cost) + len(self.shuffled)) * len(self.scale) + len(self.objective)
+        return len(self.task) * len(self.model) * recipes * (1 + local * len(self.arrange)) * len(self.seeds)
 
     @cached_property
     def _conditions(self) -> tuple[Run, ...]:
-        local: list[dict[str, Any]] = [{}]
-        local += [{"cost": word} for word in self._scaled(self.cost) if word != "flat"]
+        local: list[dict[str, Any]] = [{"cost": word} for word in self._scaled(self.cost)]
         local += [{"cost": word, "shuffled": True} for word in self._scaled(self.shuffled)]
-        local += [{"objective": word} for word in self.objective if word != objectives.NONE]
+        local += [{"objective": word} for word in self.objective]
+        local = [{}, *(one | {"arrange": word} for one in local for word in self.arrange if _together(one, word))]
         found = []
         for task, model in itertools.product(self.task, self.model):
             for values in itertools.product(*(getattr(self, name) for name in RECIPE)):
@@ -127,12 +139,27 @@ class Axes:
         return tuple(dict.fromkeys(found))
 
     def conditions(self) -> list[Run]:
-        """Every condition, as the run of seed 0: for each recipe the control, costs, their nulls, and objectives."""
+        """Every condition, as the run of seed 0: for each recipe the control, costs, their nulls, and objectives.
+
+        Each of these stands with its units in all the arrangements.
+        """
         return list(self._conditions)
 
     def _scaled(self, words: tuple[str, ...]) -> list[str]:
         made = [costs.word(costs.scaled(costs.parse(word), scale)) for word in words for scale in self.scale]
         return list(dict.fromkeys(made))
+
+
+def _together(one: Mapping[str, Any], arrange: str) -> bool:
+    """Whether a network of these settings can be arranged so.
+
+    One with a cost cannot during training. Positions learn under a cost that does not end, or by an objective.
+    """
+    how, cost = arrangements.parse("arrange", arrange), one.get("cost", "flat")
+    if isinstance(how, arrangements.Learned):
+        moving = cost != "flat" or one.get("objective", objectives.NONE) != objectives.NONE
+        return moving and math.isinf(costs.parse(cost).reach) and not one.get("shuffled", False)
+    return how is None or how.when != "during" or cost == "flat"
 
 
 def _several(name: str, given: Any, none: bool = False) -> list[Any]:
@@ -310,15 +337,22 @@ class Study:
 
     def control(self, name: str) -> str | None:
         """The control of a condition; None for a control."""
-        control = self._names[dataclasses.replace(self._conditions[name], **_CONTROL)]
+        control = self._names[control_of(self._conditions[name])]
         return None if control == name else control
 
     def null(self, name: str) -> str | None:
         """The shuffled null of a condition; None where it is not trained, and for controls and nulls."""
         run = self._conditions[name]
-        if run.shuffled or run.cost == "flat":
+        learned = isinstance(arrangements.parse("arrange", run.arrange), arrangements.Learned)
+        if run.shuffled or run.cost == "flat" or learned:  # whose wires have the lengths of their positions
             return None
         return self._names.get(dataclasses.replace(run, shuffled=True))
+
+    def unmoved(self, name: str) -> str | None:
+        """The same condition with its units where they were; None where that is its control, or is not trained."""
+        run = self._conditions[name]
+        found = self._names.get(dataclasses.replace(run, arrange=arrangements.NONE))
+        return None if found in (name, self.control(name)) else found
 
     def compared(self, hypothesis: Hypothesis) -> tuple[str, str]:
         """The two conditions that a hypothesis is about.
@@ -393,6 +427,8 @@ def _settled(told: Mapping[str, Any]) -> dict[str, Any]:
         given["cost"] = costs.word(costs.as_cost("cost", given["cost"]))
     if "objective" in given:
         given["objective"] = objectives.canonical("objective", given["objective"])
+    if "arrange" in given:
+        given["arrange"] = arrangements.canonical("arrange", given["arrange"])
     for key in given.keys() & {"task", "model"}:
         given[key] = door.canonical(key, given[key])
     for key in given.keys() & {"place", "local"}:
@@ -515,9 +551,11 @@ def plan(study: Study) -> dict[str, Any]:
             "control": study.control(name),
             "null": study.null(name),
             "of": None,
+            "unmoved": study.unmoved(name),
             "cost": run.cost,
             "shuffled": run.shuffled,
             "objective": run.objective,
+            "arrange": run.arrange,
             "method": method + label.removeprefix(condition_of(run)),
             "strength": strength,
             "settings": {k: v for k, v in plain(run).items() if k != "seed"},
@@ -556,6 +594,7 @@ def _method(run: Run) -> tuple[str, float | None]:
     cost = f"prior: {run.cost}" + (" shuffled" if run.shuffled else "")
     family, strength = objectives.family(run.objective)
     parts = ([] if run.cost == "flat" else [cost]) + ([] if run.objective == objectives.NONE else [family])
+    parts += [] if run.arrange == arrangements.NONE else [run.arrange]
     return " + ".join(parts) or "control", strength
 
 

@@ -1,0 +1,238 @@
+"""Quadratic assignment by swaps: which unit sits at which place, so that strong flows go over short ways."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from locality_prior._check import check_fits, positive, wrong_type
+from locality_prior.geometry.permuted import inverse
+
+Ints = npt.NDArray[np.int64]
+#: Called after each round with the number of rounds so far and the cost that they have reached.
+Progress = Callable[[int, float], None]
+
+#: Above so many units the gains of all swaps are computed in float32, and those that look good again in float64.
+EXACT = 2048
+#: How many swaps of each unit are tried in a round.
+TRIED = 3
+#: A change counts where it is larger than this share of the largest change that there could be.
+LEAST = 1e-12
+#: After so many rounds the products are computed anew, so that rounding does not add up.
+ANEW = 16
+#: A local optimum is left about this many multiplications / n³ times, of n units, and at most so often.
+KICKS, MOST_KICKS = 2e8, 50
+#: How many swaps are tried between two looks at the clock.
+BETWEEN = 256
+
+
+class Clock:
+    """When to stop, and whom to tell how far it is."""
+
+    def __init__(self, seconds: Any, progress: Any) -> None:
+        limit = math.inf if seconds is None else positive("seconds", seconds)
+        if progress is not None and not callable(progress):
+            raise wrong_type("progress", progress, "a function of the number of rounds and the cost, or None")
+        self.end, self._progress, self.rounds = time.monotonic() + limit, progress, 0
+        self.beyond = 0.0  # what is paid besides the part that is worked on
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.end
+
+    def tell(self, cost: float) -> None:
+        self.rounds += 1
+        if self._progress is not None:
+            self._progress(self.rounds, cost + self.beyond)
+
+
+class Quadratic:
+    """E(π) = Σ_ij A_ij D[π(i), π(j)] + Σ_i L[i, π(i)] of an order π, unit → place.
+
+    Where A or D is symmetric, only the symmetric part of the other counts, so then both are made symmetric.
+
+    Args:
+        flow: A, (units, units) float64 on the CPU, of either sign.
+        lengths: D, (places, places), for as many places as units; finite.
+        linear: L, (units, places); None: 0.
+    """
+
+    def __init__(self, flow: Tensor, lengths: Tensor, linear: Tensor | None = None) -> None:
+        n = len(flow)
+        check_fits(8 * n * n, f"the matrices for the swaps of {n:,} units", "arrange fewer units at once")
+        self.symmetric = torch.equal(flow, flow.T) or torch.equal(lengths, lengths.T)
+        if self.symmetric:
+            flow, lengths = ((x + x.T) / 2 for x in (flow, lengths))
+        #: A and D for what leaves a unit, and where it differs their transposes for what enters it.
+        self.sides = [(flow, lengths)]
+        if not self.symmetric:
+            self.sides.append((flow.T.contiguous(), lengths.T.contiguous()))
+        self.linear = linear
+        self._arrays = [(a.numpy(), d.numpy()) for a, d in self.sides]
+        self._linear = None if linear is None else linear.numpy()
+        reach = float(lengths.max() - lengths.min())
+        most = 2 * sum(float(a.abs().sum(1).max()) for a, _ in self.sides) * reach
+        if linear is not None:
+            most += float(linear.max() - linear.min())
+        #: What a change must be larger than.
+        self.least = LEAST * most
+
+    def __len__(self) -> int:
+        return len(self.sides[0][0])
+
+    def cost(self, order: Tensor) -> float:
+        """E of one order."""
+        a, d = self.sides[0]
+        blocks = torch.split(torch.arange(len(order)), max(1, (1 << 22) // len(order)))
+        found = sum(float((a[rows] * d[order[rows]][:, order]).sum()) for rows in blocks)
+        return found + (0.0 if self.linear is None else float(self.linear[torch.arange(len(order)), order].sum()))
+
+    def change(self, order: Ints, u: int, v: int) -> float:
+        """What E changes by where the units ``u`` and ``v`` swap their places: their rows and columns tell."""
+        p, q = order[u], order[v]
+        found = 0.0
+        for a, d in self._arrays:
+            x, y = a[u] - a[v], (d[q] - d[p])[order]
+            found += x @ y - x[u] * y[u] - x[v] * y[v]
+        a, d = self._arrays[0]
+        if self.symmetric:
+            found *= 2
+        else:
+            found += (a[u, v] - a[v, u]) * (d[q, p] - d[p, q])
+        found += (a[u, u] - a[v, v]) * (d[q, q] - d[p, p])
+        if self._linear is not None:
+            m = self._linear
+            found += m[u, q] + m[v, p] - m[u, p] - m[v, q]
+        return float(found)
+
+    def products(self, order: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """A Bᵀ, and AᵀB where they differ, with B = D[π][:, π]."""
+        return [a.to(dtype) @ d.to(dtype)[order][:, order].T for a, d in self.sides]
+
+    def moved(self, products: list[Tensor], before: Tensor, after: Tensor) -> list[Tensor]:
+        """The products for the order ``after``, from those for ``before``: only where units moved do they change."""
+        came = inverse(before)[after]  # the unit whose place in ``before`` each unit has now
+        gone = inverse(came)
+        touched = (came != torch.arange(len(came))).nonzero()[:, 0]
+        dtype = products[0].dtype
+        if 3 * len(touched) > len(came):
+            return self.products(after, dtype)
+        found = []
+        for product, (a, d) in zip(products, self.sides, strict=True):
+            # Σ_k (A[:, gone(k)] − A[:, k]) B[:, k]ᵀ over the places k that were touched, and then the columns in order
+            change = (a[:, gone[touched]] - a[:, touched]).to(dtype)
+            there = d[:, before[touched]][before].to(dtype)
+            found.append(product.addmm_(change, there.T)[:, came])
+        return found
+
+    def gains(self, order: Tensor, products: list[Tensor]) -> Tensor:
+        """What E changes by under each swap, (units, units), symmetric, with 0 on the diagonal.
+
+        For one side, Σ_i (A_ui − A_vi)(B_vi − B_ui) = T_uv + T_vu − T_uu − T_vv with T = ABᵀ. Its terms i = u and i = v
+        are taken out, and what these entries really change by is put in.
+        """
+        dtype = products[0].dtype
+        found = torch.zeros_like(products[0])
+        for product, (a, d) in zip(products, self.sides, strict=True):
+            a, b = a.to(dtype), d.to(dtype)[order][:, order]
+            # the term i = u, and the term i = v, which is its transpose
+            half = product - (a.diagonal()[:, None] - a.T) * (b.T - b.diagonal()[:, None])
+            half -= product.diagonal()[:, None]
+            found += half
+            found += half.T
+        a, b = (x.to(dtype) for x in self.sides[0])
+        b = b[order][:, order]
+        if self.symmetric:
+            found *= 2
+        else:
+            found += (a - a.T) * (b.T - b)
+        own, at = a.diagonal(), b.diagonal()
+        found += (own[:, None] - own) * (at - at[:, None])
+        if self.linear is not None:
+            m = self.linear.to(dtype)[:, order]
+            half = m - m.diagonal()[:, None]
+            found += half + half.T
+        return found.fill_diagonal_(0)
+
+
+def improve(problem: Quadratic, order: Tensor, clock: Clock) -> Tensor:
+    """An order that no swap of two units makes better, from ``order``; or as far as it is when the time is over.
+
+    In each round the gains of all swaps are computed at once. The best of each unit are then tried one after another,
+    the best of all first, and each is made where it is still good after those before it.
+    """
+    n = len(problem)
+    found, cost = order.clone(), problem.cost(order)
+    dtype = torch.float64 if n <= EXACT else torch.float32
+    products: list[Tensor] | None = None
+    rounds = 0
+    while n > 1 and not clock.over:
+        fresh = products is None
+        if products is None:
+            products = problem.products(found, dtype)
+        before = found.clone()
+        better = _swap(problem, found.numpy(), _best(problem.gains(found, products), problem.least), clock)
+        if better < 0:
+            cost += better
+            rounds += 1
+            clock.tell(cost)
+            products = None if rounds % ANEW == 0 else problem.moved(products, before, found)
+        elif fresh and dtype == torch.float64:
+            break
+        else:  # rounding may have hidden a gain: look once more
+            products, dtype = None, torch.float64
+    return found
+
+
+def kicked(problem: Quadratic, order: Tensor, seed: int, clock: Clock) -> Tensor:
+    """An order at least as good as a local optimum: its best neighbour, after some of its units changed places.
+
+    This is done where it is cheap, which is among few units.
+    """
+    n = len(problem)
+    rng, best, cost = np.random.default_rng(seed), order, problem.cost(order)
+    for _ in range(min(MOST_KICKS, int(KICKS / max(n, 1) ** 3)) if n > 3 else 0):
+        if clock.over:
+            break
+        some = torch.from_numpy(rng.choice(n, size=max(3, n // 10), replace=False))
+        tried = best.clone()
+        tried[some] = best[some.roll(1)]
+        tried = improve(problem, tried, clock)
+        reached = problem.cost(tried)
+        if reached < cost - problem.least:
+            best, cost = tried, reached
+    return best
+
+
+def _best(gains: Tensor, least: float) -> Ints:
+    """The best swaps of each unit, the best of all first, as pairs (swaps, 2)."""
+    n = len(gains)
+    change, other = gains.topk(min(TRIED, n - 1), dim=1, largest=False)
+    unit = torch.arange(n)[:, None].expand_as(other)
+    good = change < -least
+    change, u, v = change[good], unit[good], other[good]
+    key, order = torch.unique(torch.minimum(u, v) * n + torch.maximum(u, v), return_inverse=True)
+    each = change.new_zeros(len(key)).scatter_(0, order, change)  # either end says the same
+    key = key[each.argsort(stable=True)]
+    found: Ints = torch.stack([key // n, key % n], 1).numpy()
+    return found
+
+
+def _swap(problem: Quadratic, order: Ints, pairs: Ints, clock: Clock) -> float:
+    """Make those swaps in ``order`` that are still good when it is their turn; what E changed by."""
+    total = 0.0
+    for k, (u, v) in enumerate(pairs.tolist()):
+        if k % BETWEEN == 0 and clock.over:
+            break
+        change = problem.change(order, u, v)
+        if change < -problem.least:
+            order[u], order[v] = order[v], order[u]
+            total += change
+    return total
