@@ -14,6 +14,7 @@ from locality_prior.geometry import Graph as Graph
 from locality_prior.geometry import Grid as Grid
 from locality_prior.geometry import HexGrid as HexGrid
 from locality_prior.geometry import Line as Line
+from locality_prior.geometry import Mesh as Mesh
 from locality_prior.geometry import Points as Points
 from locality_prior.geometry import Shuffled as Shuffled
 from locality_prior.geometry import Sphere as Sphere

@@ -27,6 +27,7 @@ from locality_prior.geometry.measured import Shuffled as Shuffled
 from locality_prior.geometry.meeting import ByRow as ByRow
 from locality_prior.geometry.meeting import Coordinates as Coordinates
 from locality_prior.geometry.meeting import Meeting as Meeting
+from locality_prior.geometry.mesh import Mesh as Mesh
 from locality_prior.geometry.points import Metric as Metric
 from locality_prior.geometry.points import Points as Points
 from locality_prior.geometry.points import Sphere as Sphere

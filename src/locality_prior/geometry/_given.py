@@ -35,3 +35,29 @@ def reals(name: str, value: Any, expected: str) -> Tensor:
         raise
     except Exception:  # whatever an object does that is no array
         raise wrong(name, type(value).__name__, expected) from None
+
+
+def whole(name: str, value: Any, expected: str) -> Tensor:
+    """``value`` as a new int64 tensor on the CPU.
+
+    Raises:
+        ValueError: no array of whole numbers, or one with masked values.
+    """
+    unmasked(name, value)
+    try:
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_floating_point() or value.is_complex():
+                raise wrong(name, f"{value.dtype}, {value.layout}", expected)
+            if value.dtype == torch.bool:
+                raise wrong(name, value.dtype, expected)
+            return value.detach().to("cpu", torch.int64, copy=True)
+        if not array_like(value):
+            raise wrong(name, type(value).__name__, expected)
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu":
+            raise wrong(name, f"{type(value).__name__} of {array.dtype}", expected)
+        return torch.tensor(array.astype(np.int64), device="cpu")
+    except Told:
+        raise
+    except Exception:  # whatever an object does that is no array
+        raise wrong(name, type(value).__name__, expected) from None

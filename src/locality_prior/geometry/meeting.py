@@ -37,6 +37,10 @@ class Meeting(ABC):
     def rows(self, rows: Tensor) -> Tensor:
         """Distances (r, m) of the target units ``rows`` (r,) from every source unit; inf where there is no way."""
 
+    def rows_within(self, rows: Tensor, within: float) -> Tensor:
+        """The same as :meth:`rows`, except that distances of more than ``within`` may be inf."""
+        return self.rows(rows)
+
     def near(self, within: float) -> Iterator[Pairs]:
         """All pairs at most ``within`` apart, in row-major order, in blocks."""
         for rows in torch.split(torch.arange(self.shape[0]), max(1, BLOCK // self.shape[1])):

@@ -1,0 +1,157 @@
+"""Exact distances along a surface, by pygeodesic, and the program of the processes that compute them.
+
+The program is this file: it imports numpy and pygeodesic alone, so a process starts at once, runs nothing of the
+caller's and has nothing to do with torch's threads.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+#: How much farther than asked the search goes, so that rounding cannot end it early.
+MORE = 1e-6
+#: Up to how many times the distance along edges a first guess at what is near goes.
+GUESS = 1.6
+
+
+class Search:
+    """Geodesics between vertices of a surface, after Mitchell, Mount & Papadimitriou (1987), as Kirsanov wrote them.
+
+    Args:
+        vertices: (V, 3) float64.
+        faces: (F, 3) int64; each vertex is in one.
+        wanted: numbers of the vertices whose distances are asked for, increasing.
+    """
+
+    def __init__(self, vertices: Array, faces: Array, wanted: Array) -> None:
+        self.vertices, self.faces = vertices, faces
+        self.wanted = np.zeros(len(vertices), dtype=bool)
+        self.wanted[wanted] = True
+        corners = vertices[faces]
+        self.low, self.high = corners.min(axis=1), corners.max(axis=1)
+
+    def from_each(self, sources: Array, within: float) -> tuple[Array, Array, Array]:
+        """The wanted vertices at most ``within`` from each source: how many of each, their numbers, their distances."""
+        search = self._anywhere(sources) if within == np.inf else self._near(sources, within)
+        counts, found, lengths = [], [], []
+        for reached, d in search:
+            right = self.wanted[reached] & (d <= within)
+            counts.append(int(right.sum()))
+            found.append(reached[right])
+            lengths.append(d[right])
+        return np.array(counts), np.concatenate(found), np.concatenate(lengths)
+
+    def _anywhere(self, sources: Array) -> Iterator[tuple[Array, Array]]:
+        """For each source the wanted vertices that it reaches, and their distances."""
+        from pygeodesic.geodesic import PyGeodesicAlgorithmExact
+
+        search = PyGeodesicAlgorithmExact(self.vertices, self.faces)
+        part = joined(len(self.vertices), self.faces.ravel(), np.roll(self.faces, 1, axis=1).ravel())
+        for source in sources:
+            asked = np.flatnonzero(self.wanted & (part == part[source]))
+            yield asked, _distances(search, source, asked, 0.0)
+
+    def _near(self, sources: Array, within: float) -> Iterator[tuple[Array, Array]]:
+        """For each source some vertices, all that are at most ``within`` away among them, and their distances.
+
+        A way of length r stays within r of its source in space too, so the faces that are near the sources are enough.
+        pygeodesic may be asked for no vertex that its search does not reach (it would read memory that nobody has
+        set), and the farther it has to search the longer it takes. So it is asked for the vertices that are near along
+        edges; then it is seen whether a way of length r can have left these, and if so it is asked for more of them.
+        """
+        from pygeodesic.geodesic import PyGeodesicAlgorithmExact
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        reach = within * (1 + MORE)
+        from_, to = self.vertices[sources].min(axis=0), self.vertices[sources].max(axis=0)
+        box = (self.high >= from_ - GUESS * reach) & (self.low <= to + GUESS * reach)
+        there, numbers = np.unique(self.faces[box.all(axis=1)], return_inverse=True)
+        vertices, faces = self.vertices[there], numbers.reshape(-1, 3)
+        search = PyGeodesicAlgorithmExact(vertices, faces)
+        # each side of each face, and the corner opposite
+        a, b, c = (np.concatenate([faces[:, (k + turn) % 3] for k in range(3)]) for turn in range(3))
+        length = np.sqrt(((vertices[a] - vertices[b]) ** 2).sum(axis=1))
+        # a side that two faces share is there twice, with the same length: csr_array adds them up
+        one, other = np.minimum(a, b), np.maximum(a, b)
+        sides, first = np.unique(one * len(there) + other, return_index=True)
+        graph = csr_array((length[first], (one[first], other[first])), shape=(len(there), len(there)))
+        starts = np.searchsorted(there, sources)
+        for source, along in zip(starts, dijkstra(graph, False, starts, limit=GUESS * reach), strict=True):
+            asked = along <= GUESS * reach
+            while True:
+                d = np.full(len(there), np.inf)
+                d[asked] = _distances(search, source, np.flatnonzero(asked), reach)
+                # a way that leaves a vertex, or crosses a side: d(p) ≤ r in a point p of it
+                leaves, crosses = d[a] <= reach, d[a] + d[b] <= 2 * reach + length
+                more = np.concatenate([b[leaves], c[leaves], c[crosses]])
+                if asked[more].all():
+                    break
+                asked[more] = True
+            yield there[asked], d[asked]
+
+
+def _distances(search: Any, source: int, asked: Array, reach: float) -> Array:
+    """From the source to the vertices that are asked for; the search goes on until it has reached these and ``reach``."""
+    distances: Array = search.geodesicDistances([source], asked, reach)[0]
+    return distances
+
+
+def joined(n: int, one: Array, other: Array) -> Array:
+    """The least number that each of n things is joined to, by pairs (one, other), through any number of others."""
+    least = np.arange(n)
+    while True:
+        low = np.minimum(least[one], least[other])
+        new = least.copy()
+        np.minimum.at(new, least[one], low)
+        np.minimum.at(new, least[other], low)
+        new = new[new]
+        if (new == least).all():
+            return least
+        least = new
+
+
+def send(stream: IO[bytes], *arrays: Any) -> None:
+    """Write arrays to a pipe."""
+    packed = io.BytesIO()
+    np.savez(packed, *arrays)
+    stream.write(packed.tell().to_bytes(8, "big"))
+    stream.write(packed.getbuffer())
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> list[Array]:
+    """Read arrays from a pipe.
+
+    Raises:
+        EOFError: the pipe has ended.
+    """
+    size = int.from_bytes(stream.read(8), "big")
+    packed = stream.read(size)
+    if not size or len(packed) < size:
+        raise EOFError
+    with np.load(io.BytesIO(packed)) as arrays:
+        return list(arrays.values())
+
+
+def serve() -> None:
+    """Answer questions, one after the other, until the pipe that they come through is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal
+    asked, answers = sys.stdin.buffer, sys.stdout.buffer
+    with suppress(EOFError):
+        search = Search(*receive(asked))
+        while True:
+            sources, within = receive(asked)
+            send(answers, *search.from_each(sources, float(within)))
+
+
+if __name__ == "__main__":
+    serve()

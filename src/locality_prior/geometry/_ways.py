@@ -1,0 +1,261 @@
+"""Shortest ways along edges or across faces, and how units at the vertices of one network meet."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import queue
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from locality_prior._check import Problem, check_fits
+from locality_prior._timing import cores
+from locality_prior.geometry import _exact
+from locality_prior.geometry._exact import Array
+from locality_prior.geometry.meeting import BLOCK, Meeting, Pairs
+from locality_prior.geometry.tiles import tiles
+
+#: A matrix of at most this many distances is computed as a whole and kept; of a larger one the rows that are asked for.
+WHOLE = 1 << 24
+#: How many meetings' distances are kept for one network.
+KEPT = 8
+#: From how many of a block's sources on paths are looked for together.
+TILE = 64
+#: Seconds of work from which on other processes are started to share it, and the most of them.
+ALONE, PROCESSES = 2.0, 16
+
+#: Source vertices, the vertices that they reach, and the distances, each (pairs,).
+Found = tuple[Array, Array, Array]
+
+
+class Ways(ABC):
+    """The shortest ways between the vertices of one network, and the distances that were computed once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[object, Any] = {}
+
+    @abstractmethod
+    def search(self, sources: Array, wanted: Array, within: float) -> Iterator[Found]:
+        """From each source to each wanted vertex (increasing numbers both) at most ``within`` away, in blocks."""
+
+    def keep(self, key: object, value: Any) -> Any:
+        """Remember ``value``, and forget the oldest of what is remembered."""
+        self.kept.pop(key, None)
+        while len(self.kept) >= KEPT:
+            del self.kept[next(iter(self.kept))]
+        self.kept[key] = value
+        return value
+
+
+class Shortest(Meeting):
+    """Units at vertices of one network. Only near pairs are computed where a cost ends.
+
+    Both ends of a pair give its length, up to rounding. So that it is the same from both, it is taken from one: the
+    side with fewer units, or within one set of units the end with the lower number. Only where a few rows of a large
+    matrix are asked for, it is taken from their units.
+
+    Args:
+        ways: of the network.
+        target: vertex number of each target unit, (n,) int64, each once.
+        source: vertex number of each source unit, (m,) int64, each once.
+    """
+
+    def __init__(self, ways: Ways, target: Array, source: Array) -> None:
+        self.ways, self.target, self.source = ways, target, source
+        self.shape = len(target), len(source)
+        self._key = target.tobytes(), source.tobytes()
+
+    def rows(self, rows: Tensor) -> Tensor:
+        n, m = self.shape
+        few = 16 * len(rows) < n
+        if few or (n * m > WHOLE and len(rows) < n):
+            units, which = np.unique(rows.numpy(), return_inverse=True)
+            d = self._filled((len(units), m), self._from(self.target, self.source, math.inf, units))
+            return d[torch.from_numpy(which)]
+        d = self.ways.kept.get(("whole", *self._key))
+        if d is None:
+            d = self._filled(self.shape, self._pairs(math.inf))
+            if n * m <= WHOLE:
+                self.ways.keep(("whole", *self._key), d)
+        return d[rows]
+
+    def rows_within(self, rows: Tensor, within: float) -> Tensor:
+        if within == math.inf:
+            return self.rows(rows)
+        pairs, lengths = self._near(within)
+        m = self.shape[1]
+        first, last = torch.searchsorted(pairs, rows * m), torch.searchsorted(pairs, (rows + 1) * m)
+        d = torch.full((len(rows), m), math.inf, dtype=torch.float64)
+        for k, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+            d[k, pairs[start:stop] % m] = lengths[start:stop]
+        return d
+
+    def near(self, within: float) -> Iterator[Pairs]:
+        if within == math.inf:
+            yield from super().near(within)
+            return
+        m = self.shape[1]
+        for pairs, d in zip(*(torch.split(x, BLOCK) for x in self._near(within)), strict=True):
+            yield pairs // m, pairs % m, d
+
+    def _near(self, within: float) -> tuple[Tensor, Tensor]:
+        """Numbers i·m + j of the pairs at most ``within`` apart, increasing, and their distances."""
+        held = self.ways.kept.get(("near", *self._key))
+        if held is not None and held[0] >= within:
+            far, pairs, d = held
+            return (pairs, d) if far == within else (pairs[d <= within], d[d <= within])
+        blocks = [(i * self.shape[1] + j, d) for i, j, d in self._pairs(within)]
+        pairs = np.concatenate([pairs for pairs, _ in blocks])
+        order = np.argsort(pairs)
+        d = np.concatenate([d for _, d in blocks])[order]
+        return self.ways.keep(("near", *self._key), (within, *map(torch.from_numpy, (pairs[order], d))))[1:]
+
+    def _pairs(self, within: float) -> Iterator[Found]:
+        """Target units, source units and the distances of all pairs at most ``within`` apart, in blocks."""
+        n, m = self.shape
+        if n > m or (n == m and self._key[0] > self._key[1]):
+            yield from ((i, j, d) for j, i, d in self._from(self.source, self.target, within))
+        elif self._key[0] != self._key[1]:
+            yield from self._from(self.target, self.source, within)
+        else:
+            for i, j, d in self._from(self.target, self.source, within):
+                once = self.target[i] <= self.source[j]
+                i, j, d = i[once], j[once], d[once]
+                yield i, j, d
+                twice = i != j
+                yield j[twice], i[twice], d[twice]
+
+    def _from(self, one: Array, other: Array, within: float, units: Array | None = None) -> Iterator[Found]:
+        """Units of ``one`` (all, or of those, by their place among them), units of ``other``, and distances."""
+        starts = one if units is None else one[units]
+        if not len(starts):
+            return
+        by_start, by_end = np.argsort(starts), np.argsort(other)
+        starts, ends = starts[by_start], other[by_end]
+        for u, v, d in self.ways.search(starts, ends, within):
+            yield by_start[np.searchsorted(starts, u)], by_end[np.searchsorted(ends, v)], d
+
+    def _filled(self, shape: tuple[int, int], found: Iterator[Found]) -> Tensor:
+        check_fits(shape[0] * shape[1], f"{shape[0]:,} × {shape[1]:,} distances", "ask for fewer rows of them")
+        filled = np.full(shape, math.inf)
+        for i, j, d in found:
+            filled[i, j] = d
+        return torch.from_numpy(filled)
+
+
+class Edges(Ways):
+    """Along the edges of a graph, by Dijkstra's algorithm. Needs scipy.
+
+    Args:
+        nodes: how many there are.
+        ends: the two ends of each edge, (2, edges).
+        lengths: of the edges, above 0, (edges,).
+    """
+
+    def __init__(self, nodes: int, ends: Array, lengths: Array) -> None:
+        super().__init__()
+        from scipy.sparse import coo_array
+
+        both = np.concatenate([ends, ends[::-1]], axis=1)
+        self.graph = coo_array((np.concatenate([lengths, lengths]), tuple(both)), shape=(nodes, nodes)).tocsr()
+
+    def search(self, sources: Array, wanted: Array, within: float) -> Iterator[Found]:
+        from scipy.sparse.csgraph import dijkstra, reverse_cuthill_mckee
+
+        nodes = self.graph.shape[0]
+        size = TILE
+        if within < math.inf:  # neighbours together, so that what a block of them reaches is little
+            rank = np.empty(nodes, dtype=np.int64)
+            rank[reverse_cuthill_mckee(self.graph, symmetric_mode=True)] = np.arange(nodes)
+            sources = sources[np.argsort(rank[sources])]
+        else:
+            size = max(1, BLOCK // nodes)
+        for some in np.split(sources, range(size, len(sources), size)):
+            graph, there = self.graph, np.arange(nodes)
+            if within < math.inf:  # all that the block reaches, which holds all the ways that count
+                there = np.flatnonzero(dijkstra(graph, indices=some, limit=within, min_only=True) <= within)
+                graph = graph[there][:, there]
+            d = dijkstra(graph, indices=np.searchsorted(there, some), limit=within)
+            seen = np.flatnonzero(np.isin(there, wanted, assume_unique=True))
+            d = d[:, seen]
+            i, j = np.nonzero(np.isfinite(d))
+            yield some[i], there[seen[j]], d[i, j]
+
+
+class Faces(Ways):
+    """Across the faces of a surface, exactly. Needs pygeodesic.
+
+    Args:
+        vertices: (V, 3) float64.
+        faces: (F, 3) int64.
+    """
+
+    def __init__(self, vertices: Array, faces: Array) -> None:
+        super().__init__()
+        self.vertices, self.faces = vertices, faces
+
+    def search(self, sources: Array, wanted: Array, within: float) -> Iterator[Found]:
+        numbers = tiles(torch.from_numpy(self.vertices[sources]), TILE if within < math.inf else 8).numpy()
+        blocks = np.split(sources[np.argsort(numbers, kind="stable")], np.bincount(numbers).cumsum()[:-1])
+        search = _exact.Search(self.vertices, self.faces, wanted)
+        most = min(cores(), PROCESSES) if multiprocessing.parent_process() is None and sys.executable else 1
+        began = time.perf_counter()
+        for k, block in enumerate(blocks):
+            yield _laid(block, search.from_each(block, within))
+            spent, left = time.perf_counter() - began, len(blocks) - k - 1
+            if min(most, left) > 1 and spent > ALONE / 4 and spent / (k + 1) * left > ALONE:
+                yield from self._shared(blocks[k + 1 :], wanted, within, min(most, left))
+                return
+
+    def _shared(self, blocks: list[Array], wanted: Array, within: float, processes: int) -> Iterator[Found]:
+        """The same of several processes, in any number, a block at a time."""
+        command = [sys.executable, "-P", _exact.__file__]
+        pipe = subprocess.PIPE
+        found_at = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        workers = [
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=os.environ | found_at)
+            for _ in range(processes)
+        ]
+        idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+
+        def ask(block: Array) -> Found:
+            worker = idle.get()
+            try:
+                _exact.send(worker.stdin, block, within)  # type: ignore[arg-type]
+                return _laid(block, _exact.receive(worker.stdout))  # type: ignore[arg-type]
+            except (OSError, EOFError):
+                said = f"A process that measured distances ended early ({worker.poll()})."
+                raise Problem(f"{said} It may have been short of memory.") from None
+            finally:
+                idle.put(worker)
+
+        pool = ThreadPoolExecutor(processes)
+        try:
+            for worker in workers:
+                with suppress(OSError):  # one that is gone already is told of when it is asked
+                    _exact.send(worker.stdin, self.vertices, self.faces, wanted)  # type: ignore[arg-type]
+                idle.put(worker)
+            yield from pool.map(ask, blocks)
+        finally:
+            for worker in workers:
+                worker.kill()
+            pool.shutdown(cancel_futures=True)
+            for worker in workers:
+                with suppress(OSError):
+                    worker.communicate()
+
+
+def _laid(block: Array, found: Any) -> Found:
+    counts, vertices, lengths = found
+    return np.repeat(block, counts), vertices, lengths
