@@ -22,6 +22,7 @@ from locality_prior import plots
 from locality_prior.analysis import response_correlation
 from locality_prior.geometry import Distances, Graph, Grid, HexGrid, Line, Points, Sphere, default_sheet
 from locality_prior.plots._page import colours_of
+from locality_prior.plots.places import arrays_of
 
 RNG = np.random.default_rng(0)
 COSTS = 1.0 + np.abs(np.subtract.outer(np.arange(7), np.arange(7)))  # linear, of seven units in a row
@@ -203,7 +204,7 @@ DRAWN = [
 @pytest.mark.parametrize("geometry", DRAWN, ids=repr)
 def test_places_go_through_json_and_draw_what_their_geometry_draws(geometry):
     places = plots.Places.of(geometry)
-    again = plots.Places.from_config(json.loads(json.dumps(places.config())), places.xy.tolist())
+    again = plots.Places.from_config(json.loads(json.dumps(places.config())), arrays_of({"a": places}), "a")
     assert plots.Places.of(again) is again
     assert again.config() == places.config()
     assert np.array_equal(again.xy, places.xy)
@@ -252,7 +253,7 @@ def test_points_in_space_are_projected_onto_their_principal_axes():
 )
 def test_what_describes_no_places(config, xy, name):
     with pytest.raises((ValueError, TypeError), match=f"^{name}: got .*, expected "):
-        plots.Places.from_config(config, xy)
+        plots.Places.from_config(config, {"sheet/a/xy": xy}, "a")
 
 
 ALONE = """
@@ -263,7 +264,8 @@ import numpy as np
 from locality_prior import analysis, plots
 from locality_prior.analysis import statistics
 
-grid = plots.Places.from_config({"kind": "cells", "shape": [2, 2]}, [[0, 0], [1, 0], [0, 1], [1, 1]])
+xy = [[0, 0], [1, 0], [0, 1], [1, 1]]
+grid = plots.Places.from_config({"kind": "cells", "shape": [2, 2]}, {"sheet/a/xy": xy}, "a")
 plots.sheet(np.arange(4.0), grid)
 plots.class_maps({"control": np.ones((3, 4)), "local": np.ones((3, 4))}, grid)
 plots.seeds_by_condition({"a": [1.0, 2.0], "b": [2.0, 3.0]}, label="x", intervals={"a": (0, 1)})

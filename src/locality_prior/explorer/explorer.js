@@ -128,17 +128,19 @@ function coloured(values, scale) {
 }
 
 // What a legend shows: the ticks of a colour bar, if there is one, and colours with their names; no colour is the hatch.
-function legendOf(scale, holes) {
+function legendOf(scale, holes, bare) {
   const one = (value, text) => [css(colour(scale, value)), text];
   const keys = scale.names ? scale.names.map((name, c) => one(c, name)) : scale.single == null ? [] : [one(scale.single, number(scale.single))];
   const ticks = keys.length || scale.none ? [] : [scale.low, (scale.low + scale.high) / 2, scale.high].map((x) => number(x));
+  if (bare) keys.push(["rgb(138 138 138)", "no unit"]);
   return { what: scale.what, ticks, keys: holes ? [...keys, [null, scale.empty ?? "no value"]] : keys };
 }
 
 // ---- places ----
 
-// Where units lie in the picture: x rightwards, y downwards, with what finds units there.
-function layOut(places) {
+// Where units lie in the picture: x rightwards, y downwards, with what finds units there. Units that moved lie at `xy`,
+// in a picture that holds all of the places in `others`.
+function layOut(places, surfaces, xy = places.xy, others = []) {
   const { kind, units: n, spacing } = places, line = places.shape.length === 1;
   const [rows, cols] = line ? [1, ...places.shape] : places.shape.length ? places.shape : [0, 0];
   const lay = { kind, n, rows, cols, line };
@@ -149,11 +151,16 @@ function layOut(places) {
     lay.radius = min(1, lay.height) / 2;
     return lay;
   }
-  const xy = places.xy, up = kind === "hexagons" ? 1 : -1;
+  if (kind === "surface") return onSurface(lay, places, surfaces[places.surface]);
+  const up = kind === "hexagons" ? 1 : -1;
   const xs = new Float64Array(n), ys = new Float64Array(n);
   let x0 = Infinity, y0 = Infinity, x1 = -Infinity, y1 = -Infinity;
   for (let i = 0; i < n; i++) {
     const x = xs[i] = xy.at(2 * i), y = ys[i] = up * xy.at(2 * i + 1);
+    x0 = min(x0, x), x1 = max(x1, x), y0 = min(y0, y), y1 = max(y1, y);
+  }
+  for (const other of others) for (let i = 0; i < other.size; i += 2) {
+    const x = other.at(i), y = up * other.at(i + 1);
     x0 = min(x0, x), x1 = max(x1, x), y0 = min(y0, y), y1 = max(y1, y);
   }
   // room for one unit if the units were spread evenly over the box, or the line, that holds them
@@ -196,6 +203,10 @@ function nearest(lay, x, y, k) {
 
 // The unit at a place, or null; `slack` is how far beside a unit the pointer may be.
 function unitAt(lay, x, y, slack) {
+  if (lay.surface) {
+    const { index, w, h, scale, dx, dy } = lay.raster ?? { w: 0 }, col = floor(x * scale + dx), row = floor(y * scale + dy);
+    return col >= 0 && col < w && row >= 0 && row < h ? (lay.coloured[index[row * w + col]] || null) && lay.coloured[index[row * w + col]] - 1 : null;
+  }
   if (lay.kind === "cells") {
     const c = floor(x), r = floor(y / lay.height), i = r * lay.cols + c;
     return c >= 0 && r >= 0 && c < lay.cols && i < lay.n ? i : null;
@@ -211,7 +222,7 @@ function step(lay, unit, dx, dy) {
     return c >= 0 && c < lay.cols && r >= 0 && i < lay.n ? i : unit;
   }
   let best = unit, least = Infinity;
-  for (let i = 0; i < lay.n; i++) {
+  for (let i = 0; i < lay.n; i++) if (isFront(lay, i)) {
     const x = lay.xs[i] - lay.xs[unit], y = lay.ys[i] - lay.ys[unit];
     const along = x * dx + y * dy, beside = abs(x * dy) + abs(y * dx);
     if (along > 0 && beside <= 1.5 * along && along + beside < least) best = i, least = along + beside;
@@ -223,6 +234,7 @@ function step(lay, unit, dx, dy) {
 function neighbours(lay, unit) {
   const found = new Set(), around = [-1, 0, 1];
   if (lay.kind === "cells") for (const dy of around) for (const dx of around) found.add(step(lay, unit, dx, dy));
+  else if (lay.surface) return nearestOn(lay, unit, 6);
   else for (const [d, i] of nearest(lay, ...lay.at(unit), 7)) if (lay.kind !== "hexagons" || d < 2) found.add(i);
   found.delete(unit);
   return [...found];
@@ -231,10 +243,129 @@ function neighbours(lay, unit) {
 const middleOf = (lay) => min(floor(lay.rows / 2) * lay.cols + floor((lay.cols || lay.n) / 2), lay.n - 1);
 
 // A unit's place in numbers, and in words.
-const numbersOf = (lay, unit) => (lay.rows ? [unit % lay.cols, floor(unit / lay.cols)] : [lay.xs[unit], lay.up * lay.ys[unit]]);
+const numbersOf = (lay, unit) => (lay.surface ? [lay.vertex[unit]] : lay.rows ? [unit % lay.cols, floor(unit / lay.cols)] : [lay.xs[unit], lay.up * lay.ys[unit]]);
 function placeOf(lay, unit) {
   const [x, y] = numbersOf(lay, unit);
-  return lay.line ? `place ${x}` : lay.rows ? `row ${y}, column ${x}` : `x ${number(x)}, y ${number(y)}`;
+  return lay.surface ? `vertex ${x}` : lay.line ? `place ${x}` : lay.rows ? `row ${y}, column ${x}` : `x ${number(x)}, y ${number(y)}`;
+}
+
+// ---- surfaces ----
+
+const TALL = 0.72; // height to width of a surface's picture
+const BENEATH = [168, 138, 107]; // greys of a surface without a unit: folded outwards, flat, folded inwards
+const isFront = (lay, unit) => !lay.surface?.closed || lay.facing[lay.vertex[unit]] > 0;
+const lit = (facing, least) => least + (1 - least) * min(abs(facing) * Math.SQRT2, 1);
+const shaded = (colour, light) => (255 << 24 | (colour >> 16 & 255) * light << 16 | (colour >> 8 & 255) * light << 8 | (colour & 255) * light) >>> 0;
+
+// A surface with its points and normals as numbers, made once.
+function solid(surface) {
+  if (surface.points) return surface;
+  const { vertices, faces: { codes } } = surface, points = Float32Array.from({ length: vertices.size }, (_, i) => vertices.at(i));
+  const normals = new Float32Array(points.length);
+  let volume = 0, area = 0;
+  for (let f = 0; f < codes.length; f += 3) {
+    const [a, b, c] = [0, 1, 2].map((k) => 3 * codes[f + k]), side = (from, to, k) => points[to + k] - points[from + k];
+    for (let k = 0; k < 3; k++) {
+      const i = (k + 1) % 3, j = (k + 2) % 3, n = side(a, b, i) * side(a, c, j) - side(a, b, j) * side(a, c, i);
+      for (const at of [a, b, c]) normals[at + k] += n;
+      volume += points[a + k] * n, area += abs(n) / 3;
+    }
+  }
+  surface.outwards = volume < 0 ? -1 : 1;
+  for (let i = 0; i < normals.length; i += 3) {
+    const long = surface.outwards * hypot(normals[i], normals[i + 1], normals[i + 2]) || 1;
+    for (let k = 0; k < 3; k++) normals[i + k] /= long;
+  }
+  return Object.assign(surface, { points, normals, area, n: points.length / 3, reach: max(...range(points.length / 3).map((i) => hypot(...points.subarray(3 * i, 3 * i + 3)))) });
+}
+
+function onSurface(lay, { vertex, coloured, turn, window: [x0, x1, y0, y1] }, described) {
+  const surface = solid(described), r = 1.02 * surface.reach, there = coloured.codes.reduce((n, one) => n + (one > 0), 0);
+  const zoom = max(1, min(2 * r / TALL / (x1 - x0), 2 * r / (y1 - y0)));
+  Object.assign(lay, { surface, vertex: vertex.codes, coloured: coloured.codes, bare: there < surface.n, box: [-r, -r, r, r] });
+  lay.radius = 0.42 * sqrt(surface.area * there / surface.n / lay.n);
+  lay.first = { zoom, turn, x: (x0 + x1) / 2, y: -(y0 + y1) / 2 };
+  for (const name of ["X", "Y", "Z", "facing"]) lay[name] = new Float32Array(surface.n);
+  lay.xs = new Float32Array(lay.n), lay.ys = new Float32Array(lay.n);
+  lay.at = (i) => [lay.xs[i], lay.ys[i]];
+  turnTo(lay, turn);
+  return lay;
+}
+
+// Turn a surface: the rows of `turn` go to the right, upwards, and towards the reader.
+function turnTo(lay, turn) {
+  if (lay.turn === turn) return;
+  const { surface: { points, normals, n }, X, Y, Z, facing } = lay, [a, b, c, d, e, f, g, h, i] = lay.turn = turn;
+  for (let v = 0, k = 0; v < n; v++, k += 3) {
+    const x = points[k], y = points[k + 1], z = points[k + 2];
+    X[v] = a * x + b * y + c * z, Y[v] = -(d * x + e * y + f * z), Z[v] = g * x + h * y + i * z;
+    facing[v] = g * normals[k] + h * normals[k + 1] + i * normals[k + 2];
+  }
+  for (let u = 0; u < lay.n; u++) lay.xs[u] = X[lay.vertex[u]], lay.ys[u] = Y[lay.vertex[u]];
+}
+
+// A turn by angles: what is in front moves to the right, and downwards.
+function turnedBy([a, b, c, d, e, f, g, h, i], right, down) {
+  const [s, t, u, v] = [Math.sin(right), Math.cos(right), Math.sin(down), Math.cos(down)];
+  const front = [t * g - s * a, t * h - s * b, t * i - s * c];
+  return [t * a + s * g, t * b + s * h, t * c + s * i, ...[d, e, f].map((up, k) => v * up - u * front[k]), ...[d, e, f].map((up, k) => u * up + v * front[k])];
+}
+
+// The vertex that is seen at each pixel, -1 beside the surface: of several triangles the nearest, and of a triangle the
+// vertex with the largest share of its point.
+function rastered(lay, { scale, dx, dy }, w, h) {
+  const key = [w, h, scale, dx, dy, ...lay.turn].join();
+  if (lay.raster?.key === key) return lay.raster;
+  const { surface: { faces: { codes }, closed, outwards, n }, Z } = lay, xs = new Float32Array(n), ys = new Float32Array(n);
+  const index = new Int32Array(w * h).fill(-1), depth = new Float32Array(w * h).fill(-Infinity);
+  for (let v = 0; v < n; v++) xs[v] = lay.X[v] * scale + dx - 0.5, ys[v] = lay.Y[v] * scale + dy - 0.5;
+  for (let f = 0; f < codes.length; f += 3) {
+    const a = codes[f], b = codes[f + 1], c = codes[f + 2], xa = xs[a], ya = ys[a], xb = xs[b], yb = ys[b], xc = xs[c], yc = ys[c];
+    const area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya);
+    if (!area || (closed && area * outwards > 0)) continue; // it looks away
+    const left = max(Math.ceil(min(xa, xb, xc)), 0), right = min(floor(max(xa, xb, xc)), w - 1);
+    const top = max(Math.ceil(min(ya, yb, yc)), 0), bottom = min(floor(max(ya, yb, yc)), h - 1);
+    const stepA = (yb - yc) / area, stepB = (yc - ya) / area;
+    for (let y = top; y <= bottom; y++) {
+      let sa = ((xc - xb) * (y - yb) - (left - xb) * (yc - yb)) / area, sb = ((xa - xc) * (y - yc) - (left - xc) * (ya - yc)) / area;
+      for (let x = left, at = y * w + left; x <= right; x++, at++, sa += stepA, sb += stepB) {
+        const sc = 1 - sa - sb;
+        if (sa < -1e-5 || sb < -1e-5 || sc < -1e-5) continue;
+        const z = sa * Z[a] + sb * Z[b] + sc * Z[c];
+        if (z > depth[at]) depth[at] = z, index[at] = sa >= sb ? (sa >= sc ? a : c) : sb >= sc ? b : c;
+      }
+    }
+  }
+  return lay.raster = { key, index, w, h, scale, dx, dy };
+}
+
+// A surface with its units' parts in their colours, `fine` times as fine as the canvas.
+function drawSurface(pen, lay, { scale, dx, dy }, colours, dark, ratio, fine) {
+  const { surface, coloured, facing } = lay, { width: w, height: h } = pen.canvas, n = surface.n, bent = surface.curvature;
+  const { index } = rastered(lay, { scale: scale * fine, dx: dx * fine, dy: dy * fine }, w * fine, h * fine);
+  // the colours of the vertices, and those at the lines of the hatch
+  const hatched = (dark ? ["38383b", "4a4a4e"] : ["e4e4e7", "d2d2d7"]).map((hex) => packed(parse(hex))), [fills, lines] = hatched.map((none) => {
+    const table = new Uint32Array(n);
+    for (let v = 0; v < n; v++) {
+      const unit = coloured[v] - 1, fold = bent ? bent.at(v) : 0, grey = BENEATH[1] + (BENEATH[fold > 0 ? 2 : 0] - BENEATH[1]) * abs(fold);
+      table[v] = unit < 0 ? shaded(0xffffff, grey / 255 * lit(facing[v], 0.45)) : shaded(colours[unit] || none, lit(facing[v], 0.75));
+    }
+    return table;
+  });
+  const canvas = new OffscreenCanvas(w * fine, h * fine), inner = canvas.getContext("2d"), image = inner.createImageData(w * fine, h * fine);
+  const pixels = new Uint32Array(image.data.buffer), apart = round(6 * ratio * fine), thick = 1.4 * ratio * fine;
+  for (let y = 0, at = 0; y < h * fine; y++) for (let x = 0; x < w * fine; x++, at++) {
+    if (index[at] >= 0) pixels[at] = ((x + y) % apart < thick ? lines : fills)[index[at]];
+  }
+  inner.putImageData(image, 0, 0);
+  pen.imageSmoothingEnabled = true;
+  pen.drawImage(canvas, 0, 0, w, h);
+}
+
+// The k units that are nearest to one in space.
+function nearestOn({ surface: { points }, vertex, n }, unit, k) {
+  const far = (i) => [0, 1, 2].reduce((sum, c) => sum + (points[3 * vertex[i] + c] - points[3 * vertex[unit] + c]) ** 2, 0);
+  return range(n).filter((i) => i !== unit).map((i) => [far(i), i]).sort((a, b) => a[0] - b[0]).slice(0, k).map(([, i]) => i);
 }
 
 // ---- picture ----
@@ -244,6 +375,7 @@ const MANY = 5000; // units that are drawn as shapes; beyond, as pixels
 
 // Sheet to canvas: scale and shift, for a canvas of w × h pixels and a view {zoom, x, y} whose x, y is in its middle.
 function projection(lay, view, w, h) {
+  if (lay.surface) turnTo(lay, view.turn);
   const [x0, y0, x1, y1] = lay.box;
   const scale = view.zoom * min(w / (x1 - x0), h / (y1 - y0));
   // inside, the sheet fills the canvas; where it is smaller than the canvas, it is centred
@@ -274,7 +406,7 @@ function textures(lay, colours) {
 }
 
 // Height to width of a sheet's picture.
-const aspectOf = ({ box: [x0, y0, x1, y1] }) => clamp((y1 - y0) / (x1 - x0), 0.06, 1);
+const aspectOf = ({ surface, box: [x0, y0, x1, y1] }) => (surface ? TALL : clamp((y1 - y0) / (x1 - x0), 0.06, 1));
 
 // The hatch that stands for "no value".
 function hatch(dark, ratio) {
@@ -303,9 +435,10 @@ function shape(pen, lay, x, y, radius) {
 }
 
 // All units of a sheet in the colours of their values.
-function drawSheet(pen, lay, p, picture, dark, ratio) {
+function drawSheet(pen, lay, p, picture, dark, ratio, fine = 1) {
   const { width: w, height: h } = pen.canvas;
   pen.clearRect(0, 0, w, h);
+  if (lay.surface) return drawSurface(pen, lay, p, picture.colours, dark, ratio, fine);
   const none = hatch(dark, ratio), { scale, dx, dy } = p;
   if (lay.kind === "cells") {
     const tall = scale * lay.height, full = floor(lay.n / lay.cols), rest = lay.n % lay.cols;
@@ -439,13 +572,16 @@ function correlation(array, units, unit) {
 
 // The last kept epoch that is not after the chosen one; null is the last.
 function epochIndex(sheet, epoch) {
-  if (!sheet.epochs?.length || !sheet.epoch_means) return null;
+  if (!sheet.epochs?.length) return null;
   return max(sheet.epochs.findLastIndex((e) => e <= (epoch ?? Infinity)), 0);
 }
 
+// The same for class means, of which no epochs may have been kept.
+const meansIndex = (sheet, epoch) => (sheet.epoch_means ? epochIndex(sheet, epoch) : null);
+
 // The class means of a sheet at an epoch: the array, and the row of class 0. Those of the end are kept more exactly.
 function meansAt(sheet, epoch) {
-  const e = epochIndex(sheet, epoch);
+  const e = meansIndex(sheet, epoch);
   return e == null || e === sheet.epochs.length - 1 ? [sheet.means, 0] : [sheet.epoch_means, e * sheet.means.shape[0]];
 }
 
@@ -520,7 +656,7 @@ th, .cut { color: var(--quiet); }
 `;
 
 const HELP = "Point at a unit, or move with the arrow keys. Click or press Enter to pin it, and Escape to release it. Zoom with + and − (0 shows the "
-  + "whole sheet), by pinching, or with the wheel once the map is selected. Drag, or press Shift with the arrow keys, to move the sheet.";
+  + "whole sheet), by pinching, or with the wheel once the map is selected. Drag, or press Shift with the arrow keys, to move the sheet, or to turn a surface.";
 
 // An element such as "p.note", its properties and children. Texts are only ever set as text.
 function make(what, properties, ...children) {
@@ -563,15 +699,21 @@ export function mount(host, description, buffer) {
   const layouts = [], views = []; // of each of the places: sheets at the same places are seen from the same view, {zoom, x, y}
 
   const sheetOf = (p) => p.net.sheets[p.sheet];
-  const layoutIn = (net, sheet) => layouts[net.sheets[sheet].places] ??= layOut(description.places[net.sheets[sheet].places]);
-  const layoutOf = (p) => layoutIn(p.net, p.sheet);
-  const viewOf = (p) => views[sheetOf(p).places] ??= { zoom: 1 };
+  // where units lie; those that move lie elsewhere at other epochs
+  function layoutIn(net, name, epoch = null) {
+    const sheet = net.sheets[name], places = description.places[sheet.places], moved = sheet.epoch_xy;
+    if (!moved) return layouts[sheet.places] ??= layOut(places, description.surfaces);
+    const e = epochIndex(sheet, epoch), from = 2 * e * places.units;
+    return (sheet.layouts ??= [])[e] ??= layOut(places, [], e === sheet.epochs.length - 1 ? places.xy : { at: (i) => moved.at(from + i) }, [places.xy, moved]);
+  }
+  const layoutOf = (p) => layoutIn(p.net, p.sheet, p.epoch);
+  const viewOf = (p) => views[sheetOf(p).places] ??= { zoom: 1, ...layoutOf(p).first };
   const shown = () => (compare === "one" ? panels.slice(0, 1) : panels);
   const otherOf = (p) => panels[p === panels[0] ? 1 : 0];
   const classCount = (p) => sheetOf(p).means.shape[0];
   const classText = (c) => description.classes[c] ?? `${c}`;
   const hasClass = (p) => (p.value === "mean" || p.value === "d") && classCount(p) > 1;
-  const hasEpochs = (p) => p.value === "mean" && sheetOf(p).epochs?.length > 1;
+  const hasEpochs = (p) => (p.value === "mean" || sheetOf(p).epoch_xy) && sheetOf(p).epochs?.length > 1;
 
   const distinct = (list) => [...new Set(list)];
   const names = distinct(networks.map((net) => net.name));
@@ -667,7 +809,7 @@ export function mount(host, description, buffer) {
     const ofClass = classCount(p) > 1 ? ` of “${plain(classText(p.cls), 24)}”` : "";
     switch (p.value) {
       case "mean": {
-        const e = epochIndex(sheet, p.epoch), [array, first] = meansAt(sheet, p.epoch);
+        const e = meansIndex(sheet, p.epoch), [array, first] = meansAt(sheet, p.epoch);
         const when = e == null ? "" : `, ${epochText(sheet.epochs[e])}`;
         return told((ofClass ? "class mean" : "mean response") + ofClass + when, [p.cls, e], () => row(array, first + p.cls, n));
       }
@@ -700,7 +842,7 @@ export function mount(host, description, buffer) {
     const same = shown().filter((q) => scaleKey(q) === scaleKey(p));
     const over = (pick) => union(same.map(pick)), layer = (q) => q.net.layers[q.layer];
     const most = max(...same.map((q) => layer(q)?.origin.shape[1] ?? 0)), classes = max(...same.map(classCount));
-    const epochs = same.some((q) => epochIndex(sheetOf(q), null) != null);
+    const epochs = same.some((q) => meansIndex(sheetOf(q), null) != null);
     const scope = (...all) => {
       const parts = [same.length > 1 && "both maps", ...all].filter(Boolean);
       return parts.length ? `; one scale for ${parts.join(", ")}` : "";
@@ -724,7 +866,12 @@ export function mount(host, description, buffer) {
     }
   }
 
-  const titleOf = (p, most = 40) => `${plain(p.net.name, most)}${p.net.seed == null ? "" : `, seed ${p.net.seed}`}: ${plain(p.sheet, most)}, ${shownOn(p).text}`;
+  // when units that moved were where they are drawn, unless it is the epoch of the values
+  function whereText(p) {
+    const sheet = sheetOf(p);
+    return sheet.epoch_xy && !(p.value === "mean" && sheet.epoch_means) ? `; places ${epochText(sheet.epochs[epochIndex(sheet, p.epoch)])}` : "";
+  }
+  const titleOf = (p, most = 40) => `${plain(p.net.name, most)}${p.net.seed == null ? "" : `, seed ${p.net.seed}`}: ${plain(p.sheet, most)}, ${shownOn(p).text}${whereText(p)}`;
 
   // Wires light up only where some layer runs between the two sheets.
   const between = () => panels.some((p) => Object.values(p.net.layers).some((layer) => layer.source === p.sheet && layer.target === otherOf(p).sheet));
@@ -741,8 +888,29 @@ export function mount(host, description, buffer) {
     return found;
   }
 
+  // The wires of the unit that a surface is coloured by, where both their ends are on the surface.
+  function drawWires(pen, p, to, ratio) {
+    const lay = layoutOf(p), into = p.value === "in", layer = p.net.layers[p.layer], end = layer?.[into ? "target" : "source"];
+    if (!lay.surface || !(into || p.value === "out") || !has(p.net, end)) return;
+    const there = layoutIn(p.net, end), unit = probe(p.net, end, there.n), most = extent(layer.weight)[1];
+    if (there.surface !== lay.surface) return;
+    turnTo(there, lay.turn);
+    const at = (on, i) => on.at(i).map((x, k) => x * to.scale + (k ? to.dy : to.dx));
+    for (const one of wiresOf(layer, unit, into)) for (const [rim, style] of [[1.5, "#fff9"], [0, "#111d"]]) {
+      pen.beginPath();
+      pen.moveTo(...at(there, unit));
+      pen.lineTo(...at(lay, one.unit));
+      pen.lineWidth = (rim + 0.4 + 1.4 * one.weight / most) * ratio;
+      pen.strokeStyle = style;
+      pen.globalAlpha = isFront(lay, one.unit) ? 1 : 0.3;
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+  }
+
   function drawMarks(pen, p, to, ratio) {
-    const focus = held ?? over, lay = layoutOf(p), mark = (unit, weight) => unit < lay.n && drawMark(pen, lay, to, unit, weight, ratio);
+    drawWires(pen, p, to, ratio);
+    const focus = held ?? over, lay = layoutOf(p), mark = (unit, weight) => unit < lay.n && isFront(lay, unit) && drawMark(pen, lay, to, unit, weight, ratio);
     if (focus && focus.p !== p) linked(focus, p).forEach((weight, unit) => mark(unit, weight));
     if (held?.p === p) mark(held.unit, 2.5);
     if (over?.p === p && over.unit !== held?.unit) mark(over.unit, 1.2);
@@ -860,8 +1028,8 @@ export function mount(host, description, buffer) {
     }
   }
 
-  function updateLegend(element, scale, holes) {
-    const legend = legendOf(scale, holes), { what, ticks, keys } = legend, signature = JSON.stringify(legend);
+  function updateLegend(element, scale, ...rest) {
+    const legend = legendOf(scale, ...rest), { what, ticks, keys } = legend, signature = JSON.stringify(legend);
     if (element.told === signature) return;
     element.told = signature;
     const stops = range(33).map((i) => css(scale.colours[round(i * 255 / 32)]));
@@ -900,10 +1068,11 @@ export function mount(host, description, buffer) {
     return { p, values, scale, lay, picture: p.picture, title: titleOf(p) };
   }
 
-  // Panels with one scale have one legend: [its element, the scale, whether there are units without a value].
+  // Panels with one scale have one legend: [its element, the scale, whether there are units without a value, and parts of
+  // a surface without a unit].
   const isShared = () => compare === "one" || scaleKey(panels[0]) === scaleKey(panels[1]);
-  const legends = (states) => (isShared() ? [[common, states[0].scale, states.some(({ picture }) => picture.holes)]]
-    : states.map(({ p, scale, picture }) => [p.legend, scale, picture.holes]));
+  const legends = (states) => (isShared() ? [[common, states[0].scale, states.some(({ picture }) => picture.holes), states.some(({ lay }) => lay.bare)]]
+    : states.map(({ p, scale, picture, lay }) => [p.legend, scale, picture.holes, lay.bare]));
 
   function draw() {
     scheduled = 0;
@@ -916,12 +1085,14 @@ export function mount(host, description, buffer) {
       const { p, lay, picture, title } = state, view = viewOf(p), pen = p.canvas.getContext("2d");
       if (p.name.textContent !== title) Object.assign(p.name, { textContent: title, title: titleOf(p, 300) });
       p.canvas.ariaLabel = title;
-      p.canvas.style.touchAction = view.zoom > 1 ? "none" : "pan-y";
+      p.canvas.style.touchAction = view.zoom > (lay.first?.zoom ?? 1) ? "none" : "pan-y";
       updateUnit(state);
       resize(p);
       if (!p.w || !p.h) continue;
-      const to = projected(p), key = [picture.key, p.w, p.h, to.scale, to.dx, to.dy, dark].join("|");
-      if (p.drawn !== key) drawSheet(p.base.getContext("2d"), lay, to, picture, dark, p.ratio);
+      // a surface that turns is drawn less finely
+      const to = projected(p), fine = lay.surface && !view.turning && p.ratio < 2 ? 2 : 1;
+      const key = [picture.key, p.w, p.h, to.scale, to.dx, to.dy, dark, view.turn, fine, sheetOf(p).epoch_xy && epochIndex(sheetOf(p), p.epoch)].join("|");
+      if (p.drawn !== key) drawSheet(p.base.getContext("2d"), lay, to, picture, dark, p.ratio, fine);
       p.drawn = key;
       pen.clearRect(0, 0, p.w, p.h);
       pen.drawImage(p.base, 0, 0);
@@ -948,7 +1119,7 @@ export function mount(host, description, buffer) {
       const around = neighbours(lay, unit).map((i) => values[i]).filter((v) => !isNaN(v)), of = several(around.length, "neighbour");
       const alike = scale.names ? `${around.filter((v) => v === values[unit]).length} of ${of} alike` : `mean of ${of} ${number(around.reduce((a, b) => a + b, 0) / around.length, step)}`;
       line(`unit ${unit}${around.length ? `; ${alike}` : ""}`);
-      const classes = classCount(p), e = p.value === "mean" ? epochIndex(sheetOf(p), p.epoch) : null;
+      const classes = classCount(p), e = p.value === "mean" ? meansIndex(sheetOf(p), p.epoch) : null;
       const trained = e == null || e === sheetOf(p).epochs.length - 1;
       if (classes > 1) {
         line((classes > 12 ? `Largest of ${classes} class means` : "Class means") + (trained ? "" : `, ${epochText(sheetOf(p).epochs[e])}`), "h4");
@@ -1003,14 +1174,22 @@ export function mount(host, description, buffer) {
     redraw();
   }
   function panBy(p, dx, dy) {
-    const view = viewOf(p), { scale } = projected(p);
-    view.x -= dx / scale, view.y -= dy / scale;
+    const view = viewOf(p), { scale } = projected(p), lay = layoutOf(p);
+    if (lay.surface) {
+      // units that are seen alone stay in the middle
+      const far = (i) => hypot(lay.xs[i] - view.x, lay.ys[i] - view.y), first = (best, i) => (isFront(lay, i) && !(far(best) <= far(i)) ? i : best);
+      const middle = view.zoom > 2 ? range(lay.n).reduce(first, -1) : -1, x = lay.xs[middle], y = lay.ys[middle];
+      turnTo(lay, view.turn = turnedBy(view.turn, 2.5 * dx / p.w, 2.5 * dy / p.w));
+      if (middle >= 0) view.x += lay.xs[middle] - x, view.y += lay.ys[middle] - y;
+    } else view.x -= dx / scale, view.y -= dy / scale;
     redraw();
   }
   // Keep the unit that the keys have moved to inside the canvas.
   function follow(p, unit) {
     const { scale, dx, dy } = projected(p), [ux, uy] = layoutOf(p).at(unit), edge = min(p.w, p.h) / 10, x = ux * scale + dx, y = uy * scale + dy;
-    if (viewOf(p).zoom > 1) panBy(p, clamp(x, edge, p.w - edge) - x, clamp(y, edge, p.h - edge) - y);
+    const lay = layoutOf(p), near = 0.2 * p.w;
+    if (lay.surface) { if (lay.facing[lay.vertex[unit]] < 0.35) panBy(p, x < p.w / 2 ? near : -near, y < p.h / 2 ? near : -near); }
+    else if (viewOf(p).zoom > 1) panBy(p, clamp(x, edge, p.w - edge) - x, clamp(y, edge, p.h - edge) - y);
   }
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -1041,12 +1220,16 @@ export function mount(host, description, buffer) {
         const [a, b] = touches.values(), apart = hypot(a[0] - b[0], a[1] - b[1]);
         if (spread) zoomBy(p, apart / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
         spread = apart;
-      } else if (dragged ||= hypot(now[0] - down[0], now[1] - down[1]) > 4 * p.ratio) panBy(p, now[0] - before[0], now[1] - before[1]);
+      } else if (dragged ||= hypot(now[0] - down[0], now[1] - down[1]) > 4 * p.ratio) {
+        viewOf(p).turning = true;
+        panBy(p, now[0] - before[0], now[1] - before[1]);
+      }
     });
     on("pointerup pointercancel", (event) => {
       if (!touches.delete(event.pointerId)) return;
       spread = 0;
-      if (event.type === "pointercancel" || dragged) return;
+      viewOf(p).turning = false;
+      if (event.type === "pointercancel" || dragged) return redraw();
       point(p, unitUnder(event));
       hold(p, unitUnder(event));
     });
@@ -1070,7 +1253,7 @@ export function mount(host, description, buffer) {
       else if (key === "Escape") { if (held) hold(p, null); else point(p, null); }
       else if (key === "+" || key === "=") zoomBy(p, 1.5);
       else if (key === "-") zoomBy(p, 1 / 1.5);
-      else if (key === "0") zoomBy(p, 0);
+      else if (key === "0") Object.assign(viewOf(p), lay.first), zoomBy(p, 0);
       else return;
       event.preventDefault();
     });
@@ -1088,12 +1271,12 @@ export function mount(host, description, buffer) {
   function saveNumbers() {
     const states = shown().map(stateOf), lays = states.map(({ lay }) => lay), places = lays.every((lay) => lay === lays[0]) ? lays.slice(0, 1) : lays;
     const letter = (k, of) => (of.length > 1 ? `${"AB"[k]}: ` : "");
-    const lines = [["unit", ...places.flatMap((lay, k) => (lay.rows ? ["column", "row"] : ["x", "y"]).map((axis) => letter(k, places) + axis)),
+    const lines = [["unit", ...places.flatMap((lay, k) => (lay.surface ? ["vertex"] : lay.rows ? ["column", "row"] : ["x", "y"]).map((axis) => letter(k, places) + axis)),
       ...states.map((_, k) => letter(k, states) + titleOf(panels[k], 200))]];
     // a 32-bit number has seven digits at most
     const value = ({ values, scale }, i) => (scale.names ? scale.names[values[i]] ?? "" : Number((values[i] ?? NaN).toPrecision(5)));
     for (let i = 0; i < max(...lays.map(({ n }) => n)); i++) {
-      lines.push([i, ...places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : ["", ""])), ...states.map((state) => value(state, i))]);
+      lines.push([i, ...places.flatMap((lay) => (i < lay.n ? numbersOf(lay, i) : lay.surface ? [""] : ["", ""])), ...states.map((state) => value(state, i))]);
     }
     save(new Blob(lines.map((line) => `${line.map(quoted).join(",")}\r\n`), { type: "text/csv" }), "csv");
   }
@@ -1101,7 +1284,7 @@ export function mount(host, description, buffer) {
   // The maps with their titles and legends on one canvas, at twice the size.
   function savePicture() {
     const states = shown().map(stateOf), dark = isDark(), ratio = 2, wide = 460, edge = 16, gap = 28, tall = wide * max(...states.map(({ lay }) => aspectOf(lay)));
-    const across = 2 * edge + states.length * (wide + gap) - gap, down = tall + (states.some(({ scale, picture }) => scale.names || picture.holes) ? 124 : 104);
+    const across = 2 * edge + states.length * (wide + gap) - gap, down = tall + (states.some(({ scale, picture, lay }) => scale.names || picture.holes || lay.bare) ? 124 : 104);
     const canvas = make("canvas", { width: ratio * across, height: ratio * down }), pen = canvas.getContext("2d"), left = (k) => edge + k * (wide + gap);
     const text = (words, x, y, most, weight = 400) => {
       pen.font = `${weight} 12px system-ui, sans-serif`;
@@ -1121,8 +1304,8 @@ export function mount(host, description, buffer) {
       drawMarks(inner, p, to, ratio);
       pen.drawImage(base, left(k), 40, wide, high);
     });
-    legends(states).forEach(([, scale, holes], k) => {
-      const { what, ticks, keys } = legendOf(scale, holes), bar = 240;
+    legends(states).forEach(([, ...told], k) => {
+      const [scale] = told, { what, ticks, keys } = legendOf(...told), bar = 240;
       let x = left(k), y = tall + 70;
       text(what, x, tall + 50, wide);
       if (ticks.length) {

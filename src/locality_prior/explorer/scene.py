@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from locality_prior._check import count, instance, shown, wrong
 from locality_prior.plots import Places
+from locality_prior.plots.places import on_plane
+from locality_prior.plots.surfaces import BENT, STEPS, Surface
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
@@ -39,6 +41,7 @@ class Sheet:
         epochs: (e,) the epochs after which maps were kept, 0 for before training; None if none were. The last is the
             end of training, whose class means are ``means``.
         epoch_means: (e, classes, units) the class means at those epochs.
+        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last are those of ``places``.
         factors: (k, units), where Σ_k f_ki f_kj is the correlation of units i and j over items; None if not known.
     """
 
@@ -47,6 +50,7 @@ class Sheet:
     selectivity: Floats | None = None
     epochs: Integers | None = None
     epoch_means: Floats | None = None
+    epoch_xy: Floats | None = None
     factors: Floats | None = None
 
     def __post_init__(self) -> None:
@@ -56,14 +60,20 @@ class Sheet:
         object.__setattr__(self, "means", means)
         if self.selectivity is not None:
             object.__setattr__(self, "selectivity", _floats("selectivity", self.selectivity, len(means), units))
-        if (self.epochs is None) != (self.epoch_means is None):
+        if (self.epochs is None) != (self.epoch_means is None and self.epoch_xy is None):
             lacks = "epochs" if self.epochs is None else "epoch_means"
-            raise wrong(lacks, None, "both epochs and epoch_means, or neither")
+            raise wrong(lacks, None, "both epochs and what was kept at them, or neither")
         if self.epochs is not None:
             epochs = _integers("epochs", self.epochs, "epochs")
             object.__setattr__(self, "epochs", epochs)
-            kept = _floats("epoch_means", self.epoch_means, len(epochs), len(means), units)
-            object.__setattr__(self, "epoch_means", kept)
+            if self.epoch_means is not None:
+                kept = _floats("epoch_means", self.epoch_means, len(epochs), len(means), units)
+                object.__setattr__(self, "epoch_means", kept)
+            if self.epoch_xy is not None:
+                moved = _floats("epoch_xy", self.epoch_xy, len(epochs), units, 2)
+                if self.places.kind != "points" or not np.isfinite(moved).all():
+                    raise wrong("epoch_xy", f"places of {self.places.kind}", "finite places of units that are points")
+                object.__setattr__(self, "epoch_xy", moved)
         if self.factors is not None:
             object.__setattr__(self, "factors", _floats("factors", self.factors, "factors", units))
 
@@ -204,13 +214,16 @@ def network(
         xy, means = arrays.get(f"sheet/{key}/xy"), arrays.get(f"sheet/{key}/class_means")
         if sheet.get("places") is None or xy is None or means is None:
             continue
+        places = Places.from_config(dict(sheet["places"]), arrays, key)
         epochs, grown = arrays.get("epochs"), arrays.get(f"sheet/{key}/epoch_means")
+        moved = moves(arrays, key) if places.kind == "points" else None
         drawn[key] = Sheet(
-            Places.from_config(dict(sheet["places"]), xy),
+            places,
             means,
             arrays.get(f"sheet/{key}/selectivity"),
-            None if epochs is None or grown is None else _whole(epochs),
+            None if epochs is None or (grown is None and moved is None) else _whole(epochs),
             None if epochs is None else grown,
+            None if epochs is None else moved,
             arrays.get(f"sheet/{key}/factors"),
         )
     wires: dict[str, Wires] = {}
@@ -228,6 +241,21 @@ def network(
             source, target, tuple(layer["units"]), origin, kept["weight"], kept["distance"], kept["rank"]
         )
     return Network(name, seed, drawn, wires)
+
+
+def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
+    """(epochs, units, 2) where the units of a sheet were at the kept epochs; None where they do not move.
+
+    Raises:
+        ValueError: an array of another shape.
+    """
+    given = arrays.get(f"sheet/{sheet}/epoch_positions")
+    if given is None:
+        return None
+    moved = _floats("epoch_positions", given, "epochs", "units", "d")
+    if not moved.size or not np.isfinite(moved).all():
+        raise wrong("epoch_positions", f"shape {moved.shape}", "finite positions at one epoch or more")
+    return on_plane(moved)
 
 
 def _whole(values: Any) -> Any:
@@ -250,13 +278,26 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
     """
     buffer = _Buffer()
     places: list[dict[str, Any]] = []
-    number: dict[str, int] = {}  # of places, by what they are
+    surfaces: list[dict[str, Any]] = []
+    number: dict[str, int] = {}  # of places and surfaces, by what they are
+
+    def carried(given: Surface) -> int:
+        if given.key not in number:
+            number[given.key] = len(surfaces)
+            surfaces.append(_surface(given, buffer))
+        return number[given.key]
 
     def placed(given: Places) -> int:
-        key = json.dumps([given.config(), hashlib.sha256(given.xy.tobytes()).hexdigest()])
+        parts = [given.xy, *([] if given.vertex is None else [given.vertex])]
+        key = json.dumps([given.config(), *(hashlib.sha256(a.tobytes()).hexdigest() for a in parts)])
+        if given.surface is not None:
+            key += given.surface.key
         if key not in number:
             number[key] = len(places)
-            places.append(_places(given, buffer))
+            described = _places(given, buffer)
+            if given.surface is not None:
+                described["surface"] = carried(given.surface)
+            places.append(described)
         return number[key]
 
     networks = [
@@ -274,6 +315,7 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
         "against": scene.against,
         "classes": list(scene.classes),
         "places": places,
+        "surfaces": surfaces,
         "networks": networks,
     }
     return description, bytes(buffer.held)
@@ -288,6 +330,15 @@ def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
         "spacing": list(places.spacing),
         "radius": places.radius,
     }
+    if places.vertex is not None:
+        first = places.sides[0]  # from which the surface is seen at the start
+        return {
+            **described,
+            "vertex": buffer.integers(places.vertex),
+            "coloured": buffer.integers(places.coloured + 1),  # 0 for none
+            "turn": first.axes.ravel().tolist(),
+            "window": list(first.window),
+        }
     if places.kind != "cells":
         return {**described, "xy": buffer.values(xy, "u2")}
     cells = np.arange(len(places))
@@ -299,6 +350,16 @@ def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
     return {**described, "xy": buffer.values(xy, "u2")}
 
 
+def _surface(surface: Surface, buffer: _Buffer) -> dict[str, Any]:
+    bent = surface.curvature
+    return {
+        "vertices": buffer.steps(surface.vertices, STEPS, "u2"),
+        "faces": buffer.integers(surface.faces),
+        "curvature": None if bent is None else buffer.steps(bent, BENT, "u1"),
+        "closed": surface.closed,
+    }
+
+
 def _sheet(sheet: Sheet, buffer: _Buffer) -> dict[str, Any]:
     def packed(values: Floats | None, exact: bool = False) -> dict[str, Any] | None:
         return None if values is None else buffer.values(values, "u2" if exact and values.size <= EXACT else "u1")
@@ -308,6 +369,7 @@ def _sheet(sheet: Sheet, buffer: _Buffer) -> dict[str, Any]:
         "selectivity": packed(sheet.selectivity, exact=True),
         "epochs": None if sheet.epochs is None else sheet.epochs.tolist(),
         "epoch_means": packed(sheet.epoch_means),
+        "epoch_xy": None if sheet.epoch_xy is None else buffer.values(sheet.epoch_xy, "u2"),
         "factors": packed(sheet.factors),
     }
 
@@ -354,6 +416,11 @@ class _Buffer:
         """Whole numbers from 0, as they are."""
         kind = "u2" if values.max(initial=0) < np.iinfo("u2").max else "u4"
         return {**self._hold(values.astype(f"<{kind}"), values.shape, kind), "low": 0.0, "step": 1.0}
+
+    def steps(self, values: npt.NDArray[Any], most: int, kind: str) -> dict[str, Any]:
+        """Whole numbers from -``most`` to ``most``, as numbers from -1 to 1."""
+        codes = (values.astype(np.int64) + most).clip(0, 2 * most).astype(f"<{kind}")
+        return {**self._hold(codes, values.shape, kind), "low": -1.0, "step": 1 / most}
 
     def _hold(self, codes: npt.NDArray[Any], shape: tuple[int, ...], kind: str) -> dict[str, Any]:
         held = codes.tobytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,16 +16,25 @@ from matplotlib.patches import Ellipse
 
 from locality_prior._check import number, wrong
 from locality_prior.analysis._given import Floats
-from locality_prior.plots._style import frame
+from locality_prior.plots._style import frame, text_size
+from locality_prior.plots._views import GAP, Side
 from locality_prior.plots.places import Places
+from locality_prior.plots.surfaces import BENT
 
 _NAN = "0.85"
+#: The grey of a surface where it has no unit: where it is folded inwards, flat, and folded outwards.
+_BENEATH = (0.42, 0.54, 0.66)
+#: Pixels of the longer side of a surface: of one map, and of one of many.
+FINE, COARSE = 900, 400
 #: The largest number on a colour scale: matplotlib cannot place ticks on one that is longer.
 LARGEST = 1e300
 
 
-def extent_of(places: Places) -> Floats:
-    """Width and height of the units' places and the room around them."""
+def extent_of(places: Places, stacked: bool = False) -> Floats:
+    """Width and height of the units' places and the room around them; ``stacked`` as in :func:`draw_units`."""
+    if places.surface is not None:
+        ends = np.array([side.extent for side in standing(places.sides, stacked)])
+        return np.array([ends[:, 1].max(), ends[:, 3].max()])
     size: Floats = np.ptp(places.xy, axis=0)
     return size + _spacing(places.xy)
 
@@ -40,9 +51,13 @@ def figure_size(places: Places, width: float) -> tuple[float, float]:
     return width, min(1.25 * width, 0.6 + (width - 0.9) * max(down / across, 0.4))
 
 
-def draw_units(values: Floats, places: Places, ax: Axes, norm: Normalize, cmap: Colormap) -> ScalarMappable:
-    """Each unit in the colour of its value."""
+def draw_units(
+    values: Floats, places: Places, ax: Axes, norm: Normalize, cmap: Colormap, stacked: bool = False
+) -> ScalarMappable:
+    """Each unit in the colour of its value; ``stacked``: the sides of a surface one below another, and less fine."""
     ax.spines[:].set(linewidth=frame(0.5), color="0.6")
+    if places.surface is not None:
+        return _surface(values, places, ax, norm, cmap, stacked)
     if places.kind == "cells":
         return _cells(values, places, ax, norm, cmap)
     if places.kind == "hexagons":
@@ -99,6 +114,79 @@ def _polygons(
     if down:
         ax.yaxis.set_inverted(True)
     return patches
+
+
+def _surface(
+    values: Floats, places: Places, ax: Axes, norm: Normalize, cmap: Colormap, stacked: bool
+) -> ScalarMappable:
+    """The sides of a surface: each unit's part of it in the unit's colour, and the rest in grey."""
+    assert places.surface is not None
+    surface, coloured = places.surface, places.coloured
+    drawn = ScalarMappable(norm, cmap)
+    drawn.set_array(np.ma.masked_invalid(values))
+    bent = np.zeros(len(coloured)) if surface.curvature is None else surface.curvature / BENT
+    grey = np.interp(-bent, (-1, 0, 1), _BENEATH)
+    colours = np.repeat(grey[:, None], 4, axis=1)
+    on = coloured >= 0
+    colours[on] = cmap(norm(np.ma.masked_invalid(values)))[coloured[on]]
+    sides = standing(places.sides, stacked)
+    for side in sides:
+        facing = np.abs(surface.normals @ side.axes[2])
+        lit = np.where(on, light(facing, 0.75), light(facing, 0.45))
+        shaded = np.clip(np.column_stack([colours[:, :3] * lit[:, None], np.ones(len(lit))]), 0, 1)
+        # beside the surface there is nothing: vertex -1
+        shaded = np.rint(255 * np.vstack([shaded, np.zeros(4)])).astype(np.uint8)
+        image = shaded[places.seen(side, COARSE if stacked else FINE)]
+        ax.imshow(image, extent=side.extent, interpolation="antialiased", zorder=1)
+    across, up = extent_of(places, stacked)
+    ax.set(xlim=(0, across), ylim=(0, up), xticks=[], yticks=[], aspect="equal")
+    ax.spines[:].set_visible(False)
+    return drawn
+
+
+def light(facing: Floats, least: float) -> Floats:
+    """How bright a surface is that faces the reader more (1) or less (0): as bright as it is up to 45 degrees."""
+    lit: Floats = least + (1 - least) * np.minimum(facing / math.sqrt(0.5), 1)
+    return lit
+
+
+def standing(sides: list[Side], stacked: bool) -> list[Side]:
+    """The sides of a surface one beside another, or one below another, each in the middle of the other direction."""
+    sizes = np.array([side.size for side in sides])
+    gap = GAP * float(sizes.max())
+    across, up = sizes.max(axis=0)
+    placed, end = [], 0.0
+    for side, (wide, high) in zip(sides[::-1] if stacked else sides, sizes[::-1] if stacked else sizes, strict=True):
+        at = ((across - wide) / 2, end) if stacked else (end, (up - high) / 2)
+        placed.append(replace(side, at=at))
+        end += (high if stacked else wide) + gap
+    return placed[::-1] if stacked else placed
+
+
+def place_of(places: Places, unit: int) -> tuple[float, float]:
+    """Where :func:`draw_units` draws a unit."""
+    if places.surface is None or places.vertex is None:
+        x, y = places.xy[unit]
+        return float(x), float(y)
+    vertex = places.vertex[unit]
+    sides = standing(places.sides, stacked=False)
+    side = max(sides, key=lambda side: float(places.surface.normals[vertex] @ side.axes[2]))  # type: ignore[union-attr]
+    x, y, _ = side.axes @ places.surface.points[vertex]
+    return float(x - side.window[0] + side.at[0]), float(y - side.window[2] + side.at[1])
+
+
+def name_sides(places: Places, ax: Axes, stacked: bool = False) -> None:
+    """The names of the sides of a surface that is drawn: below each, or small in its corner where they are stacked."""
+    if places.surface is None:
+        return
+    for side in standing(places.sides, stacked):
+        left, right, bottom, _ = side.extent
+        if stacked:
+            ax.text(left, bottom, side.name, size=4.5, ha="left", va="top", color="0.35")
+        else:
+            how: dict[str, Any] = {"xytext": (0, -3), "textcoords": "offset points", "annotation_clip": False}
+            size = text_size("xtick.labelsize", "small")
+            ax.annotate(side.name, ((left + right) / 2, 0), ha="center", va="top", size=size, color="0.35", **how)
 
 
 def colour_scale(

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from locality_prior._check import choice, count, number, positive, wrong, wrong_type
-from locality_prior.analysis._given import Floats, floats
+from locality_prior._check import choice, count, instance, number, positive, wrong, wrong_type
+from locality_prior.analysis._given import Floats, Integers, floats
+from locality_prior.plots._views import Side, sides_of
+from locality_prior.plots.surfaces import Hemisphere, Surface, whole
 
 if TYPE_CHECKING:
-    from locality_prior.geometry import Geometry
+    from locality_prior.geometry import Geometry, Mesh
 
 #: The most cells of a sheet, most of which may be without a unit.
 MOST_CELLS = 1 << 24
 
-Kind = Literal["cells", "hexagons", "sphere", "points"]
+Kind = Literal["cells", "hexagons", "sphere", "points", "surface"]
+
+#: Surfaces that were read, by their key: those of many runs are held once.
+_READ: weakref.WeakValueDictionary[str, Surface] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +44,15 @@ class Places:
      [1. 1.]]
 
     Args:
-        xy: (units, 2) places on the page: rightwards, and downwards (upwards for points and the sphere).
-        kind: what a unit is drawn as: a cell of a grid, a hexagon, a disc on a map of the sphere, or a disc at a point.
+        xy: (units, 2) places on the page: rightwards, and downwards (upwards for points, the sphere and a surface, of
+            which they are places on one side).
+        kind: what a unit is drawn as: a cell of a grid, a hexagon, a disc on a map of the sphere, a disc at a point, or
+            a part of a surface.
         shape: rows and columns of cells or hexagons, or the length of a line of cells; empty for the other kinds.
         spacing: distance between neighbours along each axis of ``shape``, for cells; only the ratio is drawn.
         radius: of the sphere.
+        surface: on which the units are drawn, for units on a surface.
+        vertex: (units,) the vertex of the surface at which each of them is.
     """
 
     xy: Floats = field(repr=False)
@@ -47,6 +60,8 @@ class Places:
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     radius: float = 0.0
+    surface: Surface | None = field(default=None, repr=False)
+    vertex: Integers | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         xy = floats("xy", self.xy, "units", 2)
@@ -63,6 +78,11 @@ class Places:
         number("radius", self.radius, 0)
         for name, value in (("xy", xy), ("shape", shape), ("spacing", spacing), ("radius", float(self.radius))):
             object.__setattr__(self, name, value)
+        if self.kind == "surface":
+            surface = instance("surface", self.surface, Surface, "the Surface on which the units are")
+            object.__setattr__(self, "vertex", whole("vertex", self.vertex, len(surface.vertices), len(xy)))
+        elif self.surface is not None or self.vertex is not None:
+            raise wrong("surface", self.surface, f"none for units that are {self.kind}")
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -71,7 +91,8 @@ class Places:
     def of(cls, geometry: Geometry | Places) -> Places:
         """The places of a geometry's units; those that are places already are returned as they are.
 
-        Points in three or more dimensions are projected onto their first two principal axes.
+        Points in three or more dimensions are projected onto their first two principal axes. The units of a mesh are
+        drawn on its inflated surface, if it has one.
 
         Raises:
             TypeError: neither a geometry nor places.
@@ -80,7 +101,7 @@ class Places:
         """
         if isinstance(geometry, Places):
             return geometry
-        from locality_prior.geometry import Channels, Geometry, Grid, HexGrid, Sphere
+        from locality_prior.geometry import Channels, Geometry, Grid, HexGrid, Mesh, Sphere
 
         if not isinstance(geometry, Geometry):
             raise wrong_type("geometry", geometry, "a Geometry, such as Grid(32, 32), or Places")
@@ -89,6 +110,8 @@ class Places:
         if isinstance(geometry, Sphere):
             xy = _hammer(geometry.directions.numpy()) * geometry.radius
             return cls(xy, "sphere", radius=geometry.radius)
+        if isinstance(geometry, Mesh):
+            return _on(geometry)
         try:
             positions: Floats = geometry.positions.detach().numpy()
         except ValueError:
@@ -99,11 +122,35 @@ class Places:
             if len(geometry.shape) > 2:
                 raise wrong("geometry", repr(geometry), "a geometry of places on a plane or a sphere")
             index = np.unravel_index(np.arange(len(geometry)), geometry.shape)
-            return cls(_plane(np.stack(index[::-1], axis=1)), "cells", geometry.shape, geometry.spacing or ())
-        return cls(_plane(positions), "points")
+            return cls(on_plane(np.stack(index[::-1], axis=1)), "cells", geometry.shape, geometry.spacing or ())
+        return cls(on_plane(positions), "points")
+
+    @cached_property
+    def coloured(self) -> Integers:
+        """The unit whose colour each vertex of the surface has, -1 where it has none: see :meth:`Surface.coloured`."""
+        assert self.surface is not None and self.vertex is not None
+        return self.surface.coloured(self.vertex)
+
+    @cached_property
+    def sides(self) -> list[Side]:
+        """The sides from which the surface is drawn."""
+        assert self.surface is not None
+        return sides_of(self.surface, self.coloured)
+
+    def seen(self, side: Side, pixels: int) -> npt.NDArray[np.int32]:
+        """What :meth:`Side.seen` returns; a side that was seen already is not drawn again."""
+        key = side.name, pixels
+        if key not in self._seen:
+            assert self.surface is not None
+            self._seen[key] = side.seen(self.surface, pixels)
+        return self._seen[key]
+
+    @cached_property
+    def _seen(self) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
+        return {}
 
     def config(self) -> dict[str, Any]:
-        """All but ``xy``, as plain values for JSON."""
+        """All but the arrays, as plain values for JSON; :func:`arrays_of` has the arrays."""
         config: dict[str, Any] = {"kind": self.kind}
         if self.shape:
             config["shape"] = list(self.shape)
@@ -111,19 +158,68 @@ class Places:
             config["spacing"] = list(self.spacing)
         if self.radius:
             config["radius"] = self.radius
+        if self.surface is not None:
+            config["hemisphere"] = self.surface.hemisphere
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], xy: Any) -> Places:
-        """The places that :meth:`config` describes, at ``xy``.
+    def from_config(cls, config: dict[str, Any], arrays: Mapping[str, Any], sheet: str) -> Places:
+        """The places of a sheet that :meth:`config` describes, with its arrays: see :func:`arrays_of`.
 
         Raises:
             ValueError: values that do not describe places.
         """
-        names = {"kind", "shape", "spacing", "radius"}
+        names = {"kind", "shape", "spacing", "radius", "hemisphere"}
         if not isinstance(config, dict) or "kind" not in config or not names.issuperset(config):
-            raise wrong("config", config, 'a mapping with "kind" and, where the kind has them, shape, spacing, radius')
-        return cls(xy, **config)
+            expected = 'a mapping with "kind" and, where the kind has them, shape, spacing, radius, hemisphere'
+            raise wrong("config", config, expected)
+        given = {name: value for name, value in config.items() if name != "hemisphere"}
+        if config["kind"] == "surface":
+            given["vertex"] = _array(arrays, f"sheet/{sheet}/vertex")
+            k = int(whole(f"sheet/{sheet}/surface", _array(arrays, f"sheet/{sheet}/surface"), 1 << 31))
+            parts = (_array(arrays, f"surface/{k}/{part}") for part in ("vertices", "faces"))
+            read = Surface(*parts, arrays.get(f"surface/{k}/curvature"), config.get("hemisphere", ""))
+            given["surface"] = _READ.setdefault(read.key, read)
+        return cls(_array(arrays, f"sheet/{sheet}/xy"), **given)
+
+
+def arrays_of(sheets: Mapping[str, Places]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the places of sheets, by their keys in measures.npz: ``sheet/NAME/xy``, and for units on a surface
+    ``sheet/NAME/vertex`` and the number of the surface, ``sheet/NAME/surface``. A surface that several sheets share is
+    held once, as ``surface/NUMBER/vertices``, ``surface/NUMBER/faces`` and ``surface/NUMBER/curvature``."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    number: dict[str, int] = {}
+    for name, places in sheets.items():
+        arrays[f"sheet/{name}/xy"] = places.xy
+        if places.surface is None or places.vertex is None:
+            continue
+        surface = places.surface
+        k = number.setdefault(surface.key, len(number))
+        arrays[f"sheet/{name}/vertex"] = places.vertex.astype(np.int32)
+        arrays[f"sheet/{name}/surface"] = np.array(k)
+        parts = {"vertices": surface.vertices, "faces": surface.faces, "curvature": surface.curvature}
+        arrays |= {f"surface/{k}/{part}": values for part, values in parts.items() if values is not None}
+    return arrays
+
+
+def _array(arrays: Mapping[str, Any], key: str) -> Any:
+    if key not in arrays:
+        raise wrong("arrays", f"none named {key}", "the arrays of a sheet's places")
+    return arrays[key]
+
+
+def _on(mesh: Mesh) -> Places:
+    """The places of a mesh's units on its inflated surface, or on the mesh itself."""
+    vertices = mesh.vertices.numpy()
+    hemisphere: Hemisphere = ""
+    if mesh.inflated is not None:  # a cortex, whose own places say on which side of the head it is
+        hemisphere = "left" if float(vertices[:, 0].mean()) < 0 else "right"
+    drawn = vertices if mesh.inflated is None else mesh.inflated.numpy()
+    curvature = None if mesh.curvature is None else mesh.curvature.numpy()
+    surface = Surface(drawn, mesh.faces.numpy(), curvature, hemisphere)
+    vertex = mesh.units.numpy()
+    first = sides_of(surface, surface.coloured(vertex))[0]
+    return Places(surface.points[vertex] @ first.axes[:2].T, "surface", surface=surface, vertex=vertex)
 
 
 def _tuple(name: str, values: Any) -> tuple[Any, ...]:
@@ -132,19 +228,18 @@ def _tuple(name: str, values: Any) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _plane(positions: Any) -> Floats:
-    """Positions (units, d) as (units, 2): a second coordinate of 0 for a line, two principal axes for three or more."""
+def on_plane(positions: Any) -> Floats:
+    """Positions (…, units, d) as (…, units, 2): a second coordinate of 0 for a line, two principal axes for three or
+    more, which are those of the last of several arrays of positions."""
     xy = np.asarray(positions, dtype=np.float64)
-    if xy.shape[1] == 1:
-        return np.hstack([xy, np.zeros_like(xy)])
-    if xy.shape[1] == 2:
-        return xy
-    xy = xy - xy.mean(axis=0)
-    axes = np.linalg.svd(xy, full_matrices=False)[2][:2]
-    # an axis may point either way: let its largest entry be positive, so that the picture is always the same
-    axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1))
-    flat: Floats = xy @ axes.T
-    return flat if flat.shape[1] == 2 else np.hstack([flat, np.zeros_like(flat)])
+    if xy.shape[-1] > 2:
+        last = xy.reshape(-1, *xy.shape[-2:])[-1]
+        xy, last = xy - last.mean(axis=0), last - last.mean(axis=0)
+        axes = np.linalg.svd(last, full_matrices=False)[2][:2]
+        # an axis may point either way: let its largest entry be positive, so that the picture is always the same
+        axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1))
+        xy = xy @ axes.T
+    return xy if xy.shape[-1] == 2 else np.concatenate([xy, np.zeros_like(xy)], axis=-1)
 
 
 def _hammer(directions: Floats) -> Floats:

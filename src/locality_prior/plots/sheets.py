@@ -20,7 +20,7 @@ from locality_prior.plots._given import as_array, as_conditions, class_names, un
 from locality_prior.plots._maps import SLANTED, lay_out
 from locality_prior.plots._page import axes_or_new, colour_bar, dress
 from locality_prior.plots._style import mark, stroke, text_size
-from locality_prior.plots._units import colour_scale, draw_units, extent_of, figure_size
+from locality_prior.plots._units import colour_scale, draw_units, extent_of, figure_size, name_sides, place_of
 from locality_prior.plots.places import Places
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def sheet(
 
     A two-dimensional :class:`Grid` has row 0 at the top, :class:`Points` are drawn as (x, y), and a :class:`Sphere` in
     Hammer's equal-area projection. Cells without a unit stay blank; NaN and infinite values are light grey.
+
+    A mesh is drawn on its inflated surface, seen from the two sides named below it, or from one where most units are
+    seen from there. Each unit colours the part of the surface that is nearest to it along the edges. Its colour is
+    that of the scale where the surface faces the reader, to within 45 degrees, and darker towards the rim. Beneath,
+    dark grey is folded inwards and light grey outwards.
 
     >>> import numpy as np
     >>> import locality_prior as lp
@@ -67,6 +72,7 @@ def sheet(
     ax = axes_or_new(ax, *figure_size(places, 3.4))
     drawn = draw_units(values, places, ax, norm, colours)
     _index_ticks(places, ax)
+    name_sides(places, ax)
     if colorbar:
         colour_bar(drawn, [ax], label, below=19 if len(places.shape) == 1 else None)
     return dress(ax, title=title)
@@ -93,7 +99,7 @@ def transmitted_signal(
     """
     places = Places.of(geometry)
     unit = unit_number(unit, len(places))
-    x, y = places.xy[unit]
+    x, y = place_of(places, unit)
     signal = as_array("signal", signal, len(places))
     top = float(np.max(signal, initial=1.0, where=np.isfinite(signal)))
     n = places.shape[1] if len(places.shape) == 2 else 0
@@ -157,19 +163,20 @@ def class_maps(
     grid = _grid_of_axes(axes, len(arrays), n)
     for row, (name, array) in zip(grid, arrays.items(), strict=True):
         for ax, values in zip(row, array, strict=True):
-            drawn = draw_units(values, places[name], ax, norm, colours)
+            drawn = draw_units(values, places[name], ax, norm, colours, stacked=True)
             ax.set(xticks=[], yticks=[])
         # a word is kept whole where it is a little longer than a line
         longest = max((len(word) for word in name.split()), default=0)
         wrapped = _wrapped(name, longest if letters < longest <= 1.3 * letters else letters)
         row[0].set_ylabel(wrapped, rotation=0, ha="right", va="center")
+        name_sides(places[name], row[0], stacked=True)
     slant = SLANTED if max(map(len, names)) > 8 else {}
     size = text_size("axes.titlesize", "small" if slant else "medium")
     for ax, title in zip(grid[0], names, strict=True):
         ax.set_title(_wrapped(title), fontsize=size, pad=3, **slant)
     bar = colour_bar(drawn, grid.ravel().tolist(), label, below=None if inches is None else 6)
     if axes is None:
-        aspects = [min(max(down / across, 0.08), 3.0) for across, down in map(extent_of, places.values())]
+        aspects = [min(max(down / across, 0.08), 3.0) for across, down in (extent_of(one, True) for one in places.values())]
         lay_out(grid, bar, aspects, inches)
     return grid
 

@@ -32,13 +32,14 @@ class Detail:
         return replace(wires, **arrays)
 
     def _sheet(self, sheet: Sheet) -> Sheet:
-        kept: dict[str, Any] = {"factors": None, "epochs": None, "epoch_means": None}
+        kept: dict[str, Any] = {"factors": None, "epochs": None, "epoch_means": None, "epoch_xy": None}
         if sheet.factors is not None and self.factors:
             kept["factors"] = sheet.factors[: self.factors]
-        if sheet.epochs is not None and sheet.epoch_means is not None and self.epochs:
+        if sheet.epochs is not None and self.epochs:
             n = len(sheet.epochs)
             at = np.unique(np.linspace(0, n - 1, min(n, self.epochs)).round().astype(np.int64))
-            kept |= {"epochs": sheet.epochs[at], "epoch_means": sheet.epoch_means[at]}
+            kept["epochs"] = sheet.epochs[at]
+            kept |= {key: a[at] for key in ("epoch_means", "epoch_xy") if (a := getattr(sheet, key)) is not None}
         return replace(sheet, **kept)
 
 

@@ -25,8 +25,11 @@ LARGEST = 1 << 30
 #: A strength must be below this, so that it can be a float.
 LARGEST_STRENGTH = 1e300
 
-#: The last part of the names of arrays in measures.npz that are of single units and wires.
-OF_UNITS = {"epochs", "epoch_means", "factors", "origin", "weight", "distance", "rank"}
+#: The last part of the names of arrays in measures.npz that are of single units and wires, and of surfaces.
+OF_UNITS = {
+    *("epochs", "epoch_means", "epoch_positions", "factors", "origin", "weight", "distance", "rank"),
+    *("vertex", "vertices", "faces", "curvature"),
+}
 
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
@@ -107,7 +110,7 @@ class Run:
     """What one network left for the page.
 
     Args:
-        arrays: measures.npz, by key, without those of single units and wires.
+        arrays: measures.npz, by key, without those of single units, wires and surfaces.
         metrics: metrics.csv, by column; empty for a network that was not trained by this package.
         pruning: pruning.csv: what is cut first → columns.
         network: what it holds of single units and wires, which the explorer shows.
@@ -263,7 +266,7 @@ def _run(directory: Path, cell: dict[str, Any], group: dict[str, Any], study: St
     try:
         read = read_npz(path, LARGEST)
         arrays = {key: a.astype(np.float64) for key, a in read.items() if key.rpartition("/")[2] not in OF_UNITS}
-        _fits(arrays, group)
+        _fits(arrays, read, group)
         shown = network(study.label(cell["condition"]), cell["seed"], read, group["sheets"], group["layers"])
         path = home / "metrics.csv"
         metrics = _columns(read_csv(path)) if path.exists() else {}
@@ -289,8 +292,8 @@ def _reason(error: Exception, path: Path) -> str:
     return plain(str(error).removeprefix(f"{path}: "), 200)
 
 
-def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
-    """That the arrays have the shapes of the group's sheets and layers."""
+def _fits(arrays: dict[str, Floats], read: dict[str, NDArray[Any]], group: dict[str, Any]) -> None:
+    """That the arrays have the shapes of the group's sheets and layers; ``read``: all that were read."""
     classes = arrays.get("classes", np.empty(0))
     if classes.ndim != 1 or not np.isfinite(classes).all():
         raise ValueError("its classes are not a list of numbers")
@@ -302,7 +305,7 @@ def _fits(arrays: dict[str, Floats], group: dict[str, Any]) -> None:
             if array is not None and array.shape != shape:
                 raise ValueError(f"sheet/{plain(name)}/{key} has shape {array.shape}, not {shape}")
         if sheet["places"] is not None and f"sheet/{name}/xy" in arrays:
-            Places.from_config(sheet["places"], arrays[f"sheet/{name}/xy"])
+            Places.from_config(sheet["places"], read, name)
         curve = arrays.get(f"sheet/{name}/curve")
         if curve is not None and (curve.ndim != 2 or len(curve) != 3):
             raise ValueError(f"sheet/{plain(name)}/curve has shape {curve.shape}, not (3, bins)")

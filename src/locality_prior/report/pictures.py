@@ -150,7 +150,10 @@ def class_maps(
         top = top or float(sizes.max(initial=0.0)) or 1.0
         rows[labels[condition] + said] = np.clip(means / top, -1, 1)[:most_classes]
         largest.append(f"{_digits(top)} ({study.label(condition)})")
-    places = plots.Places.from_config(group["sheets"][sheet]["places"], runs[0].arrays[f"sheet/{sheet}/xy"])
+    places = {}
+    for row, run in zip(rows, runs, strict=True):
+        assert run.network is not None  # as there are maps
+        places[row] = run.network.sheets[sheet].places
     classes = told_apart(class_names(group, runs[0]), 14, 1)
     classes, more_classes = classes[:most_classes], len(classes[most_classes or len(classes) :])
 

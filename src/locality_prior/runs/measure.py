@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from locality_prior.pruning import By
 from locality_prior.runs import epochs, files, robustness, wires
 from locality_prior.runs.network import Layer, sheet_of
 from locality_prior.runs.task import Score, Task
+
+if TYPE_CHECKING:
+    from locality_prior.plots import Places
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,15 +91,20 @@ def measure(
         maps: the class means after some epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`; None: not known.
         ends: the sheets that each layer's wires leave and enter.
     """
+    from locality_prior.plots.places import arrays_of
+
     measures: dict[str, float | None] = {**scores, **robust}
     arrays: dict[str, npt.NDArray[Any]] = {}
     described: dict[str, Any] = {}
     shown = None
     if labels is not None:
         shown = arrays["classes"] = epochs.shown_classes(labels)
+    places = {name: found for name, geometry in sheets.items() if (found := _places(geometry)) is not None}
+    arrays |= arrays_of(places)
     for name, geometry in sheets.items():
         numbers, made, described[name] = _sheet(geometry, activations[name].astype(np.float64), labels, shown)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
+        described[name]["places"] = places[name].config() if name in places else None
         arrays |= {f"sheet/{name}/{key}": values for key, values in made.items()}
     of_layers = {}
     for name, (layer, weights, incoming) in layers.items():
@@ -143,8 +151,6 @@ def _sheet(
     geometry: Geometry, responses: Floats, labels: Any, shown: npt.NDArray[np.int64] | None
 ) -> tuple[dict[str, float | None], dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """A sheet's numbers, its arrays, and what it is."""
-    from locality_prior.plots import Places
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", analysis.SignedMaps)  # these are counted below
         variance = np.asarray(analysis.spatial_variance(responses, geometry))
@@ -175,22 +181,25 @@ def _sheet(
             "nestedness": analysis.nested_patches(tuning, geometry, LEVELS).score,
         }
         arrays |= {"class_means": means, "selectivity": tuning}
-    try:
-        places = Places.of(geometry)
-        arrays["xy"] = places.xy
-        drawn = places.config()
-    except (ValueError, TypeError):  # a graph, say, whose units have no places to be drawn at
-        drawn = None
     axes = axes_of(geometry)
     described = {
         "units": len(geometry),
         "geometry": repr(geometry),
-        "places": drawn,
         "axes": None if axes is None else [list(axis) for axis in axes],
         "silent": int(curve.silent),
         "undefined": int(np.isnan(variance).sum()),
     }
     return numbers, arrays, described
+
+
+def _places(geometry: Geometry) -> Places | None:
+    """Where the units are drawn; None where they have no places to be drawn at, such as those of a graph."""
+    from locality_prior.plots import Places
+
+    try:
+        return Places.of(geometry)
+    except (ValueError, TypeError):
+        return None
 
 
 def _layer(
