@@ -129,12 +129,10 @@ class Mesh(Geometry):
         Args:
             which: numbers of units, (k,), in any order and each once, or True and False for each unit, (n,).
         """
-        given = which.detach().cpu() if isinstance(which, Tensor) else torch.as_tensor(np.asarray(which), device="cpu")
-        if given.dtype == torch.bool:
-            if given.shape != (len(self),):
-                raise wrong("which", given, f"True or False for each of the {len(self)} units")
-            given = given.nonzero()[:, 0]
-        chosen = _units(given, len(self), "which")
+        mask = _mask(which)
+        if mask is not None and mask.shape != (len(self),):
+            raise wrong("which", f"shape {tuple(mask.shape)}", f"True or False for each of the {len(self)} units")
+        chosen = _units(which if mask is None else mask.nonzero()[:, 0], len(self), "which")
         made = type(self).__new__(type(self))
         made.__dict__ |= {name: value for name, value in self.__getstate__().items() if name != "neighbour_distance"}
         made._at = self._at[chosen]
@@ -222,6 +220,15 @@ def _real(name: str, value: Any, columns: int | None, rows: int | None = None) -
     if name != "vertices" and not found.isfinite().all():
         raise wrong(name, "NaN or infinity", "finite numbers")
     return found
+
+
+def _mask(given: Any) -> Tensor | None:
+    """Truth values as a tensor; None where the values are others."""
+    if isinstance(given, Tensor):
+        return given.detach().cpu() if given.dtype == torch.bool else None
+    if getattr(given, "dtype", None) == np.bool_ or (isinstance(given, list) and given and isinstance(given[0], bool)):
+        return torch.tensor(np.asarray(given, dtype=bool), device="cpu")
+    return None
 
 
 def _units(given: Any, n: int, name: str = "units") -> Tensor:
