@@ -76,8 +76,9 @@ class Surface:
     @property
     def lengths(self) -> Array:
         """Of the edges, (edges,)."""
-        ends: Array = self.vertices[self.edges]
-        return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        ends = self.vertices[self.edges]
+        lengths: Array = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        return lengths
 
     @cached_property
     def parts(self) -> Array:
@@ -160,7 +161,7 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
         many *= 2
     check_fits(32 * many, f"the candidates for {n:,} points on a surface", "ask for fewer")
     corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * _sides_up(faces)[:, None]
     twice = np.linalg.norm(normals, axis=1)
     # raw numbers, which no release of numpy may change
     u, v, w = (np.random.PCG64(0).random_raw(3 * many).reshape(3, many) >> np.uint64(11)) * 2.0**-53
@@ -174,6 +175,24 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
     turned = normals[face] / twice[face, None] * np.sqrt(edges[-1] / 8 / n)
     chosen = _farthest(np.concatenate([places, turned], axis=1), n)
     return face[chosen], shares[chosen]
+
+
+def _sides_up(faces: Array) -> Array:
+    """1 or −1 for each face, so that with these signs the normals of faces that share an edge are on one side."""
+    part = joined(int(faces.max()) + 1, faces.ravel(), np.roll(faces, 1, axis=1).ravel())[faces[:, 0]]
+    ends = np.stack([faces.ravel(), np.roll(faces, -1, axis=1).ravel()], axis=1)
+    order = np.lexsort(np.sort(ends, axis=1).T)
+    sides = ends[order]
+    twins = np.flatnonzero((np.sort(sides[1:], axis=1) == np.sort(sides[:-1], axis=1)).all(axis=1))
+    one, other = order[twins] // 3, order[twins + 1] // 3
+    # two faces are turned the same way round where they run along their edge in opposite directions
+    turn = np.where(sides[twins, 0] == sides[twins + 1, 0], -1, 1)
+    one, other, turn = np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([turn, turn])
+    sign = np.zeros(len(faces), dtype=np.int64)
+    sign[np.unique(part, return_index=True)[1]] = 1
+    while len(reached := np.flatnonzero((sign[one] != 0) & (sign[other] == 0))):
+        sign[other[reached]] = sign[one[reached]] * turn[reached]
+    return sign
 
 
 def _farthest(points: Array, n: int) -> Array:

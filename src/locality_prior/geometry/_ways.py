@@ -86,7 +86,8 @@ class Shortest(Meeting):
             kept = (self._filled(self.shape, self._pairs(math.inf)),)
             if n * m <= WHOLE:
                 self.ways.keep(("whole", *self._key), *kept)
-        return kept[0][rows]
+        d: Tensor = kept[0][rows]
+        return d
 
     def rows_within(self, rows: Tensor, within: float) -> Tensor:
         if within == math.inf:
@@ -241,8 +242,9 @@ class Faces(Ways):
                 _exact.send(worker.stdin, block, within)  # type: ignore[arg-type]
                 return _laid(block, _exact.receive(worker.stdout))  # type: ignore[arg-type]
             except (OSError, EOFError):
-                said = f"A process that measured distances ended early ({worker.poll()})."
-                raise Problem(f"{said} It may have been short of memory.") from None
+                raise Problem(
+                    "A process that measured distances ended early. It may have been short of memory."
+                ) from None
             finally:
                 idle.put(worker)
 

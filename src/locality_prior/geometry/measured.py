@@ -157,7 +157,7 @@ def _of_sparse(adjacency: Any) -> Edges:
         if adjacency.requires_grad:
             raise wrong("adjacency", "a tensor that requires a gradient", "lengths that do not learn")
         shape, dtype = adjacency.shape, adjacency.dtype
-        a = adjacency.detach().cpu().to_sparse_coo().coalesce()
+        a = adjacency.detach().cpu().to_sparse_coo().coalesce()  # type: ignore[no-untyped-call]
         real = not dtype.is_complex
         entries = (*a.indices(), a.values().double()) if a.sparse_dim() == 2 and real else ()
     else:

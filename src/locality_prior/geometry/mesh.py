@@ -171,7 +171,7 @@ class Mesh(Geometry):
         return torch.from_numpy(self._surface.vertices[self._at.numpy()])
 
     @cached_property
-    def neighbour_distance(self) -> float:  # type: ignore[override]
+    def neighbour_distance(self) -> float:
         """Distance between neighbouring units: the median over units of the distance to the nearest other one."""
         with aside():
             # units that are alone on their part of the surface have none
@@ -240,6 +240,6 @@ def _units(given: Any, n: int, name: str = "units") -> Tensor:
         raise wrong(name, f"shape {tuple(units.shape)}", "numbers, (n,)")
     if int(units.min()) < 0 or int(units.max()) >= n:
         raise wrong(name, f"{int(units.min())} to {int(units.max())}", f"numbers from 0 to {n - 1}")
-    if len(units.unique()) < len(units):
+    if len(np.unique(units.numpy())) < len(units):
         raise wrong(name, "a number more than once", "each once (with_channels puts several units at each place)")
     return units
