@@ -612,6 +612,9 @@ CONSTRUCTORS: dict[str, Callable[[object], object]] = {
     "Points metric": lambda bad: lp.Points([[0.0]], bad).distances(),  # type: ignore[arg-type]
     "Graph": lambda bad: lp.Graph(bad),
     "Distances": lambda bad: lp.Distances(bad),
+    "Wired": lambda bad: lp.Wired(bad, lp.Grid(2)),
+    "Wired target": lambda bad: lp.Wired([[1, 0], [0, 1]], bad),  # type: ignore[arg-type]
+    "Wired source": lambda bad: lp.Wired([[1, 0], [0, 1]], lp.Grid(2), bad),  # type: ignore[arg-type]
     "Shuffled": lambda bad: lp.Shuffled(bad),  # type: ignore[arg-type]
     "Shuffled source": lambda bad: lp.Shuffled(lp.Grid(2), bad),  # type: ignore[arg-type]
     "Shuffled seed": lambda bad: lp.Shuffled(lp.Grid(2), seed=bad),  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ from locality_prior._memory import aside
 from locality_prior.geometry.base import Geometry
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid, HexGrid
-from locality_prior.geometry.measured import Distances, Graph, Shuffled
+from locality_prior.geometry.measured import Distances, Graph, Shuffled, Wired
 from locality_prior.geometry.points import Points, Sphere
 
 #: The built-in geometries, by the names under which they are saved.
 KINDS: dict[str, type[Geometry]] = {
-    kind.__name__: kind for kind in (Grid, HexGrid, Sphere, Points, Graph, Distances, Shuffled, Channels)
+    kind.__name__: kind for kind in (Grid, HexGrid, Sphere, Points, Graph, Distances, Wired, Shuffled, Channels)
 }
 
 
