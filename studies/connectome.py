@@ -6,7 +6,11 @@ r"""The wiring of a worm as a recurrent network's: the network and its null wiri
 *Caenorhabditis elegans* has 302 neurons. Which of them are joined is read from ``cect`` (the hermaphrodite of Cook et
 al., Nature 571, 63–71, 2019), and where their cell bodies lie from ``c302`` (OpenWorm). Both are wheels under the MIT
 licence, which are read as they are: nothing of them is imported, and nothing that they depend on is needed. Installed
-packages of these names are read too.
+packages of these names are read too. When the study has run,
+
+    LOCALITY_PRIOR_WORM=worm python studies/connectome.py results/connectome
+
+tells whether neurons respond alike where they are near each other, or left and right partners.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import importlib.util
 import io
 import json
 import os
+import sys
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -265,3 +270,82 @@ def as_long(wires: Matrix, lengths: npt.NDArray[np.float64], seed: int, bins: in
         count = int(wires.flat[pairs].sum())
         made.flat[generator.choice(pairs, count, replace=False)] = True
     return made
+
+
+# --- do neighbours respond alike? ------------------------------------------------------------------------------------
+
+
+def kinds(found: Worm) -> dict[str, Matrix]:
+    """Some kinds of pairs of neurons, each as a matrix whose upper half counts."""
+    d = lp.Points(found.positions).distances().numpy() * MICROMETRES
+    number = {name: k for k, name in enumerate(found.names)}
+    partners = np.zeros(d.shape, dtype=bool)
+    for name, k in number.items():
+        if name.endswith("L") and (other := number.get(f"{name[:-1]}R")) is not None:
+            partners[min(k, other), max(k, other)] = True
+    return {
+        "left and right partners": partners,
+        "others up to 10 µm apart": (d <= 10) & ~partners,
+        "others up to 25 µm apart": (d <= 25) & ~partners,
+    }
+
+
+def excess(likeness: npt.NDArray[np.float64], chosen: Matrix) -> float:
+    """The mean of a symmetric matrix over some pairs of neurons, less that over all pairs; NaN is left out."""
+    counts = np.triu(np.isfinite(likeness), 1)
+    return float(likeness[counts & chosen].mean() - likeness[counts].mean())
+
+
+def correlation(responses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """|r| of the responses of any two neurons.
+
+    The sign is left out, since that of a hidden unit is one of chance: with all its weights turned round, the network
+    would do the same.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):  # of units that always respond alike
+        return np.abs(np.corrcoef(responses.T))
+
+
+def in_common(wires: Matrix) -> npt.NDArray[np.float64]:
+    """Of the neurons that act on one of two neurons, the share that acts on both."""
+    w = wires.astype(np.float64)
+    both, each = w @ w.T, w.sum(1)
+    return both / (each[:, None] + each - both)
+
+
+def main(directory: str) -> None:
+    """Print the mean of each measure over the seeds of each condition, and how the animal's differs from it."""
+    from scipy.stats import ttest_rel
+
+    found, home = worm(), Path(directory)
+    chosen = kinds(found)
+    seen: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
+    for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
+        if cell["measures"] is not None:
+            with np.load(home / cell["run"] / "activations.npz") as arrays:
+                alike = correlation(arrays["sheet/state"].astype(np.float64))
+            seen.setdefault(cell["condition"], {})[cell["seed"]] = alike
+    lengths, seeds = lp.Points(found.positions).distances().numpy(), sorted(seen["flat@100"])
+    shared = {
+        "flat@100": in_common(found.wires),
+        "control, rewired": sum(in_common(exchanged(found.wires, seed)) for seed in seeds) / len(seeds),
+        "control, nearby": sum(in_common(as_long(found.wires, lengths, seed)) for seed in seeds) / len(seeds),
+    }
+    for kind, pairs in chosen.items():
+        print(f"{kind}: {int(np.triu(pairs, 1).sum())} pairs")
+        for condition, likeness in shared.items():
+            print(f"  sources in common, {condition:18} {excess(likeness, pairs):+.4f}")
+        for condition, told in seen.items():
+            both = sorted(told.keys() & set(seeds))
+            ours, theirs = (np.array([excess(each[s], pairs) for s in both]) for each in (seen["flat@100"], told))
+            line = f"  |r|, {condition:18} {theirs.mean():+.4f}"
+            if condition != "flat@100":
+                test = ttest_rel(ours, theirs)
+                low, high = test.confidence_interval()
+                line += f"; animal − this {(ours - theirs).mean():+.4f} [{low:+.4f}, {high:+.4f}], "
+                line += f"t({len(both) - 1}) = {test.statistic:.2f}, p = {test.pvalue:.2g}"
+            print(line)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
