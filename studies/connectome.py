@@ -48,6 +48,14 @@ SENSORY = {"Amphid", "Amphid, nociceptive", "Cephalic", "Mechanosensory", "O2, C
 }
 #: Steps without input before the answer is read, so that the last row can reach the motor neurons.
 AFTER = 4
+#: What the study's conditions are, in a figure.
+CALLED = {
+    "control": "dense",
+    "flat@100": "the animal's wires",
+    "flat@100 shuffled": "shuffled: as many wires into each neuron",
+    "control, rewired": "rewired: and out of each neuron",
+    "control, nearby": "nearby: as many wires of each length",
+}
 #: Pairs of neurons are sorted by length into this many bins, and each keeps its number of wires, in :func:`nearby`.
 BINS = 50
 
@@ -345,6 +353,33 @@ def main(directory: str) -> None:
                 line += f"; animal − this {(ours - theirs).mean():+.4f} [{low:+.4f}, {high:+.4f}], "
                 line += f"t({len(both) - 1}) = {test.statistic:.2f}, p = {test.pvalue:.2g}"
             print(line)
+    draw(seen, lengths * MICROMETRES, home / "figures" / "alike.png")
+
+
+def draw(seen: dict[str, dict[int, npt.NDArray[np.float64]]], lengths: npt.NDArray[np.float64], to: Path) -> None:
+    """How alike pairs of neurons of each distance respond: means over each condition's networks, 95 % intervals."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    from scipy.stats import t
+
+    upper = np.triu_indices(len(lengths), 1)
+    edges = np.array([0, 5, 10, 20, 40, 80, 160, 320, 800])
+    bin_of = np.searchsorted(edges, lengths[upper], side="right") - 1
+    middle = [float(np.median(lengths[upper][bin_of == k])) for k in range(len(edges) - 1)]
+    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for condition, told in seen.items():
+        r = np.array([[np.nanmean(one[upper][bin_of == k]) for k in range(len(middle))] for one in told.values()])
+        half = t.ppf(0.975, len(r) - 1) * r.std(0, ddof=1) / np.sqrt(len(r))
+        ax.errorbar(
+            middle, r.mean(0), half, marker="o", ms=4, lw=1.4, capsize=2, label=CALLED.get(condition, condition)
+        )
+    ax.set(xscale="log", xlabel="distance between cell bodies (µm)", ylabel="mean |r| of two neurons' responses")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    to.parent.mkdir(exist_ok=True)
+    figure.savefig(to, dpi=150)
 
 
 if __name__ == "__main__":
