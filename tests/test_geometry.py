@@ -647,6 +647,9 @@ CONSTRUCTORS: dict[str, Callable[[object], object]] = {
     "Mesh curvature": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES, curvature=bad),
     "Mesh part": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES).part(bad),
     "fsaverage": lambda bad: lp.Mesh.fsaverage(bad),  # type: ignore[arg-type]
+    "Wired": lambda bad: lp.Wired(bad, lp.Grid(2)),
+    "Wired target": lambda bad: lp.Wired([[1, 0], [0, 1]], bad),  # type: ignore[arg-type]
+    "Wired source": lambda bad: lp.Wired([[1, 0], [0, 1]], lp.Grid(2), bad),  # type: ignore[arg-type]
     "Shuffled": lambda bad: lp.Shuffled(bad),  # type: ignore[arg-type]
     "Shuffled source": lambda bad: lp.Shuffled(lp.Grid(2), bad),  # type: ignore[arg-type]
     "Shuffled seed": lambda bad: lp.Shuffled(lp.Grid(2), seed=bad),  # type: ignore[arg-type]

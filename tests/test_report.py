@@ -378,6 +378,14 @@ def test_seeds_needed_with_the_near_end(needed: int | None, near: int | None, sa
     assert tables._needed({"seeds_needed": needed, "seeds_needed_near_end": near}) == said
 
 
+def test_a_comparison_across_groups_names_them() -> None:
+    told = {"a": ("net on rows", "control"), "b": ("net on rows", "linear"), "c": ("other on rows", "control")}
+    study = files.Study({"conditions": {k: {"group": group, "label": label} for k, (group, label) in told.items()}})
+    assert tables.pair(study, {"condition": "b", "control": "a"}) == "linear − control"
+    said = tables.pair(study, {"condition": "b", "control": "c"})
+    assert said == "linear (net on rows) − control (other on rows)"
+
+
 def test_means_with_their_intervals(tmp_path: Path) -> None:
     write_study(tmp_path)
     study = study_of(tmp_path)

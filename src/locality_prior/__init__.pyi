@@ -19,6 +19,7 @@ from locality_prior.geometry import Mesh as Mesh
 from locality_prior.geometry import Points as Points
 from locality_prior.geometry import Shuffled as Shuffled
 from locality_prior.geometry import Sphere as Sphere
+from locality_prior.geometry import Wired as Wired
 from locality_prior.layers import LocalityConv2d as LocalityConv2d
 from locality_prior.layers import LocalityGRU as LocalityGRU
 from locality_prior.layers import LocalityLinear as LocalityLinear

@@ -161,8 +161,9 @@ class Prior:
     Between points that learn, P is that of the moment whenever it is asked for, and every pair has a wire.
 
     Raises:
-        ValueError: the geometries cannot meet, a target unit has no wire, or ``kept`` has pairs without a wire; a cost
-            that ends, or wires that were cut, between points that learn.
+        ValueError: the geometries cannot meet, the cost leaves a target unit without a wire (unless ``Wired`` gave it
+            none), or ``kept`` has pairs without a wire; a cost that ends, or wires that were cut, between points that
+            learn.
         Problem: every pair may have a wire, and the weights would not fit into this machine's memory.
     """
 
@@ -182,30 +183,41 @@ class Prior:
         self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
+        #: Pair numbers of the wires, where they are listed: the geometry gives them, or some were cut.
+        self._listed: Tensor | None = None
         self._memo: dict[object, Tensor | Table] = {}
         with aside():
-            self.shape = meet(target, source).shape
+            met = meet(target, source)
+            self.shape = met.shape
             pairs = math.prod(self.shape)
+            #: Whether the geometry says which pairs may have a wire.
+            self.wired = met.wired is not None
+            if met.wired is not None:
+                self._listed = met.wired
+                self._listed = torch.cat([i * self.shape[1] + j for i, j, _ in self._near()])
             if not self.bounded:
                 layer = f"a layer of {self.shape[0]:,} × {self.shape[1]:,} wires"
                 check_fits(pairs // 2, layer, "use a cost that ends, such as cost.within(4)")
             total, wires = self._row_sums()
-            if not (total > 0).all():
-                i = int((~(total > 0)).nonzero()[0])
+            alone = ~(total > 0)
+            if met.wired is not None:  # a unit that was given no wire has none
+                alone &= torch.bincount(met.wired // self.shape[1], minlength=self.shape[0]) > 0
+            if alone.any():
+                i = int(alone.nonzero()[0])
                 raise wrong("target", f"unit {i} of {target!r} with no wire under {self.cost!r}", "a wire to each unit")
             #: Whether P is 1 everywhere, so that nothing need be multiplied.
             self.flat = self.cost == Flat() and wires == pairs
             #: Whether every pair has a wire. (Positions that learn may bring one nearer whose signal is 0 in float64.)
             self.complete = wires == pairs or self.learned
             if rescale and not self.flat and not self.learned:
-                self.row_scale = self.shape[1] / total
+                self.row_scale = torch.where(total > 0, self.shape[1] / total, 1.0)
             if kept is not None:
                 self._keep(kept)
 
     @property
     def bounded(self) -> bool:
-        """Whether wires may be few: the cost ends somewhere, or wires were cut."""
-        return self.kept is not None or math.isfinite(self.cost.reach)
+        """Whether wires may be few: the cost ends somewhere, the geometry gives the wires, or wires were cut."""
+        return self._listed is not None or math.isfinite(self.cost.reach)
 
     def _keep(self, kept: Tensor) -> None:
         expected = "the increasing numbers i·in + j of pairs with a wire, (wires,), int64"
@@ -215,8 +227,11 @@ class Prior:
         kept = kept.detach().cpu()
         if not (kept.diff() > 0).all() or kept[0] < 0 or kept[-1] >= self.shape[0] * self.shape[1]:
             raise wrong("kept", f"numbers from {int(kept.min())} to {int(kept.max())}", expected)
-        self.kept, self.flat, self.complete = kept.clone(), False, False
+        given, self._listed = self._listed, kept.clone()
+        self.kept, self.flat, self.complete = self._listed, False, False
         found = sum(len(i) for i, _, _ in self._near())
+        if given is not None:
+            found = min(found, int(_among(kept, given).sum()))
         if found != len(kept):
             raise wrong("kept", f"{len(kept) - found} pairs that have no wire", expected)
 
@@ -232,7 +247,7 @@ class Prior:
                 p *= self.shape[1] / p.sum(1, keepdim=True)
             elif self.row_scale is not None:
                 p *= self.row_scale[rows, None]
-            return p if self.kept is None else p * self._left(rows)
+            return p if self._listed is None else p * self._left(rows)
 
     def _lengths(self, rows: Tensor) -> Tensor:
         """:meth:`distances`, of which those that no wire has may be inf."""
@@ -242,11 +257,11 @@ class Prior:
         return self.cost.signal(d).detach()  # a user's function may have parameters, which do not learn here
 
     def _left(self, rows: Tensor) -> Tensor:
-        """Whether each pair's wire was not cut, (r, in)."""
-        kept = self.wires()
+        """Whether each pair is listed, (r, in)."""
+        wires = self.wires()
         left = torch.zeros(len(rows), self.shape[1], dtype=torch.bool)
         for k, i in enumerate(rows.tolist()):
-            left[k, kept.sources[kept.ends[i] : kept.ends[i + 1]]] = True
+            left[k, wires.sources[wires.ends[i] : wires.ends[i + 1]]] = True
         return left
 
     def dense(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
@@ -264,7 +279,7 @@ class Prior:
     def table(self) -> Table | None:
         """P as a table of offsets, float64; None where the geometries have none, or it would not be smaller."""
         with aside():
-            table = None if self.kept is not None else self._tabulate(self._signal)
+            table = None if self._listed is not None else self._tabulate(self._signal)
         return None if table is None else dataclasses.replace(table, row_scale=self.row_scale)
 
     def wires(self) -> Wires:
@@ -273,9 +288,9 @@ class Prior:
             return self._wires()
 
     def _wires(self) -> Wires:
-        if self.kept is not None:
-            counts = torch.bincount(self.kept // self.shape[1], minlength=self.shape[0])
-            sources = [self.kept % self.shape[1]]
+        if self._listed is not None:
+            counts = torch.bincount(self._listed // self.shape[1], minlength=self.shape[0])
+            sources = [self._listed % self.shape[1]]
         else:
             counts = torch.zeros(self.shape[0], dtype=torch.int64)
             sources = []
@@ -294,10 +309,8 @@ class Prior:
         """Target and source units of the wires and their lengths, in row-major order, in blocks."""
         for i, j, d in near(self.target, self.source, self.cost.reach):
             there = self._signal(d) > 0
-            if self.kept is not None:
-                pairs = i * self.shape[1] + j
-                first = torch.searchsorted(self.kept, pairs).clamp_(max=len(self.kept) - 1)
-                there &= self.kept[first] == pairs
+            if self._listed is not None:
+                there &= _among(i * self.shape[1] + j, self._listed)
             yield (i, j, d) if there.all() else (i[there], j[there], d[there])
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
@@ -335,7 +348,7 @@ class Prior:
             return _priced(key, d, torch.where(self._signal(d) > 0, f(d), 0.0), dtype, device)
 
         def make() -> Tensor | Table:
-            if self.kept is not None:
+            if self._listed is not None:
                 return torch.cat([at(self._lengths(r)) * self._left(r).to(device) for r in self._chunks()])
             return self._tabulate(at) or torch.cat([at(self._lengths(r)) for r in self._chunks()])
 
@@ -403,6 +416,13 @@ class Prior:
 
 def _itself(d: Tensor) -> Tensor:
     return d
+
+
+def _among(pairs: Tensor, listed: Tensor) -> Tensor:
+    """Which of ``pairs`` are among the increasing numbers ``listed``."""
+    if not len(listed):
+        return torch.zeros_like(pairs, dtype=torch.bool)
+    return listed[torch.searchsorted(listed, pairs).clamp_(max=len(listed) - 1)] == pairs
 
 
 def _priced(key: object, d: Tensor, values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -25,6 +25,7 @@ from locality_prior.geometry.measured import Distances as Distances
 from locality_prior.geometry.measured import Graph as Graph
 from locality_prior.geometry.measured import Measured as Measured
 from locality_prior.geometry.measured import Shuffled as Shuffled
+from locality_prior.geometry.measured import Wired as Wired
 from locality_prior.geometry.meeting import ByRow as ByRow
 from locality_prior.geometry.meeting import Coordinates as Coordinates
 from locality_prior.geometry.meeting import Meeting as Meeting

@@ -15,7 +15,7 @@ from locality_prior._memory import aside
 from locality_prior.geometry.base import Geometry
 from locality_prior.geometry.channels import Channels
 from locality_prior.geometry.grids import Grid, HexGrid
-from locality_prior.geometry.measured import Distances, Graph, Shuffled
+from locality_prior.geometry.measured import Distances, Graph, Shuffled, Wired
 from locality_prior.geometry.mesh import Mesh
 from locality_prior.geometry.permuted import Permuted
 from locality_prior.geometry.points import Points, Sphere
@@ -23,7 +23,7 @@ from locality_prior.geometry.points import Points, Sphere
 #: The built-in geometries, by the names under which they are saved.
 KINDS: dict[str, type[Geometry]] = {
     kind.__name__: kind
-    for kind in (Grid, HexGrid, Sphere, Points, Mesh, Graph, Distances, Shuffled, Channels, Permuted)
+    for kind in (Grid, HexGrid, Sphere, Points, Mesh, Graph, Distances, Wired, Shuffled, Channels, Permuted)
 }
 
 

@@ -14,7 +14,7 @@ from locality_prior._check import ArgumentError, Problem, Told, count, instance,
 from locality_prior.geometry._given import reals
 from locality_prior.geometry._ways import Edges as Ways
 from locality_prior.geometry._ways import Shortest
-from locality_prior.geometry.base import MOST, Geometry, still
+from locality_prior.geometry.base import MOST, Geometry, meet, still
 from locality_prior.geometry.meeting import ByRow, Meeting
 
 
@@ -24,6 +24,8 @@ class Measured(Geometry):
     MEETS_ONLY: ClassVar[str] = "a geometry of distances alone meets only itself"
 
     _lengths: Tensor
+    #: The pairs that may have a wire, as a meeting has them.
+    _wired: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -36,7 +38,7 @@ class Measured(Geometry):
         if self != source:
             return None
         lengths = self._lengths
-        return ByRow((lengths.shape[0], lengths.shape[1]), lambda rows: lengths[rows])
+        return ByRow((lengths.shape[0], lengths.shape[1]), lambda rows: lengths[rows], self._wired)
 
 
 class Graph(Measured):
@@ -248,13 +250,112 @@ class Distances(Measured):
         return f"Distances({self.shape[0]} × {self.shape[1]})"
 
 
+class Wired(Distances):
+    """Measured wiring between units that have places, such as an animal's synapses between its neurons.
+
+    The distance of any two units is that of their places, but only the given pairs may have a wire: P_ij = s(d_ij)
+    where ``wires`` is not 0, and P_ij = 0 elsewhere. Directions may differ: j may have a wire to i, and i none to j. A
+    unit's wire to itself has the length 0. Unlike under other geometries, a unit may have no incoming wire at all, as
+    some sensory neurons do: it gets its bias alone, and in a recurrent network its input too.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> neurons = lp.Points(torch.tensor([[0.0], [10.0], [30.0]]))  # along a body, in micrometres
+    >>> synapses = torch.tensor([[0, 0, 0], [4, 0, 1], [0, 2, 0]])  # row 1: four from neuron 0 to neuron 1, one from 2
+    >>> worm = lp.Wired(synapses, neurons)
+    >>> worm
+    Wired(3 wires of Points(3 × 1))
+    >>> lp.LocalityLinear(3, 3, source=worm, target=worm, cost="linear:10").prior
+    tensor([[0.0000, 0.0000, 0.0000],
+            [0.5000, 0.0000, 0.3333],
+            [0.0000, 0.3333, 0.0000]])
+    >>> rnn = lp.LocalityRNN(2, 3, units=worm, cost="flat")  # V = W on the wires, whatever their length
+
+    Args:
+        wires: (out, in) numbers, an array or a scipy.sparse matrix: where it is not 0 there may be a wire from source
+            unit (column) to target unit (row). Many published tables have the source in the rows: transpose those.
+            How large a number is, or its sign, makes no difference: it is not a weight.
+        target: places of the target units; or ``Distances`` that were measured, such as lengths of fibre tracts.
+        source: places of the source units; None: the target's. As a layer's geometry this speaks for both sides.
+
+    Raises:
+        ValueError: ``wires`` of another shape, a number that is not finite, no wire at all, places that cannot meet, or
+            a wire between units that no way connects (d = inf).
+        Problem: the lengths of all pairs are larger than this machine's memory.
+    """
+
+    def __init__(self, wires: Any, target: Geometry, source: Geometry | None = None) -> None:
+        lengths = self._between(target, source)
+        self._take(_numbered(wires, tuple(lengths.shape)), lengths)
+
+    def _between(self, target: Geometry, source: Geometry | None) -> Tensor:
+        self.target = instance("target", target, Geometry, "a geometry, such as Points(xyz)")
+        self.source = self.target if source is None else instance("source", source, Geometry, "a geometry, or None")
+        return self.target.distances(None if self.source is self.target else self.source)
+
+    def _take(self, wired: Tensor, lengths: Tensor) -> None:
+        super().__init__(lengths)
+        apart = ~self._lengths.flatten()[wired].isfinite()
+        if apart.any():
+            i, j = divmod(int(wired[apart][0]), lengths.shape[1])
+            raise wrong("wires", f"a wire at ({i}, {j}), between units that no way connects", "wires of finite length")
+        self._wired = wired
+
+    @property
+    def positions(self) -> Tensor:
+        return self.target.positions
+
+    def arguments(self) -> dict[str, Any]:
+        return {"wires": self._wired, "target": self.target, "source": self.source}
+
+    @classmethod
+    def from_arguments(cls, wires: Any, target: Any, source: Any) -> Self:  # type: ignore[override]
+        made = cls.__new__(cls)
+        lengths = made._between(target, source)
+        expected = f"increasing numbers i·in + j of pairs below {lengths.numel()}, (wires,) int64"
+        if not isinstance(wires, Tensor) or wires.ndim != 1 or wires.dtype != torch.int64 or not len(wires):
+            raise wrong("wires", wires, expected)
+        if not (wires.diff() > 0).all() or wires[0] < 0 or wires[-1] >= lengths.numel():
+            raise wrong("wires", f"numbers from {int(wires.min())} to {int(wires.max())}", expected)
+        made._take(wires.detach().to("cpu", copy=True), lengths)
+        return made
+
+    def __repr__(self) -> str:
+        both = repr(self.target) if self.source == self.target else f"{self.source!r} → {self.target!r}"
+        return f"Wired({0 if self._wired is None else len(self._wired)} wires of {both})"
+
+
+def _numbered(wires: Any, shape: tuple[int, ...]) -> Tensor:
+    """The pairs of a matrix that are not 0, as increasing numbers i·in + j."""
+    if hasattr(wires, "tocoo"):
+        found = wires.tocsr().tocoo()  # which adds up entries that are given twice
+        given, dense = tuple(found.shape), None
+        values = reals("wires", found.data, f"numbers of shape (out, in) = {shape}")
+    else:
+        dense = reals("wires", wires, f"numbers of shape (out, in) = {shape}")
+        given, values = tuple(dense.shape), dense
+    if given != shape:
+        raise wrong("wires", f"shape {given}", f"shape (out, in) = {shape}, one row for each target unit")
+    if not values.isfinite().all():
+        raise wrong("wires", "a number that is NaN or infinite", "finite numbers, 0 where there is no wire")
+    if dense is not None:
+        numbers = dense.flatten().nonzero()[:, 0]
+    else:
+        i, j = (torch.from_numpy(np.asarray(ends).astype(np.int64)) for ends in (found.row, found.col))
+        numbers = (i * shape[1] + j)[values != 0].sort().values
+    if not len(numbers):
+        raise wrong("wires", "zeros alone", "at least one wire")
+    return numbers
+
+
 class Shuffled(Distances):
     """Another geometry's distances, with each target unit's row in an order of its own: the null hypothesis of a map.
 
     Every target unit keeps the distances that the cost is asked for, and so its total signal, but they belong to other
     source units: its wires no longer come from its neighbours, and units share a neighbourhood only by chance. A
     difference between a layer under the real geometry and one under this is due to locality. A source unit's total
-    signal does change: by chance it is near to more targets, or to fewer.
+    signal does change: by chance it is near to more targets, or to fewer. The wires of a :class:`Wired` geometry are
+    dealt out with their lengths: every target unit keeps how many it has.
 
     >>> import locality_prior as lp
     >>> ring = lp.Line(6, periodic=True)
@@ -276,7 +377,12 @@ class Shuffled(Distances):
         lengths = self.target.distances(self.source)
         # raw numbers, which no release of numpy may change
         raw = np.random.PCG64(self.seed).random_raw(lengths.numel()).reshape(tuple(lengths.shape))
-        super().__init__(lengths.gather(1, torch.from_numpy(raw.argsort(axis=1, kind="stable"))))
+        order = torch.from_numpy(raw.argsort(axis=1, kind="stable"))
+        super().__init__(lengths.gather(1, order))
+        wired = meet(self.target, self.source).wired
+        if wired is not None:
+            there = torch.zeros(lengths.numel(), dtype=torch.bool, device="cpu").index_fill_(0, wired, True)
+            self._wired = there.reshape(lengths.shape).gather(1, order).flatten().nonzero()[:, 0]
 
     def arguments(self) -> dict[str, Any]:
         return {"target": self.target, "source": self.source, "seed": self.seed}

@@ -32,6 +32,8 @@ class Meeting(ABC):
 
     #: How many target units and source units there are.
     shape: tuple[int, int]
+    #: The pairs that may have a wire, (pairs,) int64, as increasing numbers i·in + j; None: all of them.
+    wired: Tensor | None = None
 
     @abstractmethod
     def rows(self, rows: Tensor) -> Tensor:
@@ -55,10 +57,13 @@ class ByRow(Meeting):
     Args:
         shape: how many target units and source units there are.
         distances: takes the numbers of target units, (r,), and returns their distances, (r, source units).
+        wired: the pairs that may have a wire, (pairs,) int64, as increasing numbers i·in + j; None: all of them.
     """
 
-    def __init__(self, shape: tuple[int, int], distances: Callable[[Tensor], Tensor]) -> None:
-        self.shape, self._distances = shape, distances
+    def __init__(
+        self, shape: tuple[int, int], distances: Callable[[Tensor], Tensor], wired: Tensor | None = None
+    ) -> None:
+        self.shape, self._distances, self.wired = shape, distances, wired
 
     def rows(self, rows: Tensor) -> Tensor:
         return checked("distances", self._distances(rows), (len(rows), self.shape[1]))

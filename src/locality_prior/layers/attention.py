@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from locality_prior._check import boolean, instance, number, positive, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
-from locality_prior.geometry import Distances, Geometry
+from locality_prior.geometry import Distances, Geometry, meet
 from locality_prior.layers.base import (
     Plain,
     Rounded,
@@ -323,6 +323,8 @@ def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> Positi
     instance("positions", positions, Geometry, "a geometry, such as Line(128)")
     if isinstance(positions, Distances) and len(set(positions.shape)) > 1:
         raise wrong("positions", positions, "a geometry of one place for each position")
+    if isinstance(positions, Distances) and meet(positions, positions).wired is not None:
+        raise wrong("positions", positions, "places alone: a bias over positions knows no wires")
     affordable("positions", heads * len(positions) ** 2, f"{heads} × {len(positions)} × {len(positions)}")
     if slopes is None:
         slopes = [2 ** (-8 * (h + 1) / heads) for h in range(heads)]

@@ -16,7 +16,7 @@ from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
-from locality_prior.geometry import Geometry, default_sheet
+from locality_prior.geometry import Distances, Geometry, default_sheet
 from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
 
@@ -216,6 +216,8 @@ def own_places(name: str, units: Any, n: int) -> Geometry:
     places: Geometry = instance(name, units, Geometry, "a geometry, such as Grid(7, 7)")
     if len(places) != n:
         raise wrong(name, f"{places!r} of {len(places)} units", f"{n} units")
+    if isinstance(places, Distances) and places.shape != (n, n):
+        raise wrong(name, repr(places), f"lengths of the units from each other, ({n}, {n})")
     return places
 
 

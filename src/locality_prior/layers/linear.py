@@ -77,10 +77,10 @@ class LocalityLinear(Locality):
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each row sums to K, as it
             would with P = 1.
         backend: how to compute. "dense" multiplies by the whole matrix P∘W. "windowed" and "wires" (see
-            :mod:`locality_prior.sparse`) need a cost that ends, and ``weight`` then is (wires,): one number for each
-            wire, in row-major order. "auto" chooses "dense" for a small layer or one with many wires, and otherwise
-            the sparse backend that is expected to be quicker. Every backend starts from the same weights, and loads the
-            state dict of every other.
+            :mod:`locality_prior.sparse`) need a cost that ends, or a geometry that says which wires there are
+            (:class:`~locality_prior.Wired`); ``weight`` then is (wires,): one number for each wire, in row-major order.
+            "auto" chooses "dense" for a small layer or one with many wires, and otherwise the sparse backend that is
+            expected to be quicker. Every backend starts from the same weights, and loads the state dict of every other.
         kept: the wires that pruning (:func:`locality_prior.sparsify`) left, (wires,) int64, as increasing pair numbers
             i·in_features + j. They are part of the state dict, and they cannot be changed later.
         device, dtype: of the parameters.
@@ -187,7 +187,7 @@ class LocalityLinear(Locality):
         refusal = wrong(
             "cost", f"{cost!r}, which has other wires", "the wires that this sparse layer has, or backend='dense'"
         )
-        if fixed is not None and old.kept is None and not math.isfinite(cost.reach):
+        if fixed is not None and not (old.kept is not None or old.wired or math.isfinite(cost.reach)):
             raise refusal
         with aside():
             try:

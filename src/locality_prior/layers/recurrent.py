@@ -185,7 +185,8 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as in :class:`torch.nn.RNN`.
         nonlinearity: "tanh" or "relu".
-        units: places of the hidden units; the default is the first cells of a square sheet.
+        units: places of the hidden units, or measured wiring between them (:class:`~locality_prior.Wired`); the default
+            is the first cells of a square sheet.
         cost: the cost of a wire of length d, or a word for it; the default is ``Linear()``, c(d) = 1 + d.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K hidden units.
         device, dtype: of the parameters.

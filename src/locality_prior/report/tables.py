@@ -244,7 +244,11 @@ def _as_published(value: float | None) -> str:
 
 def pair(study: Study, one: dict[str, Any]) -> str:
     """The two sides of a comparison, as a difference."""
-    return f"{study.label(one['condition'])} − {study.label(one['control'])}"
+    groups = [study.found["conditions"][one[side]]["group"] for side in ("condition", "control")]
+    sides = study.label(one["condition"]), study.label(one["control"])
+    if groups[0] != groups[1]:  # two networks' controls, say, which have one label
+        sides = plain(f"{sides[0]} ({groups[0]})"), plain(f"{sides[1]} ({groups[1]})")
+    return f"{sides[0]} − {sides[1]}"
 
 
 def hypotheses(study: Study) -> Table:

@@ -30,7 +30,7 @@ class Pattern:
     """Which pairs have a wire, and the kernels that multiply with them on each device.
 
     Args:
-        rule: the prior, with a cost that ends somewhere.
+        rule: the prior, with a cost that ends somewhere or a geometry that gives the wires.
         backend: "windowed", "wires" or "auto".
 
     Raises:
