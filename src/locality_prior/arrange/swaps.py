@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from locality_prior._check import check_fits, positive, wrong_type
-from locality_prior.geometry.permuted import inverse
+from locality_prior._check import check_fits, positive, wrong, wrong_type
+from locality_prior._memory import aside
+from locality_prior.geometry.permuted import inverse, permutation
 
 Ints = npt.NDArray[np.int64]
 #: Called after each round with the number of rounds so far and the cost that they have reached.
@@ -28,7 +29,7 @@ LEAST = 1e-12
 #: After so many rounds the products are computed anew, so that rounding does not add up.
 ANEW = 16
 #: A local optimum is left about this many multiplications / n³ times, of n units, and at most so often.
-KICKS, MOST_KICKS = 2e8, 50
+KICKS, MOST_KICKS = 1e8, 30
 #: How many swaps are tried between two looks at the clock.
 BETWEEN = 256
 
@@ -75,6 +76,7 @@ class Quadratic:
         if not self.symmetric:
             self.sides.append((flow.T.contiguous(), lengths.T.contiguous()))
         self.linear = linear
+        self._rounded: list[tuple[Tensor, Tensor]] | None = None  # in float32, once asked for
         self._arrays = [(a.numpy(), d.numpy()) for a, d in self.sides]
         self._linear = None if linear is None else linear.numpy()
         reach = float(lengths.max() - lengths.min())
@@ -114,7 +116,7 @@ class Quadratic:
 
     def products(self, order: Tensor, dtype: torch.dtype) -> list[Tensor]:
         """A Bᵀ, and AᵀB where they differ, with B = D[π][:, π]."""
-        return [a.to(dtype) @ d.to(dtype)[order][:, order].T for a, d in self.sides]
+        return [a @ _placed(d, order).T for a, d in self._in(dtype)]
 
     def moved(self, products: list[Tensor], before: Tensor, after: Tensor) -> list[Tensor]:
         """The products for the order ``after``, from those for ``before``: only where units moved do they change."""
@@ -125,10 +127,10 @@ class Quadratic:
         if 3 * len(touched) > len(came):
             return self.products(after, dtype)
         found = []
-        for product, (a, d) in zip(products, self.sides, strict=True):
-            # Σ_k (A[:, gone(k)] − A[:, k]) B[:, k]ᵀ over the places k that were touched, and then the columns in order
-            change = (a[:, gone[touched]] - a[:, touched]).to(dtype)
-            there = d[:, before[touched]][before].to(dtype)
+        for product, (a, d) in zip(products, self._in(dtype), strict=True):
+            # Σ_k (A[:, gone(k)] − A[:, k]) B[:, k]ᵀ over the units k that moved, and then the columns in order
+            change = a[:, gone[touched]] - a[:, touched]
+            there = d[:, before[touched]][before]
             found.append(product.addmm_(change, there.T)[:, came])
         return found
 
@@ -140,26 +142,41 @@ class Quadratic:
         """
         dtype = products[0].dtype
         found = torch.zeros_like(products[0])
-        for product, (a, d) in zip(products, self.sides, strict=True):
-            a, b = a.to(dtype), d.to(dtype)[order][:, order]
+        sides = self._in(dtype)
+        for product, (a, d) in zip(products, sides, strict=True):
+            b = _placed(d, order)
             # the term i = u, and the term i = v, which is its transpose
-            half = product - (a.diagonal()[:, None] - a.T) * (b.T - b.diagonal()[:, None])
+            half = a.diagonal()[:, None] - a.T
+            half *= b.T - b.diagonal()[:, None]
+            torch.sub(product, half, out=half)
             half -= product.diagonal()[:, None]
             found += half
             found += half.T
-        a, b = (x.to(dtype) for x in self.sides[0])
-        b = b[order][:, order]
+        a, d = sides[0]
+        at, own = d.diagonal()[order], a.diagonal()
         if self.symmetric:
             found *= 2
         else:
+            b = _placed(d, order)
             found += (a - a.T) * (b.T - b)
-        own, at = a.diagonal(), b.diagonal()
         found += (own[:, None] - own) * (at - at[:, None])
         if self.linear is not None:
             m = self.linear.to(dtype)[:, order]
             half = m - m.diagonal()[:, None]
-            found += half + half.T
+            found += half
+            found += half.T
         return found.fill_diagonal_(0)
+
+    def _in(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        if dtype == torch.float64:
+            return self.sides
+        if self._rounded is None:
+            self._rounded = [(a.to(dtype), d.to(dtype)) for a, d in self.sides]
+        return self._rounded
+
+
+def _placed(lengths: Tensor, order: Tensor) -> Tensor:
+    return lengths.index_select(0, order).index_select(1, order)
 
 
 def improve(problem: Quadratic, order: Tensor, clock: Clock) -> Tensor:
@@ -192,16 +209,17 @@ def improve(problem: Quadratic, order: Tensor, clock: Clock) -> Tensor:
 
 
 def kicked(problem: Quadratic, order: Tensor, seed: int, clock: Clock) -> Tensor:
-    """An order at least as good as a local optimum: its best neighbour, after some of its units changed places.
+    """An order at least as good as a local optimum: some of its units change places, and swaps improve it again.
 
-    This is done where it is cheap, which is among few units.
+    This is done a few times where it is cheap, which is among few units. Every fourth time all units change places.
     """
     n = len(problem)
     rng, best, cost = np.random.default_rng(seed), order, problem.cost(order)
-    for _ in range(min(MOST_KICKS, int(KICKS / max(n, 1) ** 3)) if n > 3 else 0):
+    for k in range(min(MOST_KICKS, int(KICKS / max(n, 1) ** 3)) if n > 3 else 0):
         if clock.over:
             break
-        some = torch.from_numpy(rng.choice(n, size=max(3, n // 10), replace=False))
+        size = n if k % 4 == 3 else int(rng.integers(3, max(4, n // 4)))
+        some = torch.from_numpy(rng.choice(n, size=size, replace=False))
         tried = best.clone()
         tried[some] = best[some.roll(1)]
         tried = improve(problem, tried, clock)
@@ -209,6 +227,54 @@ def kicked(problem: Quadratic, order: Tensor, seed: int, clock: Clock) -> Tensor
         if reached < cost - problem.least:
             best, cost = tried, reached
     return best
+
+
+def swap_gains(flow: Tensor, lengths: Tensor, order: Any = None, linear: Tensor | None = None) -> Tensor:
+    """What Σ_ij A_ij D[π(i), π(j)] + Σ_i L[i, π(i)] changes by under each swap of two units' places.
+
+    With B = D[π][:, π], the swap of u and v changes the first sum by T_uv + T_vu − T_uu − T_vv for T = ABᵀ, by the same
+    for T = AᵀB, and by terms in the entries of A and B at u and v: two products of matrices give the changes of all
+    swaps, one where A or D is symmetric.
+
+    >>> import torch
+    >>> import locality_prior as lp
+    >>> flow = torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    >>> lp.arrange.swap_gains(flow, lp.Line(3).distances())  # the best is to swap units 0 and 1
+    tensor([[ 0., -6.,  0.],
+            [-6.,  0., -4.],
+            [ 0., -4.,  0.]], dtype=torch.float64)
+
+    Args:
+        flow: A, (units, units), of either sign.
+        lengths: D, (places, places), for as many places as units, from place (column) to place (row); finite.
+        order: π, the place of each unit, (units,); None: unit k is at place k.
+        linear: L, (units, places), what a unit costs at a place; None: nothing.
+
+    Returns:
+        (units, units) float64, symmetric; below 0 where a swap makes the sum smaller.
+
+    Raises:
+        ValueError, TypeError: matrices that are not square, of the same size and finite, or an order that is none.
+        Problem: the matrices do not fit into this machine's memory.
+    """
+    with torch.no_grad(), aside():
+        a = _square("flow", flow, None)
+        d, m = _square("lengths", lengths, len(a)), None if linear is None else _square("linear", linear, len(a))
+        at = torch.arange(len(a)) if order is None else permutation("order", order, len(a))
+        problem = Quadratic(a, d, m)
+        return problem.gains(at, problem.products(at, torch.float64))
+
+
+def _square(name: str, value: Any, units: int | None) -> Tensor:
+    n = "units" if units is None else units
+    expected = f"a matrix ({n}, {n}) of finite numbers"
+    if not isinstance(value, Tensor) or value.is_complex():
+        raise wrong_type(name, value, expected)
+    if value.dim() != 2 or value.shape[0] != value.shape[1] or units not in (None, len(value)) or not len(value):
+        raise wrong(name, value, expected)
+    if not value.isfinite().all():
+        raise wrong(name, "numbers that are not finite", expected)
+    return value.detach().to("cpu", torch.float64)
 
 
 def _best(gains: Tensor, least: float) -> Ints:
