@@ -17,7 +17,9 @@ def icosphere(level: int) -> tuple[Array, Array]:
     vertices = np.concatenate([np.roll(vertices, k, axis=1) for k in range(3)])
     apart = np.linalg.norm(vertices[:, None] - vertices, axis=2)
     near = np.isclose(apart, 2)
-    faces = np.array([(i, j, k) for i in range(12) for j in range(i) for k in range(j) if near[i, j] & near[j, k] & near[i, k]])
+    faces = np.array(
+        [(i, j, k) for i in range(12) for j in range(i) for k in range(j) if near[i, j] & near[j, k] & near[i, k]]
+    )
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     inwards = np.einsum("ij,ij->i", np.cross(b - a, c - a), a) < 0
     faces[inwards] = faces[inwards][:, ::-1]

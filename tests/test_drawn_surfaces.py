@@ -19,10 +19,11 @@ from solids import icosphere
 
 from locality_prior import plots
 from locality_prior.geometry import Mesh
-from locality_prior.plots import Places, Surface
+from locality_prior.plots import Places
 from locality_prior.plots._units import place_of, standing
 from locality_prior.plots._views import rastered, sides_of
 from locality_prior.plots.places import arrays_of
+from locality_prior.plots.surfaces import Surface
 
 RNG = np.random.default_rng(0)
 BALL, FACES = icosphere(3)  # 642 vertices
@@ -251,7 +252,10 @@ def test_beneath_the_units_folds_are_grey_and_beside_there_is_nothing() -> None:
 
 
 def test_class_maps_stack_the_sides_and_share_one_scale() -> None:
-    places = {"a": on(Surface(EGG, FACES, None, "left"), np.arange(642)), "patch": on(Surface(EGG, FACES), np.arange(9))}
+    places = {
+        "a": on(Surface(EGG, FACES, None, "left"), np.arange(642)),
+        "patch": on(Surface(EGG, FACES), np.arange(9)),
+    }
     maps = {"a": RNG.random((3, 642)), "patch": 2 * RNG.random((3, 9))}
     axes = plots.class_maps(maps, places, classes=["x", "y", "z"])
     assert axes.shape == (2, 3)
@@ -351,11 +355,11 @@ def test_damaged_files_of_surfaces_are_one_line(change: Any, name: str) -> None:
 
 def test_what_is_no_place_on_a_surface() -> None:
     surface = Surface(BALL, FACES)
-    with pytest.raises(TypeError, match="^surface: got None, expected the Surface"):
+    with pytest.raises(TypeError, match=r"^surface: got None, expected the Surface"):
         Places(BALL[:, :2], "surface")
-    with pytest.raises(ValueError, match="^surface: got .*, expected none for units that are points"):
+    with pytest.raises(ValueError, match=r"^surface: got .*, expected none for units that are points"):
         Places(BALL[:, :2], "points", surface=surface)
-    with pytest.raises(ValueError, match="^hemisphere: got middle, expected one of"):
+    with pytest.raises(ValueError, match=r"^hemisphere: got middle, expected one of"):
         Surface(BALL, FACES, None, "middle")  # type: ignore[arg-type]
 
 

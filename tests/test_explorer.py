@@ -22,8 +22,9 @@ import locality_prior as lp
 from locality_prior import analysis
 from locality_prior._check import Problem
 from locality_prior.explorer import Network, Scene, Sheet, Wires, given, network, pack, scene
-from locality_prior.plots import Places, Surface
+from locality_prior.plots import Places
 from locality_prior.plots.places import arrays_of
+from locality_prior.plots.surfaces import Surface
 from locality_prior.runs.files import read_measured
 from locality_prior.studies import Axes, Study, find, run_study
 
@@ -206,11 +207,11 @@ def test_surfaces_are_packed_once_for_all_sheets_on_them() -> None:
     assert (unpacked(packed["faces"], data) == surface.faces).all()
     assert np.allclose(unpacked(packed["curvature"], data) * 127, surface.curvature)
     assert packed["closed"]
-    for one, given in zip(description["places"], places.values(), strict=True):
-        assert (one["kind"], one["units"], one["surface"]) == ("surface", len(given), 0)
-        assert (unpacked(one["vertex"], data) == given.vertex).all()
-        assert (unpacked(one["coloured"], data) - 1 == given.cover.coloured).all()
-        assert one["turn"] == given.cover.sides[0].axes.ravel().tolist()
+    for one, made in zip(description["places"], places.values(), strict=True):
+        assert (one["kind"], one["units"], one["surface"]) == ("surface", len(made), 0)
+        assert (unpacked(one["vertex"], data) == made.vertex).all()
+        assert (unpacked(one["coloured"], data) - 1 == made.cover.coloured).all()
+        assert one["turn"] == made.cover.sides[0].axes.ravel().tolist()
     assert len(data) < 10_000
 
 
@@ -375,7 +376,8 @@ def test_units_that_moved_end_at_their_places(d: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "moved", [np.zeros((2, 12)), np.zeros((0, 12, 2)), np.full((2, 12, 3), np.nan), np.zeros((2, 5, 2)), np.zeros((3, 12, 2))]
+    "moved",
+    [np.zeros((2, 12)), np.zeros((0, 12, 2)), np.full((2, 12, 3), np.nan), np.zeros((2, 5, 2)), np.zeros((3, 12, 2))],
 )
 def test_damaged_positions_are_one_line(moved: Any) -> None:
     arrays, sheets, layers = kept()

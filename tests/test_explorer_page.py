@@ -22,7 +22,8 @@ from solids import icosphere
 from locality_prior import HexGrid, Line, Sphere
 from locality_prior.explorer import Network, Scene, Sheet, Wires, pack
 from locality_prior.explorer.element import fragment, page, source
-from locality_prior.plots import Places, Surface
+from locality_prior.plots import Places
+from locality_prior.plots.surfaces import Surface
 
 HIDDEN, INPUT = 6, 4  # units along a side
 DARKEST, BRIGHTEST = (68, 1, 84), (253, 231, 37)  # of the map for numbers of one sign

@@ -176,7 +176,9 @@ def class_maps(
         ax.set_title(_wrapped(title), fontsize=size, pad=3, **slant)
     bar = colour_bar(drawn, grid.ravel().tolist(), label, below=None if inches is None else 6)
     if axes is None:
-        aspects = [min(max(down / across, 0.08), 3.0) for across, down in (extent_of(one, True) for one in places.values())]
+        aspects = [
+            min(max(down / across, 0.08), 3.0) for across, down in (extent_of(one, True) for one in places.values())
+        ]
         lay_out(grid, bar, aspects, inches)
     return grid
 
