@@ -53,7 +53,7 @@ CALLED = {
     "control": "dense",
     "flat@100": "the animal's wires",
     "flat@100 shuffled": "shuffled: as many wires into each neuron",
-    "control, rewired": "rewired: and out of each neuron",
+    "control, rewired": "rewired: as many into and out of each",
     "control, nearby": "nearby: as many wires of each length",
 }
 #: Pairs of neurons are sorted by length into this many bins, and each keeps its number of wires, in :func:`nearby`.
@@ -328,11 +328,13 @@ def main(directory: str) -> None:
     found, home = worm(), Path(directory)
     chosen = kinds(found)
     seen: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
+    accuracy: dict[str, list[float]] = {}
     for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
         if cell["measures"] is not None:
             with np.load(home / cell["run"] / "activations.npz") as arrays:
                 alike = correlation(arrays["sheet/state"].astype(np.float64))
             seen.setdefault(cell["condition"], {})[cell["seed"]] = alike
+            accuracy.setdefault(cell["condition"], []).append(cell["measures"]["accuracy"])
     lengths, seeds = lp.Points(found.positions).distances().numpy(), sorted(seen["flat@100"])
     shared = {
         "flat@100": in_common(found.wires),
@@ -353,31 +355,44 @@ def main(directory: str) -> None:
                 line += f"; animal − this {(ours - theirs).mean():+.4f} [{low:+.4f}, {high:+.4f}], "
                 line += f"t({len(both) - 1}) = {test.statistic:.2f}, p = {test.pvalue:.2g}"
             print(line)
-    draw(seen, lengths * MICROMETRES, home / "figures" / "alike.png")
+    draw(accuracy, seen, lengths * MICROMETRES, home / "figures" / "alike.png")
 
 
-def draw(seen: dict[str, dict[int, npt.NDArray[np.float64]]], lengths: npt.NDArray[np.float64], to: Path) -> None:
-    """How alike pairs of neurons of each distance respond: means over each condition's networks, 95 % intervals."""
+def draw(
+    accuracy: dict[str, list[float]],
+    seen: dict[str, dict[int, npt.NDArray[np.float64]]],
+    lengths: npt.NDArray[np.float64],
+    to: Path,
+) -> None:
+    """Accuracies, and how alike pairs of neurons of each distance respond: means over networks, 95 % intervals."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     from scipy.stats import t
 
+    def half(values: Any) -> Any:
+        return t.ppf(0.975, len(values) - 1) * np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+
     upper = np.triu_indices(len(lengths), 1)
     edges = np.array([0, 5, 10, 20, 40, 80, 160, 320, 800])
     bin_of = np.searchsorted(edges, lengths[upper], side="right") - 1
     middle = [float(np.median(lengths[upper][bin_of == k])) for k in range(len(edges) - 1)]
-    figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    for condition, told in seen.items():
-        r = np.array([[np.nanmean(one[upper][bin_of == k]) for k in range(len(middle))] for one in told.values()])
-        half = t.ppf(0.975, len(r) - 1) * r.std(0, ddof=1) / np.sqrt(len(r))
-        ax.errorbar(
-            middle, r.mean(0), half, marker="o", ms=4, lw=1.4, capsize=2, label=CALLED.get(condition, condition)
-        )
-    ax.set(xscale="log", xlabel="distance between cell bodies (µm)", ylabel="mean |r| of two neurons' responses")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
+    figure, (scores, alike) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[2, 3], layout="constrained")
+    for k, (condition, called) in enumerate(CALLED.items()):
+        values = accuracy[condition]
+        scores.plot(values, np.full(len(values), -k), "o", color=f"C{k}", ms=4, alpha=0.5, mew=0)
+        scores.errorbar(np.mean(values), -k, xerr=half(values), fmt="|", color=f"C{k}", ms=10, capsize=2)
+        told = [one[upper] - np.nanmean(one[upper]) for one in seen[condition].values()]
+        r = np.array([[np.nanmean(one[bin_of == b]) for b in range(len(middle))] for one in told])
+        alike.errorbar(middle, r.mean(0), half(r), marker="o", ms=4, lw=1.4, capsize=2, label=called)
+    scores.set_yticks(-np.arange(len(CALLED)), [called.partition(":")[0] for called in CALLED.values()])
+    scores.set(xlabel="accuracy (%)", ylim=(0.5 - len(CALLED), 0.5))
+    alike.set(xscale="log", xlabel="distance between cell bodies (µm)", ylabel="mean |r|, less that of all pairs")
+    alike.axhline(0, color="0.7", lw=0.8, zorder=0)
+    alike.legend(frameon=False, fontsize="small")
+    for ax in (scores, alike):
+        ax.spines[["top", "right"]].set_visible(False)
     to.parent.mkdir(exist_ok=True)
     figure.savefig(to, dpi=150)
 

@@ -144,6 +144,18 @@ def test_the_elman_equation_on_wires() -> None:
         assert_close(got[t], h)
 
 
+def test_channels_and_features_of_attention_can_have_wires() -> None:
+    conv = lp.LocalityConv2d(N, N, 3, source=WORM, target=WORM, cost="linear:2")
+    assert torch.equal(conv.fold().weight != 0, (SYNAPSES != 0)[:, :, None, None].expand(N, N, 3, 3))
+    x = torch.randn(2, N, 5, 5)
+    assert_close(conv(x), conv.fold()(x))
+    assert_close(conv(x)[:, 2], conv.bias[2].expand(2, 3, 3))
+    attention = lp.LocalityMultiheadAttention(N, 3, units=WORM, cost="flat", batch_first=True)
+    x = torch.randn(2, 4, N)
+    assert_close(attention(x, x, x)[0], attention.fold()(x, x, x)[0])
+    assert torch.equal(attention.fold().in_proj_weight != 0, (SYNAPSES != 0).repeat(3, 1))
+
+
 def test_numbers_are_wires_and_not_weights() -> None:
     signed = torch.where(torch.arange(N) % 2 == 0, -1.5, 2.0) * (SYNAPSES > 0)
     for same in (SYNAPSES > 0, SYNAPSES.numpy(), SYNAPSES.tolist(), signed, sparse.coo_matrix(SYNAPSES.numpy())):

@@ -307,11 +307,21 @@ class Prior:
 
     def _near(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Target and source units of the wires and their lengths, in row-major order, in blocks."""
-        for i, j, d in near(self.target, self.source, self.cost.reach):
+        for i, j, d in self._given() if self.wired else near(self.target, self.source, self.cost.reach):
             there = self._signal(d) > 0
-            if self._listed is not None:
+            if self._listed is not None and not self.wired:
                 there &= _among(i * self.shape[1] + j, self._listed)
             yield (i, j, d) if there.all() else (i[there], j[there], d[there])
+
+    def _given(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The listed pairs and their lengths, some rows at a time, where the geometry gives the wires."""
+        assert self._listed is not None
+        for rows in self._chunks():
+            first, end = int(rows[0]) * self.shape[1], (int(rows[-1]) + 1) * self.shape[1]
+            low, high = torch.searchsorted(self._listed, torch.tensor([first, end], device="cpu")).tolist()
+            pairs = self._listed[low:high]
+            i, j = pairs // self.shape[1], pairs % self.shape[1]
+            yield i, j, self.distances(rows)[i - rows[0], j]
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
         """P in the form to keep: as a table where there is one and it is worth it, else whole."""
