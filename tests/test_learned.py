@@ -175,6 +175,7 @@ def test_second_derivatives_and_transforms() -> None:
 
 def test_compiled_code_sees_where_the_units_are() -> None:
     layer = made("linear", "euclidean", "same", rescale=False)
+    torch.compiler.reset()  # other tests have compiled the same code for other layers
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     x = batch(layer)
     for _ in range(2):
