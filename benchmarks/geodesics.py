@@ -3,8 +3,8 @@
     uv run python benchmarks/geodesics.py [--radius 20] [--sample 16] [--along exact | edges]
 
 Seconds by the clock and of the processors, and the peak memory of this process and of the largest that it starts. All
-pairs are timed on a sample of the sources, and scaled. The heat method is approximate; its row is there where potpourri3d
-is installed.
+pairs are timed on a sample of the sources, and scaled. The heat method is approximate; its row is there where
+potpourri3d is installed.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ class Surface:
 
 
 def exact() -> bool:
-    """Whether distances along surfaces are exact here: pygeodesic is installed."""
-    return importlib.util.find_spec("pygeodesic") is not None
+    """Whether distances along surfaces are exact here: pygeodesic is installed, and scipy."""
+    return all(importlib.util.find_spec(module) is not None for module in ("pygeodesic", "scipy"))
 
 
 def _sides(faces: Array) -> Array:

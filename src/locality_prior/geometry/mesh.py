@@ -33,7 +33,7 @@ class Mesh(Geometry):
     >>> import torch
     >>> import locality_prior as lp
     >>> corners = torch.tensor([[0.0, 0, 0], [3, 0, 0], [3, 4, 0], [0, 4, 0]])  # a rectangle of two triangles
-    >>> lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]]).distances()[1]  # from corner to corner: √(3² + 4²)
+    >>> lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]]).distances()[1].round(decimals=9)  # from corner to corner: √(3² + 4²)
     tensor([3., 0., 4., 5.], dtype=torch.float64)
     >>> spread = lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]], n=50)
     >>> spread
@@ -100,8 +100,8 @@ class Mesh(Geometry):
     def fsaverage(cls, hemisphere: str, n: int | None = None, surface: str = "white") -> Self:
         """A hemisphere of fsaverage5, FreeSurfer's average of forty brains, in millimetres; nilearn brings it along.
 
-        It has 10,242 vertices, about 3 mm apart, and a left and a right half that meet in no distance. Its inflated
-        surface and its curvature (positive in the sulci) are there for drawing.
+        It has 10,242 vertices, about 3 mm apart. Its inflated surface and its curvature (positive in the sulci) are there
+        for drawing.
 
         Args:
             hemisphere: "left" or "right".
