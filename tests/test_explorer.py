@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from solids import icosphere
 from tiny import MODEL, TASK
 
 import locality_prior as lp
@@ -22,6 +23,8 @@ from locality_prior import analysis
 from locality_prior._check import Problem
 from locality_prior.explorer import Network, Scene, Sheet, Wires, given, network, pack, scene
 from locality_prior.plots import Places
+from locality_prior.plots.places import arrays_of
+from locality_prior.plots.surfaces import Surface
 from locality_prior.runs.files import read_measured
 from locality_prior.studies import Axes, Study, find, run_study
 
@@ -165,10 +168,8 @@ def test_places_are_packed(geometry: lp.Geometry) -> None:
     one = Sheet(places, np.zeros((1, len(places))))
     description, data = pack(Scene("", ("a",), (Network("", None, {"": one}, {}),)))
     (packed,) = description["places"]
-    assert (
-        Places.from_config({k: packed[k] for k in ("kind", "shape", "spacing", "radius")}, places.xy).config()
-        == places.config()
-    )
+    config = {k: packed[k] for k in ("kind", "shape", "spacing", "radius")}
+    assert Places.from_config(config, arrays_of({"": places}), "").config() == places.config()
     assert packed["units"] == len(places)
     whole = isinstance(geometry, lp.Grid) and geometry.whole
     assert (packed["xy"] is None) == whole
@@ -187,6 +188,37 @@ def test_cells_in_another_order_are_packed_as_they_are() -> None:
     one = Sheet(Places(xy, "cells", (3, 4)), np.zeros((1, 12)))
     description, data = pack(Scene("", (), (Network("", None, {"": one}, {}),)))
     assert (unpacked(description["places"][0]["xy"], data) == xy).all()
+
+
+def on_ball(units: int) -> Places:
+    vertices, faces = icosphere(2)
+    surface = Surface(vertices, faces, vertices[:, 2], "left")
+    return Places(vertices[:units, :2], "surface", surface=surface, vertex=np.arange(units))
+
+
+def test_surfaces_are_packed_once_for_all_sheets_on_them() -> None:
+    places = {"a": on_ball(162), "b": on_ball(12)}
+    sheets = {name: Sheet(one, np.zeros((1, len(one)))) for name, one in places.items()}
+    description, data = pack(Scene("", ("c",), (Network("", None, sheets, {}),)))
+    (packed,) = description["surfaces"]
+    surface = places["a"].surface
+    assert surface is not None
+    assert np.allclose(unpacked(packed["vertices"], data), surface.points, atol=1e-12)
+    assert (unpacked(packed["faces"], data) == surface.faces).all()
+    assert np.allclose(unpacked(packed["curvature"], data) * 127, surface.curvature)
+    assert packed["closed"]
+    for one, made in zip(description["places"], places.values(), strict=True):
+        assert (one["kind"], one["units"], one["surface"]) == ("surface", len(made), 0)
+        assert (unpacked(one["vertex"], data) == made.vertex).all()
+        assert (unpacked(one["coloured"], data) - 1 == made.cover.coloured).all()
+        assert one["turn"] == made.cover.sides[0].axes.ravel().tolist()
+    assert len(data) < 10_000
+
+
+def test_an_open_surface_is_told_from_a_closed_one() -> None:
+    vertices, faces = icosphere(1)
+    assert Surface(vertices, faces).closed
+    assert not Surface(vertices, faces[1:]).closed
 
 
 def test_what_is_alike_is_held_once() -> None:
@@ -232,7 +264,7 @@ def test_too_large_a_scene_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (lambda: sheet(means="abc"), "means: got 'abc', expected an array of numbers"),
         (lambda: sheet(selectivity=np.zeros((3, 12))), r"selectivity: .* expected numbers of shape \(2, 12\)"),
-        (lambda: sheet(epochs=None), "epochs: got None, expected both epochs and epoch_means, or neither"),
+        (lambda: sheet(epochs=None), "epochs: got None, expected both epochs and what was kept at them, or neither"),
         (lambda: sheet(epoch_means=None), "epoch_means: got None"),
         (lambda: sheet(epochs=[0.5, 1.0, 2.0]), "epochs: .* expected an array of whole numbers"),
         (lambda: sheet(epochs=[-1, 1, 2]), "epochs: got -1, expected whole numbers from 0"),
@@ -317,6 +349,41 @@ def test_whole_numbers_that_were_read_as_floats_are_whole_numbers() -> None:
     assert made.sheets["a"].epochs is not None
     with pytest.raises(ValueError, match=r"origin: got .* expected an array of whole numbers"):
         network("", 0, {**arrays, "wires/l/origin": np.full((12, 4), 0.5)}, sheets, layers)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_units_that_moved_end_at_their_places(d: int) -> None:
+    end = lp.Points(RNG.normal(size=(12, d)))
+    places = Places.of(end)
+    arrays, sheets, layers = kept()
+    sheets["a"]["places"] = places.config()
+    arrays["sheet/a/xy"] = places.xy
+    arrays["sheet/a/epoch_positions"] = np.stack([RNG.normal(size=(12, d)), end.positions.numpy()]).astype(np.float32)
+    one = network("", 0, arrays, sheets, layers).sheets["a"]
+    assert one.epoch_xy is not None
+    assert np.allclose(one.epoch_xy[-1], places.xy, atol=1e-5)
+    if d == 2:
+        assert (one.epoch_xy[0] == arrays["sheet/a/epoch_positions"][0]).all()
+    description, data = pack(Scene("", ("a", "b"), (Network("", 0, {"a": one}, {}),)))
+    held(one.epoch_xy, description["networks"][0]["sheets"]["a"]["epoch_xy"], data)
+    # they move where no maps of epochs were kept, too
+    del arrays["sheet/a/epoch_means"]
+    one = network("", 0, arrays, sheets, layers).sheets["a"]
+    assert (one.epoch_means, one.epochs is None, one.epoch_xy is None) == (None, False, False)
+    # and not where they are cells of a grid
+    sheets["a"]["places"] = GRID.config()
+    assert network("", 0, arrays, sheets, layers).sheets["a"].epoch_xy is None
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [np.zeros((2, 12)), np.zeros((0, 12, 2)), np.full((2, 12, 3), np.nan), np.zeros((2, 5, 2)), np.zeros((3, 12, 2))],
+)
+def test_damaged_positions_are_one_line(moved: Any) -> None:
+    arrays, sheets, layers = kept()
+    sheets["a"]["places"] = {"kind": "points"}
+    with pytest.raises(ValueError, match=r"^epoch_(positions|xy): got .*, expected "):
+        network("", 0, {**arrays, "sheet/a/epoch_positions": moved}, sheets, layers)
 
 
 def test_what_a_run_has_not_kept_is_left_out() -> None:

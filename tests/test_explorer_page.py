@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from solids import icosphere
 
 from locality_prior import HexGrid, Line, Sphere
 from locality_prior.explorer import Network, Scene, Sheet, Wires, pack
 from locality_prior.explorer.element import fragment, page, source
 from locality_prior.plots import Places
+from locality_prior.plots.surfaces import Surface
 
 HIDDEN, INPUT = 6, 4  # units along a side
 DARKEST, BRIGHTEST = (68, 1, 84), (253, 231, 37)  # of the map for numbers of one sign
@@ -275,7 +277,7 @@ def test_a_page_loads_nothing_and_the_module_is_small() -> None:
     text = page(*pack(study()))
     assert re.findall(r"(?:src|href)=.*?>", text.replace(source(), "")) == ['href="data:,">']
     assert not re.search(r"https?:|@import|url\(|import[ (]|fetch\(|XMLHttp|innerHTML", source())
-    assert len(source().encode()) <= 64 * 1024
+    assert len(source().encode()) <= 76 * 1024  # 10 of them draw surfaces and turn them
     assert "</" not in source()
 
 
@@ -780,6 +782,103 @@ def locate(places: Places, at: Any) -> tuple[float, float]:
     if aspect > 1:  # the picture is as wide as the panel, and not higher than wide: the sheet is in its middle
         shares[0] = 0.5 + (shares[0] - 0.5) / aspect
     return float(shares[0]), float(shares[1])
+
+
+# -- surfaces, and units that move
+
+BALL, FACES = icosphere(2)  # seen from +x at the start, with y to the right and z upwards
+
+
+def on_ball(units: Any = None) -> Places:
+    vertex = np.arange(len(BALL)) if units is None else np.asarray(units)
+    surface = Surface(BALL, FACES, BALL[:, 2])
+    return Places(BALL[vertex][:, 1:], "surface", surface=surface, vertex=vertex)
+
+
+def vertex_near(view: View, *place: float) -> bool:
+    """Whether the unit under the pointer is at a place."""
+    found = re.match(r"vertex (\d+): ", view.shown(".status")[0])
+    return found is not None and bool(BALL[int(found[1])] @ np.array(place) > 0.95)
+
+
+def test_a_surface_is_turned_and_tells_its_units(view: View) -> None:
+    from selenium.webdriver import ActionChains
+
+    view.show(one_sheet(on_ball(), np.linspace(0, 254, len(BALL))[None])).point(0, 0.5, 0.5)
+    assert vertex_near(view, 1, 0, 0)
+    unit = int(re.findall(r"\d+", view.shown(".status")[0])[0])
+    assert view.shown(".unit")[0].startswith(f"unit {unit}; mean of 6 neighbours ")
+    view.point(0, 0.6, 0.5)
+    assert BALL[int(re.findall(r"\d+", view.shown(".status")[0])[0]), 1] > 0.1
+    assert view.leave().pixel(0, 0.01, 0.01)[3] == 0  # beside it there is nothing
+    first = view.picture(0)
+    canvas = view.element("canvas")
+    quarter = round(np.pi / 2 / 2.5 * canvas.size["width"])
+    drag = ActionChains(view.driver, duration=0).move_to_element_with_offset(canvas, -quarter // 2, 0).click_and_hold()
+    drag.move_by_offset(quarter, 0).release().perform()
+    view.settled().point(0, 0.5, 0.5)
+    assert vertex_near(view, 0, -1, 0)
+    # by the keys: what is in front moves down by an eighth of the height, and 0 is the side of the start
+    view.js("root.querySelector('canvas').focus()")
+    view.press("\ue013", shift=True).point(0, 0.5, 0.5)
+    angle = 2.5 * canvas.size["height"] / canvas.size["width"] / 8
+    assert vertex_near(view, 0, -np.cos(angle), np.sin(angle))
+    view.press("0").leave()
+    assert view.picture(0) == first
+
+
+def test_units_that_are_behind_come_to_the_front(view: View) -> None:
+    view.show(one_sheet(on_ball(), np.arange(len(BALL))[None])).point(0, 0.5, 0.5, click=True)
+    places = []
+    for _ in range(12):
+        view.press("\ue014")
+        places.append(BALL[int(re.findall(r"\d+", view.shown(".status")[0])[0])])
+    assert min(place[0] for place in places) < -0.3  # it went around
+    assert len({tuple(place) for place in places}) == 12
+
+
+def test_a_patch_is_shown_on_grey_and_its_wires_as_lines(view: View) -> None:
+    units = np.flatnonzero(BALL[:, 0] > 0.5)
+    n = len(units)
+    middle = int(BALL[units, 0].argmax())
+    far = int((BALL[units] @ [0.6, 0, 0.8]).argmax())
+    ones = np.ones((n, 1))
+    wires = Wires("ball", "ball", (n, n), np.full((n, 1), far), ones, ones, ones)
+    sheet = Sheet(on_ball(units), np.full((1, n), 254.0))
+    view.show(Scene("", (), (Network("only", None, {"ball": sheet}, {"layer": wires}),)))
+    view.choose("compare", "one map only")
+    assert "no unit" in view.shown(".legend")[0]
+    view.point(0, 0.5, 0.5, click=True)
+    assert view.shown(".unit")[0].startswith(f"unit {middle};")
+    assert view.leave().pixel(0, 0.5, 0.35)[:3] == BRIGHTEST
+    view.choose("colour by", "wires into a unit")
+    # from the middle upwards to the unit that is far
+    high = float(BALL[units[far], 2])
+    for share in (0.4, 0.6, 0.8):
+        assert min(sum(p[:3]) for p in view.pixels(0, 0.5, 0.5 - share * 0.25 * high, 8)) < 350
+    assert min(sum(p[:3]) for p in view.pixels(0, 0.5, 0.5 + 0.15 * high, 8)) > 450
+
+
+def test_units_that_moved_go_with_the_epochs(view: View) -> None:
+    end = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    moved = np.stack([end[::-1], [[0.5, 0.5], [1, 0], [0, 1], [0, 0]], end])
+    means = np.array([[0.0, 1.0, 2.0, 254.0]])
+    sheet = Sheet(Places(end, "points"), means, means - 2, np.array([0, 1, 5]), epoch_xy=moved)
+    view.show(Scene("", (), (Network("only", None, {"sheet": sheet}, {}),))).choose("compare", "one map only")
+
+    def unit_at(across: float, down: float) -> str:
+        return view.point(0, across, down).shown(".unit")[0].split(";")[0]
+
+    assert unit_at(0.15, 0.85) == "unit 0"
+    assert view.titles()[0].endswith("mean response; places after epoch 5")
+    view.slide("epoch", 0)
+    assert unit_at(0.15, 0.85) == "unit 3"
+    assert view.shown(".status")[0] == "x 0, y 0: 254"
+    assert view.titles()[0].endswith("; places before training")
+    view.choose("colour by", "selectivity d′").slide("epoch", 1)
+    assert unit_at(0.5, 0.5) == "unit 0"
+    rows = list(csv.DictReader(io.StringIO(view.saved("CSV").read_text())))
+    assert [float(row["x"]) for row in rows] == pytest.approx([0.5, 1, 0, 0], abs=1e-3)
 
 
 NINE = np.arange(9.0)[None]

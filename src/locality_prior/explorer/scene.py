@@ -41,8 +41,8 @@ class Sheet:
         epochs: (e,) the epochs after which maps were kept, 0 for before training; None if none were. The last is the
             end of training, whose class means are ``means``.
         epoch_means: (e, classes, units) the class means at those epochs.
-        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last are those of ``places``.
         factors: (k, units), where Σ_k f_ki f_kj is the correlation of units i and j over items; None if not known.
+        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last are those of ``places``.
     """
 
     places: Places
@@ -50,8 +50,8 @@ class Sheet:
     selectivity: Floats | None = None
     epochs: Integers | None = None
     epoch_means: Floats | None = None
-    epoch_xy: Floats | None = None
     factors: Floats | None = None
+    epoch_xy: Floats | None = None
 
     def __post_init__(self) -> None:
         instance("places", self.places, Places, "Places, such as Places.of(Grid(32, 32))")
@@ -223,8 +223,8 @@ def network(
             arrays.get(f"sheet/{key}/selectivity"),
             None if epochs is None or (grown is None and moved is None) else _whole(epochs),
             None if epochs is None else grown,
-            None if epochs is None else moved,
             arrays.get(f"sheet/{key}/factors"),
+            None if epochs is None else moved,
         )
     wires: dict[str, Wires] = {}
     for key, layer in layers.items():

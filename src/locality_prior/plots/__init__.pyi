@@ -13,5 +13,4 @@ from locality_prior.plots.places import Places as Places
 from locality_prior.plots.sheets import class_maps as class_maps
 from locality_prior.plots.sheets import sheet as sheet
 from locality_prior.plots.sheets import transmitted_signal as transmitted_signal
-from locality_prior.plots.surfaces import Surface as Surface
 from locality_prior.plots.wires import wiring as wiring

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from locality_prior.analysis._given import Floats, Integers
 from locality_prior.plots.surfaces import Surface
 
-#: The share of the units that must be seen from one side, so that this side alone is drawn; and how large they must look
-#: from one of the two usual sides, in comparison with all others, so that it is that one.
+#: The share of the units that must be seen from one side, so that this side alone is drawn; and how large they must
+#: look from one of the two usual sides, in comparison with all others, so that it is that one.
 SEEN, LARGE = 0.8, 0.8
 #: The units are a patch where they colour fewer of the vertices than this share: only the part around it is drawn.
 PATCH = 0.5
@@ -230,9 +230,8 @@ def _vertices(surface: Surface, axes: Floats, low: Floats, high: Floats, wanted:
     """The vertices that are seen in a window."""
     (left, bottom), (right, top) = low.tolist(), high.tolist()
     image = Side("", axes, (left, right, bottom, top)).seen(surface, 400)
-    seen = np.unique(image[image >= 0])
-    found: Integers = seen[wanted[seen]]
-    return found
+    seen = np.unique(image[image >= 0]).astype(np.int64)
+    return seen[wanted[seen]]
 
 
 def _named(surface: Surface, name: str) -> str:

@@ -66,7 +66,7 @@ def positions(
         size = mark(min(max(40 / np.sqrt(array.shape[1]), 1.2), 5.0))
         for ax, places in zip(row, array, strict=True):
             if ax is row[-1] and n > 1 and len(places) <= WAYS:
-                ways = LineCollection(np.stack([array[0], places], axis=1), colors="0.75", linewidths=stroke(0.4))
+                ways = LineCollection(list(np.stack([array[0], places], axis=1)), colors="0.75", linewidths=stroke(0.4))
                 ax.add_collection(ways)
             ax.scatter(*places.T, s=size**2, c=colours, linewidths=0, zorder=2)
             ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")

@@ -51,7 +51,7 @@ class Places:
         shape: rows and columns of cells or hexagons, or the length of a line of cells; empty for the other kinds.
         spacing: distance between neighbours along each axis of ``shape``, for cells; only the ratio is drawn.
         radius: of the sphere.
-        surface: on which the units are drawn, for units on a surface.
+        surface: on which the units are drawn, for units on a surface: a ``locality_prior.plots.surfaces.Surface``.
         vertex: (units,) the vertex of the surface at which each of them is.
     """
 
@@ -134,7 +134,8 @@ class Places:
     @property
     def cover(self) -> Cover:
         """How the units cover the surface; all places of the same units share it."""
-        assert self.surface is not None and self.vertex is not None
+        assert self.surface is not None
+        assert self.vertex is not None
         covers = _COVERS.setdefault(self.surface, {})
         return covers.setdefault(self.vertex.tobytes(), Cover(self.surface, self.vertex))
 
@@ -166,8 +167,8 @@ class Places:
         if config["kind"] == "surface":
             given["vertex"] = _array(arrays, f"sheet/{sheet}/vertex")
             k = int(whole(f"sheet/{sheet}/surface", _array(arrays, f"sheet/{sheet}/surface"), 1 << 31))
-            parts = (_array(arrays, f"surface/{k}/{part}") for part in ("vertices", "faces"))
-            read = Surface(*parts, arrays.get(f"surface/{k}/curvature"), config.get("hemisphere", ""))
+            vertices, faces = (_array(arrays, f"surface/{k}/{part}") for part in ("vertices", "faces"))
+            read = Surface(vertices, faces, arrays.get(f"surface/{k}/curvature"), config.get("hemisphere", ""))
             given["surface"] = _READ.setdefault(read.key, read)
         return cls(_array(arrays, f"sheet/{sheet}/xy"), **given)
 
@@ -186,8 +187,9 @@ def arrays_of(sheets: Mapping[str, Places]) -> dict[str, npt.NDArray[Any]]:
         k = number.setdefault(surface.key, len(number))
         arrays[f"sheet/{name}/vertex"] = places.vertex.astype(np.int32)
         arrays[f"sheet/{name}/surface"] = np.array(k)
-        parts = {"vertices": surface.vertices, "faces": surface.faces, "curvature": surface.curvature}
-        arrays |= {f"surface/{k}/{part}": values for part, values in parts.items() if values is not None}
+        arrays |= {f"surface/{k}/vertices": surface.vertices, f"surface/{k}/faces": surface.faces}
+        if surface.curvature is not None:
+            arrays[f"surface/{k}/curvature"] = surface.curvature
     return arrays
 
 

@@ -28,11 +28,10 @@ class Surface:
     """A surface to draw units on. What is kept of it is what a picture needs: the places of its vertices in 65,534
     steps over its length, and their curvature in 255.
 
-    >>> import numpy as np
-    >>> import locality_prior as lp
+    >>> from locality_prior.plots.surfaces import Surface
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> faces = [[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]]
-    >>> lp.plots.Surface(corners, faces)
+    >>> Surface(corners, faces)
     Surface of 4 vertices and 4 triangles
 
     Args:

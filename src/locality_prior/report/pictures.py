@@ -203,7 +203,7 @@ def positions(study: Study, group: dict[str, Any], prefix: str) -> Iterator[Pict
 def _positions(study: Study, sheet: str, seed: int, found: dict[str, Sheet], name: str) -> Picture:
     first = next(iter(found.values())).epochs
     assert first is not None
-    same = {c: one for c, one in found.items() if np.array_equal(one.epochs, first)}
+    same = {c: one for c, one in found.items() if one.epochs is not None and np.array_equal(one.epochs, first)}
     shown = list(same)[:MAPS]
     at = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOMENTS)).round().astype(int))
     epochs = ["before training" if first[k] == 0 else f"epoch {first[k]}" for k in at]
@@ -220,8 +220,8 @@ def _positions(study: Study, sheet: str, seed: int, found: dict[str, Sheet], nam
     return Picture(
         name,
         draw,
-        f"Where the units of “{part_name(sheet)}” were; networks of seed {seed}. Each unit keeps the colour of the place "
-        "where it started, and in the last column a line leads from there to where it ended."
+        f"Where the units of “{part_name(sheet)}” were; networks of seed {seed}. Each unit keeps the colour of the "
+        "place where it started, and in the last column a line leads from there to where it ended."
         + told_left_out(len(found) - len(shown), "condition"),
         f"Places of the units of {part_name(sheet)} at {len(at)} epochs, a row for each of {_told(study, shown)}",
     )
