@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,8 +35,8 @@ def dpq(responses: Tensor, sheet: Geometry, p: float = 16) -> float | None:
     >>> import torch
     >>> import locality_prior as lp
     >>> x = torch.arange(5.0)[None]  # one sample, which each unit along a line answers more strongly
-    >>> lp.arrange.dpq(x, lp.Line(5)), round(lp.arrange.dpq(x[:, [2, 0, 3, 1, 4]], lp.Line(5)), 2)
-    (1.0, 0.02)
+    >>> lp.arrange.dpq(x, lp.Line(5)), round(lp.arrange.dpq(x[:, [1, 0, 2, 4, 3]], lp.Line(5)), 2)
+    (1.0, 0.8)
 
     Args:
         responses: (samples, units).
@@ -57,24 +59,39 @@ def dpq(responses: Tensor, sheet: Geometry, p: float = 16) -> float | None:
         raise wrong("responses", "some that are not finite", "finite responses")
     with torch.no_grad(), aside():
         vectors = x.detach().cpu().double().T.contiguous()
-        ranks = torch.arange(1, n, dtype=torch.float64)
-        on_sheet, best = torch.zeros(n - 1, dtype=torch.float64), torch.zeros(n - 1, dtype=torch.float64)
+        on_sheet, best = np.zeros(n - 1), np.zeros(n - 1)
         for rows in torch.split(torch.arange(n), max(1, BLOCK // n)):
-            each = torch.arange(len(rows))
+            others = torch.ones(len(rows), n, dtype=torch.bool)
+            others[torch.arange(len(rows)), rows] = False
             apart = torch.cdist(vectors[rows], vectors, compute_mode="donot_use_mm_for_euclid_dist")
-            apart[each, rows] = -1.0  # each unit first, to be left out
-            alike, other = apart.sort(dim=1)
-            d = at.distances(rows=rows)
-            d[each, rows] = -1.0
-            d = d.gather(1, other)
-            # equal up to rounding: the same number
-            step = ROUNDING * at.neighbour_distance
-            near = (d / step).round().argsort(dim=1, stable=True)
-            for total, found in ((on_sheet, alike.gather(1, near)), (best, alike)):
-                total += (found[:, 1:].cumsum(1) / ranks).sum(0)
-        mean = float(best[-1]) / n
-        if mean == 0:
-            return None
-        gained, possible = (((mean - total / n) / mean).clamp(min=0) for total in (on_sheet, best))
+            for total, found in zip(
+                (on_sheet, best), _ordered(apart, at.distances(rows=rows), others, at), strict=True
+            ):
+                total += (found.cumsum(1) / np.arange(1, n)).sum(0)
+        mean = best[-1] / n
+        gained, possible = (np.maximum(mean - total / n, 0) for total in (on_sheet, best))
         largest = possible.max()
-        return float((gained / largest).norm(p) / (possible / largest).norm(p))
+        if largest <= ROUNDING * mean:
+            return None
+        return float(np.linalg.norm(gained / largest, p) / np.linalg.norm(possible / largest, p))
+
+
+def _ordered(
+    apart: Tensor, d: Tensor, others: Tensor, sheet: Geometry
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How far each row's others are apart in their responses: the nearest on the sheet first, and the most alike first.
+
+    Of those that are equally far away on the sheet, the most alike come first.
+    """
+    # numpy sorts several times as quickly as torch
+    rows = len(apart)
+    apart, d = (x[others].reshape(rows, -1).numpy() for x in (apart, d))
+    near = np.argsort(d, axis=1)
+    d = np.take_along_axis(d, near, axis=1)
+    step = np.zeros(d.shape)
+    with np.errstate(invalid="ignore"):  # between two that are out of reach
+        np.cumsum(np.diff(d, axis=1) > ROUNDING * sheet.neighbour_distance, axis=1, out=step[:, 1:])
+    top = max(float(apart.max()), np.finfo(np.float64).tiny) * 1.0001
+    step += np.take_along_axis(apart, near, axis=1) / top  # the whole part is the step on the sheet
+    step.sort(axis=1)
+    return np.modf(step)[0] * top, np.sort(apart, axis=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -11,6 +14,8 @@ from locality_prior.geometry import Geometry
 WHOLE = 512
 #: How many steps of that iteration are made, on so many vectors more than are wanted.
 STEPS, MORE = 60, 6
+#: How many turns of an embedding are tried.
+TURNS = 8
 
 
 def spread(embedding: Tensor, places: Tensor) -> Tensor:
@@ -37,6 +42,23 @@ def spread(embedding: Tensor, places: Tensor) -> Tensor:
         units = units[embedding[units, axis].argsort(stable=True)]
         parts += [(units[:half], there[:half]), (units[half:], there[half:])]
     return order
+
+
+def turned(embedding: Tensor) -> Iterator[Tensor]:
+    """An embedding, (units, axes), and how it looks after some turns.
+
+    Where a sheet is as wide as it is high, two eigenvectors have the same eigenvalue, and any turn of them is as good.
+    """
+    axes = embedding.shape[1]
+    if axes == 2:
+        for angle in torch.arange(TURNS, dtype=torch.float64) * (math.pi / 2 / TURNS):
+            c, s = angle.cos(), angle.sin()
+            yield embedding @ torch.stack([torch.stack([c, -s]), torch.stack([s, c])])
+        return
+    yield embedding
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(TURNS - 1 if axes > 2 else 0):
+        yield embedding @ torch.linalg.qr(torch.randn(axes, axes, dtype=torch.float64, generator=draw)).Q
 
 
 def coordinates(geometry: Geometry) -> Tensor:
@@ -67,7 +89,7 @@ def leading(matrix: Tensor, k: int, least: float | None = None) -> Tensor:
         x = torch.randn(n, k + MORE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         for _ in range(STEPS):
             x = torch.linalg.qr(matrix @ x + shift * x).Q
-        values, turn = torch.linalg.eigh(x.T @ (matrix @ x))
+        _, turn = torch.linalg.eigh(x.T @ (matrix @ x))
         found = x @ turn.flip(1)[:, :k]
     found = found * found.gather(0, found.abs().argmax(0)[None]).sign()  # of the two directions, always the same
     return torch.nn.functional.pad(found, (0, k - found.shape[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from locality_prior._check import check_fits, count, instance, needs, wrong, wrong_type
 from locality_prior._memory import aside
-from locality_prior.arrange.starts import coordinates, of_flow, spread
+from locality_prior.arrange.starts import coordinates, of_flow, spread, turned
 from locality_prior.arrange.swaps import Clock, Progress, Quadratic, improve, kicked
 from locality_prior.geometry import Geometry
 from locality_prior.geometry.permuted import permutation
@@ -70,8 +70,8 @@ def by_wires(
         The place of each unit, (units,) int64: see :meth:`~locality_prior.Geometry.permuted`.
 
     Raises:
-        ValueError, TypeError: a weight that does not fit the geometries, or that is not finite; a price that is negative
-            or not finite for some pair; an order that is none.
+        ValueError, TypeError: a weight that does not fit the geometries or is not finite; a price that is negative or
+            not finite for some pair; an order that is none.
         Problem: the matrices do not fit into this machine's memory.
     """
     found, at, start = _given.with_source(weight, target, source)
@@ -193,9 +193,9 @@ def _arranged(
         orders = {name: torch.arange(len(sheet)) for name, sheet in sheets.items()} | dict(begun)
         total = sum(layer.cost(orders) for layer in layers)
         if not begun and not fixed:
-            others = _spectral(sheets, layers)
-            there = sum(layer.cost(others) for layer in layers)
-            orders, total = (others, there) if there < total else (orders, total)
+            for others in _spectral(sheets, layers):
+                there = sum(layer.cost(others) for layer in layers)
+                orders, total = (others, there) if there < total else (orders, total)
         moving = [name for name in sheets if name not in fixed and any(name in (x.source, x.target) for x in layers)]
         quiet = 0  # how many sheets in a row were as good as they could be
         while quiet < len(moving) and not clock.over:
@@ -243,8 +243,8 @@ def assigned(costs: Tensor) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(costs.numpy())[1])
 
 
-def _spectral(sheets: Mapping[str, Geometry], layers: list[_Layer]) -> dict[str, Tensor]:
-    """The order of each sheet along the eigenvectors of the graph of all wires."""
+def _spectral(sheets: Mapping[str, Geometry], layers: list[_Layer]) -> Iterator[dict[str, Tensor]]:
+    """Orders of all sheets along the eigenvectors of the graph of all wires."""
     places = {name: coordinates(sheet) for name, sheet in sheets.items()}
     first, total = {}, 0
     for name, sheet in sheets.items():
@@ -255,5 +255,5 @@ def _spectral(sheets: Mapping[str, Geometry], layers: list[_Layer]) -> dict[str,
         out, into = x.size.shape
         flow[first[x.target] : first[x.target] + out, first[x.source] : first[x.source] + into] += x.size
     axes = max(at.shape[1] for at in places.values())
-    found = of_flow(flow, axes)
-    return {name: spread(found[first[name] : first[name] + len(at)], at) for name, at in places.items()}
+    for found in turned(of_flow(flow, axes)):
+        yield {name: spread(found[first[name] : first[name] + len(at)], at) for name, at in places.items()}

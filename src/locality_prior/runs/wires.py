@@ -167,7 +167,8 @@ def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
 def _by_place(weights: Floats, geometry: Geometry) -> Floats:
     """``weights`` (units, …) in the order of the places, added up over the units that share one."""
     if isinstance(geometry, Permuted):
-        return weights[geometry.units.numpy()]
+        moved: Floats = weights[geometry.units.numpy()]
+        return moved
     if not isinstance(geometry, Channels):
         return weights
     summed: Floats = weights.reshape(geometry.channels, -1, weights.shape[1]).sum(0)
