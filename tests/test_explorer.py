@@ -370,9 +370,10 @@ def test_units_that_moved_end_at_their_places(d: int) -> None:
     del arrays["sheet/a/epoch_means"]
     one = network("", 0, arrays, sheets, layers).sheets["a"]
     assert (one.epoch_means, one.epochs is None, one.epoch_xy is None) == (None, False, False)
-    # and not where they are cells of a grid
+    # and where the sheet is a grid's in the study's first network, whose units stay
     sheets["a"]["places"] = GRID.config()
-    assert network("", 0, arrays, sheets, layers).sheets["a"].epoch_xy is None
+    one = network("", 0, arrays, sheets, layers).sheets["a"]
+    assert (one.places.kind, one.epoch_xy is None) == ("points", False)
 
 
 @pytest.mark.parametrize(
