@@ -76,6 +76,7 @@ def test_the_rows_are_those_that_are_promised() -> None:
         "spatial_correlation_memory",
         "spatial_correlation_256",
         "communicability",
+        "swap_gains_1024",
         *[f"step_{word}" for word in words.WORDS],
         "scale_65536",
         "scale_1048576",

@@ -236,7 +236,7 @@ def test_the_table_of_rooms_is_whole() -> None:
 
 
 #: Rooms, and modules, whose public names have a page in docs/reference/; "" is the package itself.
-ROOMS = ["", "analysis", "objectives", "plots", "runs", "studies", "cost", "functional"]
+ROOMS = ["", "analysis", "arrange", "objectives", "plots", "runs", "studies", "cost", "functional"]
 
 
 def public_names(room: str) -> list[str]:

@@ -30,6 +30,7 @@ from locality_prior import cost as costs
 from locality_prior._check import wrong
 from locality_prior._files import write_text
 from locality_prior._timing import cores, in_turns
+from locality_prior.arrange.swaps import swap_gains
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid, Points
 from locality_prior.layers import LocalityLinear
@@ -392,6 +393,21 @@ def _spatial_correlation_large(side: int) -> Measure:
     return measure
 
 
+def _swap_gains(name: str, device: torch.device) -> Row:
+    """All swap gains of a sheet, against the cost of all its wires computed anew for each swap."""
+    weight, lengths = torch.rand(len(SMALL), len(SMALL), dtype=torch.float64), SMALL.distances()
+    flow, order = weight + weight.T, torch.randperm(len(SMALL))
+
+    def anew() -> Tensor:
+        order[[0, 1]] = order[[1, 0]]
+        return (flow * lengths[order][:, order]).sum()
+
+    times = _compare({"ours": lambda: swap_gains(flow, lengths, order), "anew": anew}, rounds=7)
+    pairs = len(SMALL) * (len(SMALL) - 1) // 2
+    detail = f"all {pairs:,} swaps of {len(SMALL):,} units; baseline: one swap's cost computed anew, times as many"
+    return Row(name, times["ours"], times["anew"] * pairs, detail)
+
+
 # --- sheets that no dense layer could hold ---------------------------------------------------------------------------
 
 
@@ -601,6 +617,7 @@ ROWS: dict[str, Measure] = {
     "spatial_correlation_memory": _spatial_correlation_memory,
     "spatial_correlation_256": _spatial_correlation_large(256),
     "communicability": _communicability,
+    "swap_gains_1024": _swap_gains,
     **{f"step_{kind.WORD}": _step(kind) for kind in KINDS.values()},
     "scale_65536": _scale(256),
     "scale_1048576": _scale(1024),

@@ -11,13 +11,15 @@ from locality_prior._check import check_fits, choice, count, wrong
 from locality_prior._memory import aside
 from locality_prior.arrange.sorting import sort
 from locality_prior.arrange.starts import coordinates, leading, spread, turned
-from locality_prior.arrange.swaps import Clock, Progress, Quadratic, improve, kicked
+from locality_prior.arrange.swaps import EXACT, Clock, Progress, Quadratic, improve, kicked
 from locality_prior.geometry import Geometry
 from locality_prior.geometry.permuted import permutation
 from locality_prior.objectives import _given
 from locality_prior.objectives._nearness import mutual
 
 Measure = Literal["correlation", "dpq"]
+#: How many of the orders to begin with are improved, where there are few units.
+ENDS = 3
 
 
 def by_similarity(
@@ -37,7 +39,7 @@ def by_similarity(
     is the order with the least :func:`~locality_prior.objectives.spatial_correlation`, TDANN's spatial loss, for which
     its authors search by random swaps (Margalit et al., Neuron 2024; neuroailab/TDANN, spacetorch/swapopt). Here the
     best swaps of all are found at once, until none makes it better. It begins with ``order``, or else with the best of
-    three: the units as they are, sorted as below, and spread along the first eigenvectors of r.
+    these: the units as they are, sorted as below, spread along the first eigenvectors of r, and then sorted.
 
     With ``measure="dpq"`` it is :func:`dpq` that is made large, by sorting: the responses are smoothed over the sheet,
     and each unit moves to where the smoothed responses are most like its own; then again with less smoothing, down to
@@ -92,15 +94,17 @@ def _correlated(vectors: Tensor, sheet: Geometry, begun: Tensor | None, seed: in
     r = z @ z.T
     q = 1 / (1 + sheet.distances())
     problem = Quadratic(-r.fill_diagonal_(0), q.fill_diagonal_(0))
-    if begun is None:
-        at = coordinates(sheet)
-        quiet = Clock(None, None)
-        quiet.end = clock.end
-        others = [torch.arange(n), sort(z, sheet, None, seed, quiet)]
-        others += [spread(one, at) for one in turned(leading(r, at.shape[1]))]
-        begun = min(others, key=problem.cost)
-        return kicked(problem, improve(problem, begun, clock), seed, clock)
-    return improve(problem, begun, clock)
+    if begun is not None:
+        return improve(problem, begun, clock)
+    at, quiet = coordinates(sheet), Clock(None, None)
+    quiet.end = clock.end
+    along = min((spread(one, at) for one in turned(leading(r, at.shape[1]))), key=problem.cost)
+    starts = [torch.arange(n), sort(z, sheet, None, seed, quiet), along, sort(z, sheet, along, seed, quiet)]
+    starts.sort(key=problem.cost)
+    if n <= EXACT:  # which of them is the best is seen when no swap makes them better
+        ends = [improve(problem, one, clock) for one in starts[:ENDS]]
+        return kicked(problem, min(ends, key=problem.cost), seed, clock)
+    return improve(problem, starts[0], clock)
 
 
 def standardised(vectors: Tensor) -> Tensor:
