@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -50,12 +51,17 @@ class Search:
             lengths.append(d[right])
         return np.array(counts), np.concatenate(found), np.concatenate(lengths)
 
-    def _anywhere(self, sources: Array) -> Iterator[tuple[Array, Array]]:
-        """For each source the wanted vertices that it reaches, and their distances."""
+    @cached_property
+    def _everywhere(self) -> tuple[Any, Array]:
+        """pygeodesic's search on the whole surface, and the number of the connected part that each vertex is in."""
         from pygeodesic.geodesic import PyGeodesicAlgorithmExact
 
-        search = PyGeodesicAlgorithmExact(self.vertices, self.faces)
         part = joined(len(self.vertices), self.faces.ravel(), np.roll(self.faces, 1, axis=1).ravel())
+        return PyGeodesicAlgorithmExact(self.vertices, self.faces), part
+
+    def _anywhere(self, sources: Array) -> Iterator[tuple[Array, Array]]:
+        """For each source the wanted vertices that it reaches, and their distances."""
+        search, part = self._everywhere
         for source in sources:
             asked = np.flatnonzero(self.wanted & (part == part[source]))
             yield asked, _distances(search, source, asked, 0.0)

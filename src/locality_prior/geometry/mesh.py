@@ -100,8 +100,8 @@ class Mesh(Geometry):
     def fsaverage(cls, hemisphere: str, n: int | None = None, surface: str = "white") -> Self:
         """A hemisphere of fsaverage5, FreeSurfer's average of forty brains, in millimetres; nilearn brings it along.
 
-        It has 10,242 vertices, about 3 mm apart. Its inflated surface and its curvature (positive in the sulci) are there
-        for drawing.
+        It has 10,242 vertices, about 3 mm apart. Its inflated surface and its curvature, positive in the sulci, are
+        there for drawing.
 
         Args:
             hemisphere: "left" or "right".
