@@ -351,6 +351,10 @@ EDGES = [
     [0.0, 2.5, 0.6, 0.0, 0.0],
     [0.0, 0.0, 0.0, 0.0, 0.0],
 ]
+#: A sheet of paper: places of its vertices, and triangles. It is folded where x = 1, which changes no distance on it.
+PAPER = [[x, y] for x in (0.0, 1.0, 2.2) for y in (0.0, 0.9, 1.7)]
+FOLDED = [[min(x, 1.0), y, max(x - 1.0, 0.0)] for x, y in PAPER]
+FACES = [[0, 3, 4], [0, 4, 1], [1, 4, 2], [2, 4, 5], [3, 6, 4], [4, 6, 7], [4, 7, 8], [4, 8, 5]]
 TRACTS = [[0.5, math.inf, 1.0, 2.2], [1.5, 0.0, math.inf, 3.0], [0.3, 0.9, 2.0, math.inf]]
 
 GEOMETRIES: dict[str, Meeting] = {
@@ -395,6 +399,12 @@ GEOMETRIES: dict[str, Meeting] = {
     "points on sheet": Meeting(lp.Grid(2, 3), lp.Points(PLANE), lambda: between(PLANE, cells(2, 3), euclidean)),
     "sheet on points": Meeting(lp.Points(PLANE), lp.Grid(2, 2), lambda: between(cells(2, 2), PLANE, euclidean)),
     "graph": alone(lp.Graph(EDGES), lambda: floyd_warshall(EDGES)),
+    "mesh": alone(lp.Mesh(FOLDED, FACES), lambda: between(PAPER, PAPER, euclidean)),
+    "patches of a mesh": Meeting(
+        lp.Mesh(FOLDED, FACES, units=[0, 8, 3, 4]),
+        lp.Mesh(FOLDED, FACES, units=[6, 4, 1]),
+        lambda: between([PAPER[k] for k in (6, 4, 1)], [PAPER[k] for k in (0, 8, 3, 4)], euclidean),
+    ),
     "tracts": alone(lp.Distances(TRACTS), lambda: TRACTS),
     "shuffled": alone(lp.Shuffled(lp.Grid(2, 2), lp.Grid(3, 2), 5), lambda: shuffled(grid([2, 2], [3, 2]), 5)),
     "channels": Meeting(

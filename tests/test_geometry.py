@@ -536,6 +536,13 @@ def test_bad_input_is_named_in_one_line(make: object, words: str) -> None:
         (lp.Graph([[0, 1], [1, 0]]), lp.Graph([[0, 2], [2, 0]]), "meets only itself"),
         (lp.Distances([[1.0, 2.0]]), lp.Grid(2), "meets only itself"),
         (lp.Grid(3).with_channels(2), lp.Sphere(2), "no distance is defined"),
+        (lp.Mesh(reference.FOLDED, reference.FACES), lp.Grid(2), "units on a mesh meet units on the same mesh"),
+        (lp.Points(reference.XYZ), lp.Mesh(reference.FOLDED, reference.FACES), "on the same mesh"),
+        (
+            lp.Mesh(reference.FOLDED, reference.FACES),
+            lp.Mesh(reference.FOLDED[:6], reference.FACES[:4]),
+            "units on a mesh meet units on the same mesh",
+        ),
     ],
     ids=str,
 )
@@ -612,6 +619,14 @@ CONSTRUCTORS: dict[str, Callable[[object], object]] = {
     "Points metric": lambda bad: lp.Points([[0.0]], bad).distances(),  # type: ignore[arg-type]
     "Graph": lambda bad: lp.Graph(bad),
     "Distances": lambda bad: lp.Distances(bad),
+    "Mesh": lambda bad: lp.Mesh(bad, reference.FACES),
+    "Mesh faces": lambda bad: lp.Mesh(reference.FOLDED, bad),
+    "Mesh n": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES, n=bad if bad is not None else 0),  # type: ignore[arg-type]
+    "Mesh units": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES, units=bad),
+    "Mesh inflated": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES, inflated=bad),
+    "Mesh curvature": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES, curvature=bad),
+    "Mesh part": lambda bad: lp.Mesh(reference.FOLDED, reference.FACES).part(bad),
+    "fsaverage": lambda bad: lp.Mesh.fsaverage(bad),  # type: ignore[arg-type]
     "Shuffled": lambda bad: lp.Shuffled(bad),  # type: ignore[arg-type]
     "Shuffled source": lambda bad: lp.Shuffled(lp.Grid(2), bad),  # type: ignore[arg-type]
     "Shuffled seed": lambda bad: lp.Shuffled(lp.Grid(2), seed=bad),  # type: ignore[arg-type]

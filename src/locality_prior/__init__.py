@@ -3,6 +3,7 @@
 Where units sit (geometries):
     Grid, Line, HexGrid     a regular sheet of any number of axes, a row or ring, a hexagonal sheet
     Sphere, Points          evenly spread places on a sphere; places at given coordinates
+    Mesh                    distances along a surface, such as the cortex
     Graph, Distances        distances along the edges of a graph; measured distances
     Shuffled                the null model: another geometry's distances, dealt out at random
     Geometry                what all of them are; subclass it for one of your own

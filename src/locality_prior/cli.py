@@ -72,6 +72,7 @@ EXTRAS = {
     "distributed": "cluster",
     "matplotlib": "plots",
     "networkx": "analysis",
+    **dict.fromkeys(("nilearn", "pygeodesic"), "surfaces"),
     "scipy": "analysis",
     **dict.fromkeys(
         ("PIL", "jinja2", "lightning_fabric", "rich", "sklearn", "tensorboard", "torchvision", "yaml"), "experiments"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from locality_prior import _compiled
-from locality_prior._check import boolean, check_fits, instance, wrong
+from locality_prior._check import ROUNDING, boolean, check_fits, instance, wrong
 from locality_prior._memory import aside as aside
 from locality_prior.cost import Cost, Flat, as_cost
 from locality_prior.geometry import Distances, Geometry, Offsets, default_sheet, meet, near
@@ -218,10 +218,14 @@ class Prior:
     def rows(self, rows: Tensor) -> Tensor:
         """Rows of P, (r, in) float64, for the numbers (r,) of target units."""
         with aside():
-            p = self._signal(self.distances(rows))
+            p = self._signal(self._lengths(rows))
             if self.row_scale is not None:
                 p *= self.row_scale[rows, None]
             return p if self.kept is None else p * self._left(rows)
+
+    def _lengths(self, rows: Tensor) -> Tensor:
+        """:meth:`distances`, of which those that no wire has may be inf."""
+        return meet(self.target, self.source).rows_within(rows, self.cost.reach * (1 + ROUNDING))
 
     def _signal(self, d: Tensor) -> Tensor:
         return self.cost.signal(d).detach()  # a user's function may have parameters, which do not learn here
@@ -321,8 +325,8 @@ class Prior:
 
         def make() -> Tensor | Table:
             if self.kept is not None:
-                return torch.cat([at(self.distances(r)) * self._left(r).to(device) for r in self._chunks()])
-            return self._tabulate(at) or torch.cat([at(self.distances(r)) for r in self._chunks()])
+                return torch.cat([at(self._lengths(r)) * self._left(r).to(device) for r in self._chunks()])
+            return self._tabulate(at) or torch.cat([at(self._lengths(r)) for r in self._chunks()])
 
         return self._remembered(("pairs", key, dtype, device), make)
 

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 #: How much farther than asked the search goes, so that rounding cannot end it early.
 MORE = 1e-6
-#: Up to how many times the distance along edges a first guess at what is near goes.
-GUESS = 1.6
+#: How far a first guess at what is near goes by simple ways: so many times as far, and so many lengths of a side.
+GUESS = 1.1, 1.5
 
 
 class Search:
@@ -37,6 +38,7 @@ class Search:
         self.wanted[wanted] = True
         corners = vertices[faces]
         self.low, self.high = corners.min(axis=1), corners.max(axis=1)
+        self.length = float(np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2)).mean())
 
     def from_each(self, sources: Array, within: float) -> tuple[Array, Array, Array]:
         """The wanted vertices at most ``within`` from each source: how many of each, their numbers, their distances."""
@@ -49,12 +51,17 @@ class Search:
             lengths.append(d[right])
         return np.array(counts), np.concatenate(found), np.concatenate(lengths)
 
-    def _anywhere(self, sources: Array) -> Iterator[tuple[Array, Array]]:
-        """For each source the wanted vertices that it reaches, and their distances."""
+    @cached_property
+    def _everywhere(self) -> tuple[Any, Array]:
+        """pygeodesic's search on the whole surface, and the number of the connected part that each vertex is in."""
         from pygeodesic.geodesic import PyGeodesicAlgorithmExact
 
-        search = PyGeodesicAlgorithmExact(self.vertices, self.faces)
         part = joined(len(self.vertices), self.faces.ravel(), np.roll(self.faces, 1, axis=1).ravel())
+        return PyGeodesicAlgorithmExact(self.vertices, self.faces), part
+
+    def _anywhere(self, sources: Array) -> Iterator[tuple[Array, Array]]:
+        """For each source the wanted vertices that it reaches, and their distances."""
+        search, part = self._everywhere
         for source in sources:
             asked = np.flatnonzero(self.wanted & (part == part[source]))
             yield asked, _distances(search, source, asked, 0.0)
@@ -64,29 +71,26 @@ class Search:
 
         A way of length r stays within r of its source in space too, so the faces that are near the sources are enough.
         pygeodesic may be asked for no vertex that its search does not reach (it would read memory that nobody has
-        set), and the farther it has to search the longer it takes. So it is asked for the vertices that are near along
-        edges; then it is seen whether a way of length r can have left these, and if so it is asked for more of them.
+        set), and the farther it has to search the longer it takes. So it is asked for the vertices that are near by
+        simple ways; then it is seen whether a way of length r can have left these, and if so it is asked for more.
         """
         from pygeodesic.geodesic import PyGeodesicAlgorithmExact
-        from scipy.sparse import csr_array
         from scipy.sparse.csgraph import dijkstra
 
         reach = within * (1 + MORE)
-        from_, to = self.vertices[sources].min(axis=0), self.vertices[sources].max(axis=0)
-        box = (self.high >= from_ - GUESS * reach) & (self.low <= to + GUESS * reach)
-        there, numbers = np.unique(self.faces[box.all(axis=1)], return_inverse=True)
+        guess = GUESS[0] * reach + GUESS[1] * self.length
+        box = (self.high >= self.vertices[sources].min(axis=0) - guess).all(axis=1)
+        box &= (self.low <= self.vertices[sources].max(axis=0) + guess).all(axis=1)
+        there, numbers = np.unique(self.faces[box], return_inverse=True)
         vertices, faces = self.vertices[there], numbers.reshape(-1, 3)
-        search = PyGeodesicAlgorithmExact(vertices, faces)
         # each side of each face, and the corner opposite
         a, b, c = (np.concatenate([faces[:, (k + turn) % 3] for k in range(3)]) for turn in range(3))
         length = np.sqrt(((vertices[a] - vertices[b]) ** 2).sum(axis=1))
-        # a side that two faces share is there twice, with the same length: csr_array adds them up
-        one, other = np.minimum(a, b), np.maximum(a, b)
-        sides, first = np.unique(one * len(there) + other, return_index=True)
-        graph = csr_array((length[first], (one[first], other[first])), shape=(len(there), len(there)))
+        search = PyGeodesicAlgorithmExact(vertices, faces)
         starts = np.searchsorted(there, sources)
-        for source, along in zip(starts, dijkstra(graph, False, starts, limit=GUESS * reach), strict=True):
-            asked = along <= GUESS * reach
+        ways = _simple_ways(vertices, a, b, c, length)
+        for source, along in zip(starts, dijkstra(ways, False, starts, limit=guess), strict=True):
+            asked = along <= guess
             while True:
                 d = np.full(len(there), np.inf)
                 d[asked] = _distances(search, source, np.flatnonzero(asked), reach)
@@ -99,8 +103,37 @@ class Search:
             yield there[asked], d[asked]
 
 
+def _simple_ways(vertices: Array, a: Array, b: Array, c: Array, length: Array) -> Any:
+    """The sides (a, b) of faces, and straight ways across them from the corner c of one face to that of the next.
+
+    Returns:
+        Their lengths, a csr_array.
+    """
+    from scipy.sparse import csr_array
+
+    n = len(vertices)
+    one, other = np.minimum(a, b), np.maximum(a, b)
+    name = one * n + other
+    order = np.argsort(name, kind="stable")
+    again = name[order[1:]] == name[order[:-1]]
+    this, next_ = order[:-1][again], order[1:][again]
+    first = np.concatenate([order[:1], order[1:][~again]])
+    # with the two faces laid flat: how far along the side each corner is, and how far from it
+    away = vertices[c] - vertices[one]
+    along = (away * (vertices[other] - vertices[one])).sum(axis=1) / length
+    off = np.sqrt(np.maximum((away * away).sum(axis=1) - along * along, 0))
+    crossing = along[this] + (along[next_] - along[this]) * off[this] / (off[this] + off[next_])
+    inside = (crossing > 0) & (crossing < length[this])
+    across = np.hypot(along[this] - along[next_], off[this] + off[next_])
+    ends = (
+        np.concatenate([one[first], c[this][inside]]),
+        np.concatenate([other[first], c[next_][inside]]),
+    )
+    return csr_array((np.concatenate([length[first], across[inside]]), ends), shape=(n, n))
+
+
 def _distances(search: Any, source: int, asked: Array, reach: float) -> Array:
-    """From the source to the vertices that are asked for; the search goes on until it has reached these and ``reach``."""
+    """From the source to the vertices asked for: the search goes on until it has reached these and ``reach``."""
     distances: Array = search.geodesicDistances([source], asked, reach)[0]
     return distances
 

@@ -6,18 +6,20 @@ import hashlib
 import importlib.util
 import weakref
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from locality_prior._check import Problem, wrong
+from locality_prior._check import Problem, check_fits, wrong
 from locality_prior.geometry._exact import Array, joined
 from locality_prior.geometry._ways import Edges, Faces, Ways
+from locality_prior.geometry.tiles import tiles
 
 #: The least sine of an angle of a face: a thinner face has no area to speak of, and no exact distances.
 THIN = 1e-5
-#: How many candidates there are for each of the points that are spread over a surface.
-CANDIDATES = 8
+#: How many candidates there are, at least, for each of the points that are spread over a surface; and in each tile.
+CANDIDATES, TILE = 8, 256
 #: The least share of a corner in a point that is put into a face, so that the faces around it are not thin.
 INSIDE = 0.05
 
@@ -34,7 +36,7 @@ class Surface:
     """
 
     #: Those in use, by what they are made of.
-    _known: weakref.WeakValueDictionary[bytes, Surface] = weakref.WeakValueDictionary()
+    _known: ClassVar[weakref.WeakValueDictionary[bytes, Surface]] = weakref.WeakValueDictionary()
 
     vertices: Array
     faces: Array
@@ -74,8 +76,9 @@ class Surface:
     @property
     def lengths(self) -> Array:
         """Of the edges, (edges,)."""
-        ends: Array = self.vertices[self.edges]
-        return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        ends = self.vertices[self.edges]
+        lengths: Array = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        return lengths
 
     @cached_property
     def parts(self) -> Array:
@@ -84,8 +87,8 @@ class Surface:
 
 
 def exact() -> bool:
-    """Whether distances along surfaces are exact here: pygeodesic is installed."""
-    return importlib.util.find_spec("pygeodesic") is not None
+    """Whether distances along surfaces are exact here: pygeodesic is installed, and scipy."""
+    return all(importlib.util.find_spec(module) is not None for module in ("pygeodesic", "scipy"))
 
 
 def _sides(faces: Array) -> Array:
@@ -153,38 +156,63 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
     for every m. The candidates are drawn evenly from the area. Two sheets that face each other, such as the banks of a
     sulcus, are apart: half a spacing times the difference of the unit normals is added at a right angle.
     """
+    many = TILE
+    while many < CANDIDATES * n:
+        many *= 2
+    check_fits(32 * many, f"the candidates for {n:,} points on a surface", "ask for fewer")
     corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * _sides_up(faces)[:, None]
     twice = np.linalg.norm(normals, axis=1)
     # raw numbers, which no release of numpy may change
-    many = CANDIDATES * n + 64
     u, v, w = (np.random.PCG64(0).random_raw(3 * many).reshape(3, many) >> np.uint64(11)) * 2.0**-53
     # one candidate from each of ``many`` equal shares of the area
     edges = twice.cumsum()
     face = np.searchsorted(edges, (np.arange(many) + u) / many * edges[-1], side="right").clip(max=len(faces) - 1)
     root = np.sqrt(v)
-    shares = np.stack([1 - root, root * (1 - w), root * w], axis=1)
-    shares = np.maximum(shares, INSIDE)
+    shares = np.maximum(np.stack([1 - root, root * (1 - w), root * w], axis=1), INSIDE)
     shares /= shares.sum(axis=1, keepdims=True)
-    spacing = np.sqrt(edges[-1] / 2 / n)
     places = np.einsum("nk,nkd->nd", shares, corners[face])
-    turned = normals[face] / twice[face, None] * (spacing / 2)
-    chosen = _farthest(torch.from_numpy(np.concatenate([places, turned], axis=1)), n)
+    turned = normals[face] / twice[face, None] * np.sqrt(edges[-1] / 8 / n)
+    chosen = _farthest(np.concatenate([places, turned], axis=1), n)
     return face[chosen], shares[chosen]
 
 
-def _farthest(points: torch.Tensor, n: int) -> Array:
+def _sides_up(faces: Array) -> Array:
+    """1 or −1 for each face, so that with these signs the normals of faces that share an edge are on one side."""
+    part = joined(int(faces.max()) + 1, faces.ravel(), np.roll(faces, 1, axis=1).ravel())[faces[:, 0]]
+    ends = np.stack([faces.ravel(), np.roll(faces, -1, axis=1).ravel()], axis=1)
+    order = np.lexsort(np.sort(ends, axis=1).T)
+    sides = ends[order]
+    twins = np.flatnonzero((np.sort(sides[1:], axis=1) == np.sort(sides[:-1], axis=1)).all(axis=1))
+    one, other = order[twins] // 3, order[twins + 1] // 3
+    # two faces are turned the same way round where they run along their edge in opposite directions
+    turn = np.where(sides[twins, 0] == sides[twins + 1, 0], -1, 1)
+    one, other, turn = np.concatenate([one, other]), np.concatenate([other, one]), np.concatenate([turn, turn])
+    sign = np.zeros(len(faces), dtype=np.int64)
+    sign[np.unique(part, return_index=True)[1]] = 1
+    while len(reached := np.flatnonzero((sign[one] != 0) & (sign[other] == 0))):
+        sign[other[reached]] = sign[one[reached]] * turn[reached]
+    return sign
+
+
+def _farthest(points: Array, n: int) -> Array:
     """The numbers of ``n`` of the points, each the farthest from those before it; the first is point 0."""
-    x = points.T.contiguous()
+    # a new point changes only the tiles that have a point nearer to it than to all others
+    order = tiles(torch.from_numpy(points), TILE).argsort(stable=True).numpy().reshape(-1, TILE)
+    tiled = points[order]
+    low, high = tiled.min(axis=1), tiled.max(axis=1)
+    nearest = np.full(order.shape, np.inf)  # the squares of the distances
+    farthest = np.full(len(order), np.inf)
     chosen = np.zeros(n, dtype=np.int64)
-    nearest = torch.full((len(points),), torch.inf, dtype=torch.float64)
-    squared = torch.empty_like(nearest)
     for k in range(1, n):
-        squared.zero_()
-        for axis in x:
-            squared += (axis - axis[chosen[k - 1]]).square_()
-        torch.minimum(nearest, squared, out=nearest)
-        chosen[k] = int(nearest.argmax())
+        last = points[chosen[k - 1]]
+        away = np.maximum(np.maximum(low - last, last - high), 0)
+        near = np.flatnonzero((away * away).sum(axis=1) < farthest)
+        apart = tiled[near] - last
+        nearest[near] = np.minimum(nearest[near], (apart * apart).sum(axis=2))
+        farthest[near] = nearest[near].max(axis=1)
+        tile = farthest.argmax()
+        chosen[k] = order[tile, nearest[tile].argmax()]
     return chosen
 
 
@@ -196,9 +224,13 @@ def insert(vertices: Array, faces: Array, face: Array, shares: Array) -> tuple[A
     added = np.einsum("nk,nkd->nd", shares, vertices[faces[face]])
     number = len(vertices) + np.arange(len(face))
     order = np.argsort(face, kind="stable")
-    hit, first = np.unique(face[order], return_index=True)
-    new = []
-    for f, points in zip(hit, np.split(order, first[1:]), strict=True):
+    hit, first, counts = np.unique(face[order], return_index=True, return_counts=True)
+    single = order[first[counts == 1]]
+    a, b, c = faces[face[single]].T
+    p = number[single]
+    new = [np.delete(faces, hit, axis=0), *(np.stack(corners, axis=1) for corners in ((a, b, p), (b, c, p), (c, a, p)))]
+    for f, start, count in zip(hit[counts > 1], first[counts > 1], counts[counts > 1], strict=True):
+        points = order[start : start + count]
         a, b, c = vertices[faces[f]]
         along = (b - a) / np.linalg.norm(b - a)
         up = c - a - (c - a) @ along * along
@@ -206,8 +238,7 @@ def insert(vertices: Array, faces: Array, face: Array, shares: Array) -> tuple[A
         names = np.concatenate([faces[f], number[points]])
         flat = np.stack([a, b, c, *added[points]]) - a
         new.append(names[_delaunay(np.stack([flat @ along, flat @ up], axis=1))])
-    whole = np.delete(faces, hit, axis=0)
-    return np.concatenate([vertices, added]), np.concatenate([whole, *new])
+    return np.concatenate([vertices, added]), np.concatenate(new)
 
 
 def _delaunay(xy: Array) -> Array:

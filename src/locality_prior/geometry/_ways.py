@@ -28,8 +28,8 @@ from locality_prior.geometry.tiles import tiles
 
 #: A matrix of at most this many distances is computed as a whole and kept; of a larger one the rows that are asked for.
 WHOLE = 1 << 24
-#: How many meetings' distances are kept for one network.
-KEPT = 8
+#: How many numbers are kept for one network, of several meetings.
+KEPT = 1 << 25
 #: From how many of a block's sources on paths are looked for together.
 TILE = 64
 #: Seconds of work from which on other processes are started to share it, and the most of them.
@@ -43,19 +43,18 @@ class Ways(ABC):
     """The shortest ways between the vertices of one network, and the distances that were computed once."""
 
     def __init__(self) -> None:
-        self.kept: dict[object, Any] = {}
+        self.kept: dict[object, tuple[Any, ...]] = {}
 
     @abstractmethod
     def search(self, sources: Array, wanted: Array, within: float) -> Iterator[Found]:
         """From each source to each wanted vertex (increasing numbers both) at most ``within`` away, in blocks."""
 
-    def keep(self, key: object, value: Any) -> Any:
-        """Remember ``value``, and forget the oldest of what is remembered."""
+    def keep(self, key: object, *tensors: Any) -> None:
+        """Remember what was computed, and forget the oldest of it where it is too much."""
         self.kept.pop(key, None)
-        while len(self.kept) >= KEPT:
+        self.kept[key] = tensors
+        while len(self.kept) > 1 and sum(t.numel() for found in self.kept.values() for t in found) > KEPT:
             del self.kept[next(iter(self.kept))]
-        self.kept[key] = value
-        return value
 
 
 class Shortest(Meeting):
@@ -81,14 +80,14 @@ class Shortest(Meeting):
         few = 16 * len(rows) < n
         if few or (n * m > WHOLE and len(rows) < n):
             units, which = np.unique(rows.numpy(), return_inverse=True)
-            d = self._filled((len(units), m), self._from(self.target, self.source, math.inf, units))
-            return d[torch.from_numpy(which)]
-        d = self.ways.kept.get(("whole", *self._key))
-        if d is None:
-            d = self._filled(self.shape, self._pairs(math.inf))
+            return self._filled((len(units), m), self._from(self.target, self.source, math.inf, units))[which]
+        kept = self.ways.kept.get(("whole", *self._key))
+        if kept is None:
+            kept = (self._filled(self.shape, self._pairs(math.inf)),)
             if n * m <= WHOLE:
-                self.ways.keep(("whole", *self._key), d)
-        return d[rows]
+                self.ways.keep(("whole", *self._key), *kept)
+        d: Tensor = kept[0][rows]
+        return d
 
     def rows_within(self, rows: Tensor, within: float) -> Tensor:
         if within == math.inf:
@@ -111,15 +110,23 @@ class Shortest(Meeting):
 
     def _near(self, within: float) -> tuple[Tensor, Tensor]:
         """Numbers i·m + j of the pairs at most ``within`` apart, increasing, and their distances."""
-        held = self.ways.kept.get(("near", *self._key))
-        if held is not None and held[0] >= within:
-            far, pairs, d = held
+        kept = self.ways.kept.get(("near", *self._key))
+        if kept is not None and kept[0] >= within:
+            far, pairs, d = kept
             return (pairs, d) if far == within else (pairs[d <= within], d[d <= within])
-        blocks = [(i * self.shape[1] + j, d) for i, j, d in self._pairs(within)]
-        pairs = np.concatenate([pairs for pairs, _ in blocks])
-        order = np.argsort(pairs)
-        d = np.concatenate([d for _, d in blocks])[order]
-        return self.ways.keep(("near", *self._key), (within, *map(torch.from_numpy, (pairs[order], d))))[1:]
+        blocks: list[tuple[Array, Array]] = []
+        count = 0
+        for i, j, lengths in self._pairs(within):
+            count += len(i)
+            what = f"more than {count:,} pairs of units at most {within:g} apart"
+            check_fits(4 * count, what, "use a cost that ends earlier")
+            blocks.append((i * self.shape[1] + j, lengths))
+        found = np.concatenate([numbers for numbers, _ in blocks])
+        order = np.argsort(found)
+        pairs = torch.from_numpy(found[order])
+        d = torch.from_numpy(np.concatenate([lengths for _, lengths in blocks])[order])
+        self.ways.keep(("near", *self._key), torch.tensor(within, dtype=torch.float64), pairs, d)
+        return pairs, d
 
     def _pairs(self, within: float) -> Iterator[Found]:
         """Target units, source units and the distances of all pairs at most ``within`` apart, in blocks."""
@@ -235,8 +242,9 @@ class Faces(Ways):
                 _exact.send(worker.stdin, block, within)  # type: ignore[arg-type]
                 return _laid(block, _exact.receive(worker.stdout))  # type: ignore[arg-type]
             except (OSError, EOFError):
-                said = f"A process that measured distances ended early ({worker.poll()})."
-                raise Problem(f"{said} It may have been short of memory.") from None
+                raise Problem(
+                    "A process that measured distances ended early. It may have been short of memory."
+                ) from None
             finally:
                 idle.put(worker)
 

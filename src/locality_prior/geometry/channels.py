@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from locality_prior._check import count, instance, wrong
 from locality_prior.geometry.base import MOST, Geometry, meet
 from locality_prior.geometry.measured import Distances
-from locality_prior.geometry.meeting import ByRow, Meeting
+from locality_prior.geometry.meeting import BLOCK, Meeting, Pairs
 
 
 class Channels(Geometry):
@@ -44,15 +47,52 @@ class Channels(Geometry):
         return self.base.neighbour_distance
 
     def meet(self, source: Geometry) -> Meeting:
-        places, met = len(self.base), meet(self.base, source)
-        return ByRow((len(self), met.shape[1]), lambda rows: met.rows(rows % places))
+        return Repeated(meet(self.base, source), self.channels, 1)
 
     def met_by(self, target: Geometry) -> Meeting:
-        met = meet(target, self.base)
-        return ByRow((met.shape[0], len(self)), lambda rows: met.rows(rows).repeat(1, self.channels))
+        return Repeated(meet(target, self.base), 1, self.channels)
 
     def arguments(self) -> dict[str, Any]:
         return {"base": self.base, "channels": self.channels}
 
     def __repr__(self) -> str:
         return f"{self.base!r}.with_channels({self.channels})"
+
+
+class Repeated(Meeting):
+    """A meeting of places at which there are several units.
+
+    Args:
+        met: how the places meet.
+        targets: how many target units there are at each place.
+        sources: how many source units there are at each place.
+    """
+
+    def __init__(self, met: Meeting, targets: int, sources: int) -> None:
+        self.met, self.targets, self.sources = met, targets, sources
+        self.shape = met.shape[0] * targets, met.shape[1] * sources
+
+    def rows(self, rows: Tensor) -> Tensor:
+        return self.met.rows(rows % self.met.shape[0]).repeat(1, self.sources)
+
+    def rows_within(self, rows: Tensor, within: float) -> Tensor:
+        return self.met.rows_within(rows % self.met.shape[0], within).repeat(1, self.sources)
+
+    def near(self, within: float) -> Iterator[Pairs]:
+        if within == math.inf:
+            yield from super().near(within)
+            return
+        n, m = self.met.shape
+        i, j, d = (torch.cat(parts) for parts in zip(*self.met.near(within), strict=True))
+        if not len(i):
+            yield i, j, d
+            return
+        counts = torch.bincount(i, minlength=n)
+        block = ((counts.cumsum(0) - counts) * self.sources // BLOCK)[i]  # of whole rows of places
+        sizes = torch.unique_consecutive(block, return_counts=True)[1].tolist()
+        for channel in range(self.targets):
+            for rows, columns, lengths in zip(*(torch.split(x, sizes) for x in (i, j, d)), strict=True):
+                order = rows.repeat(self.sources).argsort(stable=True)
+                all_columns = (columns + m * torch.arange(self.sources)[:, None]).flatten()
+                pair = order % len(rows)
+                yield rows[pair] + n * channel, all_columns[order], lengths[pair]

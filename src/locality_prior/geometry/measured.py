@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locality_prior._check import ArgumentError, Problem, Told, check_fits, count, instance, wrong
+from locality_prior._check import ArgumentError, Problem, Told, count, instance, wrong
 from locality_prior.geometry._given import reals
+from locality_prior.geometry._ways import Edges as Ways
+from locality_prior.geometry._ways import Shortest
 from locality_prior.geometry.base import MOST, Geometry
 from locality_prior.geometry.meeting import ByRow, Meeting
 
@@ -38,7 +40,9 @@ class Measured(Geometry):
 
 
 class Graph(Measured):
-    """Units at the nodes of a graph; the distance is the length of the shortest path. Needs scipy.
+    """Units at the nodes of a graph; the distance is the length of the shortest path (Dijkstra 1959). Needs scipy.
+
+    Where a cost ends, paths are followed to that length and no farther: time and memory are in proportion to the wires.
 
     >>> import torch
     >>> import locality_prior as lp
@@ -49,10 +53,10 @@ class Graph(Measured):
             [2., 1., 0.]], dtype=torch.float64)
 
     Args:
-        adjacency: symmetric (n, n) lengths of the edges, an array or a scipy.sparse matrix, in which 0 is no edge; or
-            an undirected networkx graph, whose edges have the length "weight", 1 where there is none, and whose nodes
-            are numbered in their own order. For directed or measured lengths see :class:`Distances`. There is no wire
-            to a node that cannot be reached.
+        adjacency: symmetric (n, n) lengths of the edges, in which 0 is no edge: an array, or a sparse matrix of
+            scipy or torch; or an undirected networkx graph, whose edges have the length "weight", 1 where there is
+            none, and whose nodes are numbered in their own order. For directed or measured lengths see
+            :class:`Distances`. Only the edges are kept. There is no wire to a node that cannot be reached.
 
     Raises:
         ValueError: no symmetric matrix of finite lengths of at least 0, or no undirected graph.
@@ -66,7 +70,7 @@ class Graph(Measured):
         try:
             if hasattr(adjacency, "nodes") and hasattr(adjacency, "edges"):
                 found = _of_network(adjacency)
-            elif hasattr(adjacency, "tocoo"):
+            elif hasattr(adjacency, "tocoo") or (isinstance(adjacency, Tensor) and adjacency.layout != torch.strided):
                 found = _of_sparse(adjacency)
             else:
                 found = _of_matrix(adjacency)
@@ -81,16 +85,26 @@ class Graph(Measured):
         return self._nodes
 
     @cached_property
-    def _lengths(self) -> Tensor:  # type: ignore[override]
+    def _ways(self) -> Ways:
         try:
-            from scipy.sparse import coo_array
-            from scipy.sparse.csgraph import shortest_path
+            return Ways(self._nodes, self._ends.numpy(), self._edges.numpy())
         except ImportError as error:
             raise Problem("A Graph needs scipy: pip install 'locality-prior[analysis]'.") from error
-        n = self._nodes
-        check_fits(n * n, f"the {n:,} × {n:,} distances of {self!r}", "use a smaller graph")
-        edges = coo_array((self._edges.numpy(), tuple(self._ends.numpy())), shape=(n, n)).tocsr()
-        return torch.from_numpy(shortest_path(edges, directed=False)).to("cpu", torch.float64)
+
+    def meet(self, source: Geometry) -> Shortest | None:
+        if self != source:
+            return None
+        nodes = np.arange(self._nodes)
+        return Shortest(self._ways, nodes, nodes)
+
+    @property
+    def neighbour_distance(self) -> float:
+        # the nearest other node is at the end of the shortest edge
+        nearest = torch.full((self._nodes,), math.inf, dtype=torch.float64, device="cpu")
+        for ends in self._ends:
+            nearest.scatter_reduce_(0, ends, self._edges, "amin")
+        nearest = nearest[nearest.isfinite()]
+        return float(nearest.median()) if len(nearest) else 1.0
 
     def arguments(self) -> dict[str, Any]:
         return {"nodes": self._nodes, "ends": self._ends, "lengths": self._edges}
@@ -100,6 +114,9 @@ class Graph(Measured):
         made = cls.__new__(cls)
         made._nodes, made._ends, made._edges = _of_edges(**arguments)
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_ways"}
 
     def __repr__(self) -> str:
         return f"Graph({self._nodes} nodes, {len(self._edges)} edges)"
@@ -135,17 +152,30 @@ def _of_matrix(adjacency: Any) -> Edges:
 
 
 def _of_sparse(adjacency: Any) -> Edges:
-    a = adjacency.tocoo()
-    if len(a.shape) != 2 or a.shape[0] != a.shape[1] or not a.shape[0] or a.dtype.kind not in "biuf":
-        raise wrong("adjacency", f"{a.dtype} of shape {tuple(a.shape)}", "numbers of shape (n, n)")
-    a = a.astype(np.float64).tocsr()  # which adds up entries that are given twice
-    a.eliminate_zeros()
-    _check_lengths(a.data)
-    if (a != a.T).nnz:
+    """Of a sparse matrix of scipy's, or a sparse tensor."""
+    if isinstance(adjacency, Tensor):
+        if adjacency.requires_grad:
+            raise wrong("adjacency", "a tensor that requires a gradient", "lengths that do not learn")
+        shape, dtype = adjacency.shape, adjacency.dtype
+        a = adjacency.detach().cpu().to_sparse_coo().coalesce()  # type: ignore[no-untyped-call]
+        real = not dtype.is_complex
+        entries = (*a.indices(), a.values().double()) if a.sparse_dim() == 2 and real else ()
+    else:
+        a = adjacency.tocoo()
+        shape, dtype = a.shape, a.dtype
+        entries = (a.row, a.col, a.data) if len(shape) == 2 and dtype.kind in "biuf" else ()
+    if not entries or len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise wrong("adjacency", f"{dtype} of shape {tuple(shape)}", "numbers of shape (n, n)")
+    n, (i, j, lengths) = shape[0], (np.asarray(x) for x in entries)
+    pairs, where = np.unique(i.astype(np.int64) * n + j, return_inverse=True)
+    lengths = np.bincount(where, weights=lengths, minlength=len(pairs))  # entries that are given twice add up
+    _check_lengths(lengths)
+    pairs, lengths = pairs[lengths != 0], lengths[lengths != 0]
+    i, j = np.divmod(pairs, n)
+    turned = np.lexsort((i, j))
+    if not ((j * n + i)[turned] == pairs).all() or not (lengths[turned] == lengths).all():
         raise _asymmetric()
-    a = a.tocoo()
-    i, j, lengths = (np.asarray(x) for x in (a.row, a.col, a.data))
-    return _sorted(a.shape[0], i.astype(np.int64), j.astype(np.int64), lengths)
+    return _sorted(n, i, j, lengths)
 
 
 def _of_network(graph: Any) -> Edges:

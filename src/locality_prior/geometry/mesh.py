@@ -33,7 +33,7 @@ class Mesh(Geometry):
     >>> import torch
     >>> import locality_prior as lp
     >>> corners = torch.tensor([[0.0, 0, 0], [3, 0, 0], [3, 4, 0], [0, 4, 0]])  # a rectangle of two triangles
-    >>> lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]]).distances()[1]  # from corner to corner: √(3² + 4²)
+    >>> lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]]).distances()[1].round(decimals=9)  # from corner to corner: √(3² + 4²)
     tensor([3., 0., 4., 5.], dtype=torch.float64)
     >>> spread = lp.Mesh(corners, [[0, 1, 2], [0, 2, 3]], n=50)
     >>> spread
@@ -100,8 +100,8 @@ class Mesh(Geometry):
     def fsaverage(cls, hemisphere: str, n: int | None = None, surface: str = "white") -> Self:
         """A hemisphere of fsaverage5, FreeSurfer's average of forty brains, in millimetres; nilearn brings it along.
 
-        It has 10,242 vertices, about 3 mm apart, and a left and a right half that meet in no distance. Its inflated
-        surface and its curvature (positive in the sulci) are there for drawing.
+        It has 10,242 vertices, about 3 mm apart. Its inflated surface and its curvature, positive in the sulci, are
+        there for drawing.
 
         Args:
             hemisphere: "left" or "right".
@@ -129,12 +129,10 @@ class Mesh(Geometry):
         Args:
             which: numbers of units, (k,), in any order and each once, or True and False for each unit, (n,).
         """
-        given = which.detach().cpu() if isinstance(which, Tensor) else torch.as_tensor(np.asarray(which), device="cpu")
-        if given.dtype == torch.bool:
-            if given.shape != (len(self),):
-                raise wrong("which", given, f"True or False for each of the {len(self)} units")
-            given = given.nonzero()[:, 0]
-        chosen = _units(given, len(self), "which")
+        mask = _mask(which)
+        if mask is not None and mask.shape != (len(self),):
+            raise wrong("which", f"shape {tuple(mask.shape)}", f"True or False for each of the {len(self)} units")
+        chosen = _units(which if mask is None else mask.nonzero()[:, 0], len(self), "which")
         made = type(self).__new__(type(self))
         made.__dict__ |= {name: value for name, value in self.__getstate__().items() if name != "neighbour_distance"}
         made._at = self._at[chosen]
@@ -173,7 +171,7 @@ class Mesh(Geometry):
         return torch.from_numpy(self._surface.vertices[self._at.numpy()])
 
     @cached_property
-    def neighbour_distance(self) -> float:  # type: ignore[override]
+    def neighbour_distance(self) -> float:
         """Distance between neighbouring units: the median over units of the distance to the nearest other one."""
         with aside():
             # units that are alone on their part of the surface have none
@@ -224,6 +222,15 @@ def _real(name: str, value: Any, columns: int | None, rows: int | None = None) -
     return found
 
 
+def _mask(given: Any) -> Tensor | None:
+    """Truth values as a tensor; None where the values are others."""
+    if isinstance(given, Tensor):
+        return given.detach().cpu() if given.dtype == torch.bool else None
+    if getattr(given, "dtype", None) == np.bool_ or (isinstance(given, list) and given and isinstance(given[0], bool)):
+        return torch.tensor(np.asarray(given, dtype=bool), device="cpu")
+    return None
+
+
 def _units(given: Any, n: int, name: str = "units") -> Tensor:
     """Numbers of some of n vertices, each once; None: all of them."""
     if given is None:
@@ -233,6 +240,6 @@ def _units(given: Any, n: int, name: str = "units") -> Tensor:
         raise wrong(name, f"shape {tuple(units.shape)}", "numbers, (n,)")
     if int(units.min()) < 0 or int(units.max()) >= n:
         raise wrong(name, f"{int(units.min())} to {int(units.max())}", f"numbers from 0 to {n - 1}")
-    if len(units.unique()) < len(units):
+    if len(np.unique(units.numpy())) < len(units):
         raise wrong(name, "a number more than once", "each once (with_channels puts several units at each place)")
     return units

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from locality_prior._check import wrong
 from locality_prior._memory import aside
+from locality_prior.geometry import Graph
 from locality_prior.prior import Prior
 from locality_prior.sparse.compiled import CompiledRows
 from locality_prior.sparse.function import Kernel
@@ -116,8 +117,10 @@ class Pattern:
 def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
     """Coordinates for target units of which only distances are known: the distances to a few source units."""
     chosen = torch.linspace(0, rule.shape[1] - 1, min(landmarks, rule.shape[1])).long()
-    parts = torch.split(torch.arange(rule.shape[0]), 256)
-    d = torch.cat([rule.distances(rows)[:, chosen] for rows in parts])
+    if isinstance(rule.target, Graph):  # the way back is as long
+        d = rule.distances(chosen).T
+    else:
+        d = torch.cat([rule.distances(rows)[:, chosen] for rows in torch.split(torch.arange(rule.shape[0]), 256)])
     unreachable = ~d.isfinite()
     farthest = d[~unreachable].max() if not unreachable.all() else d.new_tensor(0.0)
     return d.masked_fill(unreachable, 2 * float(farthest) + 1)
