@@ -649,14 +649,18 @@ CALLS = {
     ),
 }
 #: The same, and what takes several Axes or needs none of its own.
-ALL = CALLS | {"class_maps": lambda axes: plots.class_maps({"a": np.ones((1, 4))}, Grid(2, 2), axes)[0, 0]}
+ALL = CALLS | {
+    "class_maps": lambda axes: plots.class_maps({"a": np.ones((1, 4))}, Grid(2, 2), axes)[0, 0],
+    "positions": lambda axes: plots.positions({"a": RNG.random((1, 4, 2))}, axes)[0, 0],
+}
 
 
 def test_each_function_takes_axes():
     assert set(ALL) == set(plots.__all__) - {"Places"}
     for name in CALLS:
         assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
-    assert inspect.signature(plots.class_maps).parameters["axes"].default is None
+    for several in (plots.class_maps, plots.positions):
+        assert inspect.signature(several).parameters["axes"].default is None
 
 
 def sizes_of(call, **style) -> tuple[set[float], list[float], set[str]]:

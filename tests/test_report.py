@@ -989,32 +989,37 @@ def test_what_runs_did_not_keep_is_not_shown(tmp_path: Path, unpainted: None) ->
     assert shown["networks"][0]["layers"] == {}
 
 
-def test_sheets_on_a_surface_are_drawn_on_it(tmp_path: Path, unpainted: None) -> None:
+def test_sheets_on_a_surface_are_drawn_on_it(tmp_path: Path) -> None:
     vertices, faces = icosphere(2)
     vertices = np.rint(vertices * 32_767).astype(np.int16)
     group = Group(on=(vertices, faces), sheets={"input": (4, 4), "output": (9, 18)})
     write_study(tmp_path, groups=[group], seeds=(1, 2))
-    (shown,) = explored(report.write(tmp_path).read_text())
-    assert len(shown["surfaces"]) == 1
-    assert [one["kind"] for one in shown["places"]] == ["surface", "surface"]
     study = files.read(tmp_path)
+    packed = exploring.scene(study, study.found["groups"][0], 10**7)
+    assert packed is not None
+    assert len(packed[0]["surfaces"]) == 1
+    assert [one["kind"] for one in packed[0]["places"]] == ["surface", "surface"]
     first, *others = [run.network.sheets["output"].places for run in study.runs.values() if run.network]
     assert others
     assert all(one.surface is first.surface and one.cover is first.cover for one in others)
     assert not any("vert" in key or "faces" in key for run in study.runs.values() for key in run.arrays)
-    maps = page.pictures_of(study)["most-telling"].figure
+    telling = pictures.most_telling(study)
+    assert telling is not None
+    maps = telling.figure
     drawn = [ax for ax in maps.axes if ax.images and len(ax.texts) == 2]
     assert [t.get_text() for t in drawn[0].texts] == ["lateral view", "medial view"]
 
 
 def test_units_that_moved_have_a_figure_and_move_in_the_explorer(tmp_path: Path, unpainted: None) -> None:
-    write_study(tmp_path, groups=[Group(moving=("output",))], seeds=(3, 4))
+    write_study(tmp_path, groups=[Group(moving=("output",))], seeds=(3,))
     written = report.write(tmp_path).read_text()
     assert "Where the units moved" in written
     (shown,) = explored(written)
     sheets = shown["networks"][0]["sheets"]
     assert (sheets["input"]["epoch_xy"], sheets["output"]["epoch_xy"]["shape"]) == (None, [3, 64, 2])
-    picture = page.pictures_of(files.read(tmp_path))["positions-2-output"]
+    study = files.read(tmp_path)
+    (picture,) = pictures.positions(study, study.found["groups"][0], "")
+    assert picture.name == "positions-2-output"
     axes = [ax for ax in picture.figure.axes if ax.collections]
     assert len(axes) == 3 * 3
     assert [ax.get_title() for ax in axes[:3]] == ["before training", "epoch 2", "epoch 4"]

@@ -6,12 +6,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, Normalize
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Ellipse
 
 from locality_prior._check import number, wrong
@@ -184,7 +186,8 @@ def name_sides(places: Places, ax: Axes, stacked: bool = False) -> None:
     for side in standing(places.cover.sides, stacked):
         left, right, bottom, _ = side.extent
         if stacked:
-            ax.text(left, bottom, side.name, size=4.5, ha="left", va="top", color="0.35")
+            small = 0.55 * FontProperties(size=matplotlib.rcParams["xtick.labelsize"]).get_size_in_points()
+            ax.text(left, bottom, side.name, size=small, ha="left", va="top", color="0.35")
         else:
             how: dict[str, Any] = {"xytext": (0, -3), "textcoords": "offset points", "annotation_clip": False}
             size = text_size("xtick.labelsize", "small")
