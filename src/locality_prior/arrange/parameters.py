@@ -116,13 +116,14 @@ def _of(side: str, name: str, module: nn.Module, n: int) -> list[tuple[Tensor, i
     else:
         raise wrong(side, given, KNOWN if side == "units" else "a Linear or a convolution of one group")
     if not found:
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        bias: Tensor | None = module.bias  # type: ignore[assignment]
+        weight: Tensor = module.weight
+        bias: Tensor | None = module.bias
         turned = isinstance(module, _CONV) and module.transposed
         axis = int(turned) if side == "units" else 1 - int(turned)
         found = [weight]
         if side == "units" and bias is not None:
-            return _fits(side, given, size, n, whole=True) or [(weight, axis), (bias, 0)]
+            _fits(side, given, size, n, whole=True)
+            return [(weight, axis), (bias, 0)]
     flattened = side == "inputs" and isinstance(module, nn.Linear)
     _fits(side, given, size, n, whole=not flattened)
     return [(x, axis) for x in found if x is not None]

@@ -85,13 +85,13 @@ def _ordered(
     """
     # numpy sorts several times as quickly as torch
     rows = len(apart)
-    apart, d = (x[others].reshape(rows, -1).numpy() for x in (apart, d))
-    near = np.argsort(d, axis=1)
-    d = np.take_along_axis(d, near, axis=1)
-    step = np.zeros(d.shape)
+    alike, far = (x[others].reshape(rows, -1).numpy() for x in (apart, d))
+    near = np.argsort(far, axis=1)
+    far = np.take_along_axis(far, near, axis=1)
+    step = np.zeros(far.shape)
     with np.errstate(invalid="ignore"):  # between two that are out of reach
-        np.cumsum(np.diff(d, axis=1) > ROUNDING * sheet.neighbour_distance, axis=1, out=step[:, 1:])
-    top = max(float(apart.max()), np.finfo(np.float64).tiny) * 1.0001
-    step += np.take_along_axis(apart, near, axis=1) / top  # the whole part is the step on the sheet
+        np.cumsum(np.diff(far, axis=1) > ROUNDING * sheet.neighbour_distance, axis=1, out=step[:, 1:])
+    top = max(float(alike.max()), np.finfo(np.float64).tiny) * 1.0001
+    step += np.take_along_axis(alike, near, axis=1) / top  # the whole part is the step on the sheet
     step.sort(axis=1)
-    return np.modf(step)[0] * top, np.sort(apart, axis=1)
+    return np.modf(step)[0] * top, np.sort(alike, axis=1)

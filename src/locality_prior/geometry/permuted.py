@@ -34,11 +34,11 @@ class Permuted(Geometry):
         if isinstance(base, Distances) and base.shape[0] != base.shape[1]:
             raise wrong("permuted", repr(base), "a geometry of one set of units")
         order = permutation("order", order, len(base))
-        if isinstance(base, Permuted):
-            base, order = base.base, base.order[order]
         self.base: Geometry = base
         #: The place of each unit, (units,) int64: treat it as read-only.
         self.order: Tensor = order
+        if isinstance(base, Permuted):
+            self.base, self.order = base.base, base.order[order]
         self.euclidean = base.euclidean
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ def permutation(name: str, value: Any, units: int) -> Tensor:
         order = found.to(torch.int64, copy=True)
         if not torch.equal(order.sort().values, torch.arange(units)):
             low, high = int(order.min()), int(order.max())
-            held = f"{len(order.unique())} different numbers from {low} to {high}"
+            held = f"{len(set(order.tolist()))} different numbers from {low} to {high}"
             raise wrong(name, held, expected)
         return order
 
