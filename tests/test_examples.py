@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,15 @@ def test_own_layer(capsys: pytest.CaptureFixture[str]) -> None:
     assert losses[-1] < 0.6 * losses[0]
     assert "folded: outputs differ by at most" in lines[-1]
     assert float(lines[-1].split()[-1]) < 1e-5
+
+
+def test_own_geometry() -> None:
+    done = subprocess.run([sys.executable, EXAMPLES / "own_geometry.py"], capture_output=True, text=True, check=True)
+    across, layer, lengths = done.stdout.splitlines()
+    space, along = (float(word) for word in across.replace(",", "").split() if "." in word)
+    assert 5 * space < along
+    assert "source=FoldedTube(360 units)" in layer
+    assert 1 < float(lengths.split()[-1]) < 2
 
 
 def test_own_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import pickle
 import re
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import homemade
 import numpy as np
@@ -21,8 +20,9 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior._check import ArgumentError, ArgumentTypeError
-from locality_prior.geometry import ByRow, Channels, Geometry, default_sheet, from_config, near, to_config
+from locality_prior.geometry import ByRow, Channels, Coordinates, Geometry, default_sheet, from_config, near, to_config
 from locality_prior.geometry.points import great_circle
+from locality_prior.testing import check_geometry
 
 meetings = pytest.mark.parametrize("meeting", GEOMETRIES.values(), ids=GEOMETRIES)
 KINDS: dict[str, Geometry] = {
@@ -53,22 +53,61 @@ def test_the_reference_is_told_apart() -> None:
 
 
 @meetings
-def test_rows_are_rows_of_the_whole(meeting: Meeting) -> None:
-    rows = torch.tensor([2, 0, 2])
-    d = meeting.target.distances(meeting.source)
-    assert_close(meeting.target.distances(meeting.source, rows), d[rows], rtol=1e-15, atol=0)
-    assert meeting.target.distances(meeting.source, rows[:0]).shape == (0, d.shape[1])
+def test_meetings_keep_the_contract(meeting: Meeting) -> None:
+    check_geometry(meeting.target, meeting.source)
 
 
 @kinds
-def test_a_geometry_meets_itself(geometry: Geometry) -> None:
-    d = geometry.distances()
-    assert torch.equal(d, geometry.distances(geometry))
-    assert d.shape[0] == len(geometry)
-    assert not d.isnan().any()
-    if not isinstance(geometry, lp.Distances):
-        assert (d.diagonal() == 0).all()
-        assert_close(d, d.T)
+def test_kinds_keep_the_contract(geometry: Geometry) -> None:
+    check_geometry(geometry)
+
+
+def broken(**methods: object) -> Geometry:
+    """A cylinder that keeps all rules but one."""
+    kind = type("Broken", (homemade.Cylinder,), {"__module__": homemade.__name__, "__qualname__": "Broken", **methods})
+    homemade.Broken = kind  # type: ignore[attr-defined]  # where it is found by its import path
+    made: Geometry = kind(*zip(*reference.AROUND, strict=True))
+    return made
+
+
+def between(change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., object]:
+    """A ``meet`` whose distances are changed."""
+    return lambda self, source: Coordinates(self.positions, source.positions, change)
+
+
+class Told(ByRow):
+    """A meeting whose near pairs are told in another order, or are not all told."""
+
+    def __init__(self, order: slice) -> None:
+        super().__init__((4, 4), lambda rows: CYLINDER.distances()[rows])
+        self.order = order
+
+    def near(self, within: float) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        for i, j, d in super().near(within):
+            there = list(range(len(i)))[self.order]
+            yield i[there], j[there], d[there]
+
+
+@pytest.mark.parametrize(
+    ("methods", "rule"),
+    [
+        ({"positions": property(lambda self: self.angles[:, None].float())}, "positions are finite"),
+        ({"positions": property(lambda self: torch.zeros(3, 2).double())}, r"positions are .*\(shape \(3, 2\)\)"),
+        ({"positions": property(lambda self: self.angles[:, None])}, "who changes them changes the geometry"),
+        ({"meet": between(lambda a, b: homemade.around(a, b) + 1)}, "symmetric, and 0 on the diagonal"),
+        ({"meet": between(lambda a, b: homemade.around(a, b) * a[:, :1])}, "symmetric, and 0 on the diagonal"),
+        ({"meet": between(lambda a, b: homemade.around(a, b) * len(a))}, "rows that are asked for"),
+        ({"meet": lambda self, source: Told(slice(None, None, -1))}, r"near\(\) .*the order"),
+        ({"meet": lambda self, source: Told(slice(1, None))}, r"near\(\) .*which pairs"),
+        ({"arguments": lambda self: {"angles": self.angles, "heights": self.heights + 1}}, "arguments.*not equal"),
+        ({"__reduce__": lambda self: (lp.Grid, (4,))}, "pickle: not equal"),
+    ],
+    ids=str,
+)
+def test_a_broken_rule_is_told(methods: dict[str, object], rule: str) -> None:
+    check_geometry(broken())
+    with pytest.raises(AssertionError, match=rule):
+        check_geometry(broken(**methods))
 
 
 def test_a_shuffled_sheet_keeps_each_units_signal_and_nothing_else() -> None:
@@ -88,15 +127,6 @@ def test_a_shuffled_sheet_keeps_each_units_signal_and_nothing_else() -> None:
     assert repr(null) == "Shuffled(Grid(6, 5), seed=3)"
     with pytest.raises(ValueError, match="seed: got -1, expected a whole number of at least 0"):
         lp.Shuffled(sheet, seed=-1)
-
-
-@kinds
-def test_config_goes_through_json(geometry: Geometry) -> None:
-    for config, tensors in ((geometry.config(), {}), to_config(geometry)):
-        again = from_config(json.loads(json.dumps(config, allow_nan=False)), tensors, CUSTOM)
-        assert again == geometry
-        assert hash(again) == hash(geometry)
-        assert torch.equal(again.distances(), geometry.distances())
 
 
 def test_tensors_are_kept_apart_from_the_config() -> None:
@@ -211,16 +241,6 @@ def test_distances_are_computed_once_while_somebody_holds_them(geometry: Geometr
     assert torch.equal(geometry.distances(), before)
     del d
     assert gone() is None
-
-
-@kinds
-def test_positions_belong_to_the_caller(geometry: Geometry) -> None:
-    if isinstance(geometry, (lp.Graph, lp.Distances)):
-        return
-    before = geometry.distances().clone()
-    geometry.positions.add_(1)
-    assert not torch.equal(geometry.positions, geometry.positions.add(1))
-    assert torch.equal(geometry.distances(rows=torch.arange(len(geometry))), before)
 
 
 @kinds

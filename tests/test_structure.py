@@ -29,6 +29,7 @@ ROOMS = [
     {"placement"},
     {"objectives"},
     {"pruning"},
+    {"testing"},
     {"__init__"},
     {"analysis"},
     {"plots"},

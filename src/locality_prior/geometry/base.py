@@ -55,6 +55,7 @@ class Geometry(ABC):
 
     Here ``around`` takes coordinates (n, d) and (m, d) and returns distances (n, m). The class is saved by its import
     path, and whoever loads it passes the class itself (``custom``): see :func:`~locality_prior.geometry.from_config`.
+    :func:`~locality_prior.testing.check_geometry` tests such a class against the rules that every geometry keeps.
     """
 
     #: Whether squared distances are squared Euclidean distances between ``positions``.
