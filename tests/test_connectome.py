@@ -24,6 +24,7 @@ import locality_prior as lp
 from locality_prior.runs import door
 from locality_prior.runs.network import network
 from locality_prior.studies import study_from
+from locality_prior.testing import check_geometry
 
 STUDIES = Path(__file__).parent.parent / "studies"
 INF = math.inf
@@ -77,6 +78,11 @@ def test_the_prior_is_the_signal_on_the_wires_and_0_elsewhere(name: str, rescale
     assert_close(rule.charges(cost, torch.float64, torch.device("cpu")), charges)
     assert (rule.flat, rule.complete, rule.bounded) == (False, False, True)
     assert rule.table() is None
+
+
+def test_the_contract_of_every_geometry() -> None:
+    check_geometry(WORM)
+    check_geometry(lp.Shuffled(WORM, seed=1))
 
 
 def test_every_pair_wired_is_the_places_alone() -> None:

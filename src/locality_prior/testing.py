@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import import_path, instance
-from locality_prior.geometry import Distances, Geometry, from_config, near, to_config
+from locality_prior.geometry import Distances, Geometry, from_config, meet, near, to_config
 from locality_prior.geometry.config import KINDS
 from locality_prior.layers import LocalityLinear
 
@@ -128,7 +128,7 @@ def _defaults(geometry: Geometry, source: Geometry, d: Tensor) -> None:
 
 
 def _layer(geometry: Geometry, source: Geometry, d: Tensor) -> None:
-    reach = float(d.min(1).values.max())  # the least with which each unit has a wire
+    reach = float(_nearest(geometry, source, d).max())  # the least with which each unit has a wire
     if not math.isfinite(reach):
         return
     shape, cost, made = (d.shape[1], d.shape[0]), f"linear@{max(1.5 * reach, 1e-9)!r}", []
@@ -141,6 +141,15 @@ def _layer(geometry: Geometry, source: Geometry, d: Tensor) -> None:
             made.append(layer(torch.randn(3, d.shape[1], dtype=torch.float64)).detach())
         same = torch.allclose(made[-1], made[0], rtol=1e-9, atol=1e-9)
         _require(same, "a layer computes the same wire by wire as with the whole matrix", f"backend {backend}")
+
+
+def _nearest(geometry: Geometry, source: Geometry, d: Tensor) -> Tensor:
+    """How far each target unit is from the nearest source unit that may have a wire to it, if there is one."""
+    wired = meet(geometry, source).wired
+    if wired is None:
+        return d.min(1).values
+    there = torch.zeros(d.numel(), dtype=torch.bool).index_fill_(0, wired, True).reshape(d.shape)
+    return torch.where(there, d, math.inf).min(1).values[there.any(1)]
 
 
 def _saving(geometry: Geometry) -> None:
