@@ -14,7 +14,6 @@ from torch import nn
 
 import locality_prior as lp
 
-
 SIDE = 28
 CALCARINE = (-8.0, -80.0, 6.0)  # mm, in the space of the MNI
 
@@ -30,7 +29,8 @@ def patch() -> tuple[lp.Mesh, lp.Mesh]:
     middle = (hemisphere.positions - torch.tensor(CALCARINE, dtype=torch.float64)).norm(dim=1).argmin()
     sphere = nn.functional.normalize(lp.Mesh.fsaverage("left", surface="sphere").positions, dim=1)
     there = sphere[middle]
-    right = nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), there), dim=0)
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    right = nn.functional.normalize(torch.linalg.cross(up, there), dim=0)
     flat = torch.stack([sphere @ right, sphere @ torch.linalg.cross(there, right)], dim=1)
     flat = nn.functional.normalize(flat, dim=1) * torch.atan2(flat.norm(dim=1), sphere @ there)[:, None]
     flat[sphere @ there < 0] = torch.inf  # the far half

@@ -289,8 +289,9 @@ class Wired(Distances):
         self._take(_numbered(wires, tuple(lengths.shape)), lengths)
 
     def _between(self, target: Geometry, source: Geometry | None) -> Tensor:
-        self.target = instance("target", target, Geometry, "a geometry, such as Points(xyz)")
-        self.source = self.target if source is None else instance("source", source, Geometry, "a geometry, or None")
+        self.target = still("target", instance("target", target, Geometry, "a geometry, such as Points(xyz)"))
+        other = None if source is None else instance("source", source, Geometry, "a geometry, or None")
+        self.source = self.target if other is None else still("source", other)
         return self.target.distances(None if self.source is self.target else self.source)
 
     def _take(self, wired: Tensor, lengths: Tensor) -> None:

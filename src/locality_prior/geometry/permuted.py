@@ -105,10 +105,26 @@ class _Reordered(Meeting):
     def __init__(self, met: Meeting, targets: Tensor | None, sources: Tensor | None) -> None:
         self.met, self.targets, self.sources = met, targets, sources
         self.shape = met.shape
+        if met.wired is not None:
+            self.wired = self._pairs(met.wired // self.shape[1], met.wired % self.shape[1]).sort().values
 
     def rows(self, rows: Tensor) -> Tensor:
-        d = self.met.rows(rows if self.targets is None else self.targets[rows])
+        return self._columns(self.met.rows(self._places(rows)))
+
+    def rows_within(self, rows: Tensor, within: float) -> Tensor:
+        return self._columns(self.met.rows_within(self._places(rows), within))
+
+    def _places(self, rows: Tensor) -> Tensor:
+        return rows if self.targets is None else self.targets[rows]
+
+    def _columns(self, d: Tensor) -> Tensor:
         return d if self.sources is None else d[:, self.sources]
+
+    def _pairs(self, i: Tensor, j: Tensor) -> Tensor:
+        """The numbers of pairs of units, for pairs of places."""
+        i = i if self.targets is None else inverse(self.targets)[i]
+        j = j if self.sources is None else inverse(self.sources)[j]
+        return i * self.shape[1] + j
 
     def near(self, within: float) -> Iterator[Pairs]:
         if type(self.met).near is Meeting.near or within == float("inf"):
@@ -116,9 +132,7 @@ class _Reordered(Meeting):
             return
         pairs, lengths = [], []
         for i, j, d in self.met.near(within):
-            i = i if self.targets is None else inverse(self.targets)[i]
-            j = j if self.sources is None else inverse(self.sources)[j]
-            pairs.append(i * self.shape[1] + j)
+            pairs.append(self._pairs(i, j))
             lengths.append(d)
         found, by_row = torch.cat(pairs).sort()
         d = torch.cat(lengths)[by_row]
