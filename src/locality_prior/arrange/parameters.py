@@ -26,7 +26,7 @@ def permute(
     inputs: Iterable[str],
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Reorder a model's units in its parameters, so that each is at the place of its order: unit k becomes ``order[k]``.
+    """Reorder a model's units in its parameters, as an order says: unit k becomes unit ``order[k]``.
 
     Afterwards unit p sits at place p, so the units lie on the sheet for which the order was found, without a
     permutation. The model computes the same as before, but for rounding, under three conditions: ``units`` names every

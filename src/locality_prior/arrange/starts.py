@@ -19,7 +19,7 @@ TURNS = 8
 
 
 def spread(embedding: Tensor, places: Tensor) -> Tensor:
-    """An order, (units,), that matches units to places by their coordinates: both are halved repeatedly, as in a k-d tree.
+    """An order, (units,), that matches units to places by halving both repeatedly, as in a k-d tree.
 
     The places of a part are halved along their widest axis, and its units in the same proportion along the same axis of
     their embedding.
@@ -91,8 +91,8 @@ def leading(matrix: Tensor, k: int, least: float | None = None) -> Tensor:
             x = torch.linalg.qr(matrix @ x + shift * x).Q
         _, turn = torch.linalg.eigh(x.T @ (matrix @ x))
         found = x @ turn.flip(1)[:, :k]
-    found = found * found.gather(0, found.abs().argmax(0)[None]).sign()  # an eigenvector has two directions: always
-    take the same one return torch.nn.functional.pad(found, (0, k - found.shape[1]))
+    found = found * found.gather(0, found.abs().argmax(0)[None]).sign()  # of two directions always the same
+    return torch.nn.functional.pad(found, (0, k - found.shape[1]))
 
 
 def of_flow(flow: Tensor, axes: int) -> Tensor:

@@ -120,7 +120,7 @@ class Quadratic:
         return [a @ _placed(d, order).T for a, d in self._in(exact)]
 
     def moved(self, products: list[Reals], before: Ints, after: Ints, exact: bool) -> list[Reals]:
-        """The products for the order ``after``, from those for ``before``: they change only for the units that moved."""
+        """The products for the order ``after``, from those for ``before``: only units that moved change them."""
         n = len(before)
         gone = np.empty(n, np.int64)
         gone[before] = np.arange(n)
