@@ -85,7 +85,7 @@ def _positions(geometry: Geometry) -> None:
     _require(positions.isfinite().all(), rule)
     before = positions.clone()
     positions.add_(1)
-    _require(torch.equal(geometry.positions, before), rule, "who changes them changes the geometry")
+    _require(torch.equal(geometry.positions, before), rule, "changing them changes the geometry")
 
 
 def _distances(geometry: Geometry, source: Geometry, d: Tensor) -> None:

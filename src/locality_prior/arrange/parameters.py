@@ -75,7 +75,7 @@ def permute(
             raise wrong(side, name, "the name of a module of the model")
         for tensor, axis in _of(side, name, modules[name], n):
             if (id(tensor), axis) in moves:
-                raise wrong(side, f"{name!r}, whose parameters another module named shares", "modules of their own")
+                raise wrong(side, f"{name!r}, whose parameters another of these modules shares", "separate modules")
             each = tensor.shape[axis] // n
             index = (place[:, None] * each + torch.arange(each)).flatten() if each > 1 else place
             moves[id(tensor), axis] = tensor, axis, index.to(tensor.device)

@@ -104,7 +104,7 @@ class Arranger:
             self.units = tuple(one for one in self.units if one.leaving or one.entering)
         if not self.units:
             what = "a layer's wires leave or enter" if by_wires else "a layer's weights make"
-            raise wrong("arrange", f"{how} and no such units", f"a sheet whose units {what}")
+            raise wrong("arrange", f"{how}, without units to move", f"a sheet whose units {what}")
         for one in self.units if by_wires else ():
             first, *others = _geometries(net, one)
             if different := next((other for other in others if other != first), None):
@@ -190,7 +190,9 @@ def _check_frame(model: nn.Module, layer: Layer, units: Sequence[Units]) -> None
     if not isinstance(module, LocalityLinear) and plain_kind(module) is not nn.Linear:
         given = f"learned and the wires of {layer.name}, a {type(module).__name__}"
         raise wrong("arrange", given, "sheets between which all layers are linear")
-    expected = "sheets that meet without being stretched, such as equal grids that do not close, or ones with a spacing"
+    expected = (
+        "sheets that meet without being stretched, such as equal grids that are not periodic, or grids with a spacing"
+    )
     try:
         raw = Points(layer.target.positions).distances(Points(layer.source.positions))
         fits = torch.allclose(raw, layer.target.distances(layer.source), rtol=1e-6, atol=1e-6)

@@ -134,9 +134,7 @@ class Run:
             raise wrong_type("recipe", self.recipe, "a Recipe")
         how = arrangements.parse("arrange", self.arrange)
         if isinstance(how, arrangements.Learned) and self.shuffled:
-            raise wrong(
-                "arrange", f"{how} with a shuffled prior", "shuffled False, since positions have no other lengths"
-            )
+            raise wrong("arrange", f"{how} with a shuffled prior", "shuffled False, since lengths follow the positions")
         if isinstance(how, arrangements.Learned) and cost == "flat" and self.objective == objectives.NONE:
             expected = "a cost, or an objective of wires, such as wiring"
             raise wrong("arrange", f"{how} with the cost flat and no objective, where nothing moves units", expected)
