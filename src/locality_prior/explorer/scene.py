@@ -42,7 +42,7 @@ class Sheet:
             end of training, whose class means are ``means``.
         epoch_means: (e, classes, units) the class means at those epochs.
         factors: (k, units), where Σ_k f_ki f_kj is the correlation of units i and j over items; None if not known.
-        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last are those of ``places``.
+        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last ones are ``places``.
     """
 
     places: Places
@@ -244,7 +244,7 @@ def network(
 
 
 def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
-    """(epochs, units, 2) where the units of a sheet were at the kept epochs; None where they do not move.
+    """(epochs, units, 2) places of a sheet's units at the kept epochs; None if their positions do not learn.
 
     Raises:
         ValueError: an array of another shape.
@@ -259,9 +259,10 @@ def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
 
 
 def places_of(places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> dict[str, Any]:
-    """What the units of a network's sheet lie on, as :meth:`Places.config` says it, of ``places``, where they began.
+    """What the units of a network's sheet lie on, as in :meth:`Places.config`; ``places`` says where they began.
 
-    Where positions learn they are points, whatever they began as: in a study the other networks' may still be cells.
+    Units whose positions learn are points, even if they began as the cells of a grid, as other networks' units still
+    are.
     """
     return {"kind": "points"} if f"sheet/{sheet}/epoch_positions" in arrays else dict(places)
 
@@ -287,7 +288,7 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
     buffer = _Buffer()
     places: list[dict[str, Any]] = []
     surfaces: list[dict[str, Any]] = []
-    number: dict[str, int] = {}  # of places and surfaces, by what they are
+    number: dict[str, int] = {}  # the numbers of places and surfaces, by their values
 
     def carried(given: Surface) -> int:
         if given.key not in number:
