@@ -244,7 +244,7 @@ def network(
 
 
 def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
-    """(epochs, units, 2) places of a sheet's units at the kept epochs; None if their positions do not learn.
+    """(epochs, units, 2) where the units of a sheet were at the kept epochs; None where they do not move.
 
     Raises:
         ValueError: an array of another shape.
@@ -259,10 +259,9 @@ def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
 
 
 def places_of(places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> dict[str, Any]:
-    """What the units of a network's sheet lie on, as in :meth:`Places.config`; ``places`` says where they began.
+    """What the units of a network's sheet lie on, as :meth:`Places.config` says it, of ``places``, where they began.
 
-    Units whose positions learn are points, even if they began as the cells of a grid, as other networks' units still
-    are.
+    Where positions learn they are points, whatever they began as: in a study the other networks' may still be cells.
     """
     return {"kind": "points"} if f"sheet/{sheet}/epoch_positions" in arrays else dict(places)
 

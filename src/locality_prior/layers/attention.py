@@ -324,7 +324,7 @@ def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> Positi
     if isinstance(positions, Distances) and len(set(positions.shape)) > 1:
         raise wrong("positions", positions, "a geometry of one place for each position")
     if isinstance(positions, Distances) and meet(positions, positions).wired is not None:
-        raise wrong("positions", positions, "places alone, since a bias over positions has no wires")
+        raise wrong("positions", positions, "places alone: a bias over positions knows no wires")
     affordable("positions", heads * len(positions) ** 2, f"{heads} × {len(positions)} × {len(positions)}")
     if slopes is None:
         slopes = [2 ** (-8 * (h + 1) / heads) for h in range(heads)]
