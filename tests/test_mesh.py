@@ -327,6 +327,12 @@ def test_parts_and_copies_share_a_surface() -> None:
     assert again == mesh == lp.Mesh(*icosphere(1), n=20)
 
 
+def test_zero_has_no_sign_on_a_surface() -> None:
+    mesh, other = lp.Mesh(*PLATE), lp.Mesh(torch.tensor(PLATE[0]) * torch.tensor([1, 1, -1]), PLATE[1])
+    assert mesh == other
+    assert torch.equal(mesh.distances(other), mesh.distances())
+
+
 def test_a_layer_on_a_mesh_is_saved_as_tensors(tmp_path: Path) -> None:
     v, f = icosphere(2)
     mesh = lp.Mesh(v, f, n=60, inflated=v, curvature=v[:, 2])
@@ -477,6 +483,9 @@ def test_graphs_take_sparse_tensors() -> None:
         assert torch.equal(lp.Graph(made)._edges, lp.Graph(dense.to(made.dtype))._edges)
     twice = torch.sparse_coo_tensor(torch.tensor([[0, 0, 1], [1, 1, 0]]), torch.tensor([1.0, 2.0, 3.0]), (3, 3))
     assert lp.Graph(twice) == lp.Graph([[0, 3, 0], [3, 0, 0], [0, 0, 0]])
+    far = np.array([0, 2**32])
+    with pytest.raises(ValueError, match="nodes: got 8589934592, expected a whole number"):
+        lp.Graph(pytest.importorskip("scipy.sparse").coo_array((np.ones(2), (far, far[::-1])), shape=(2**33, 2**33)))
     for bad, words in (
         (torch.tensor([[0.0, 1], [2, 0]]), "an asymmetric matrix"),
         (torch.tensor([[0.0, 1], [0, 0]]), "an asymmetric matrix"),

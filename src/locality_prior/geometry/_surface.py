@@ -42,6 +42,7 @@ class Surface:
     faces: Array
 
     def __new__(cls, vertices: Array, faces: Array) -> Surface:
+        vertices = vertices + 0.0  # −0 becomes 0, as equal coordinates make the same surface
         digest = hashlib.sha256(vertices.tobytes() + faces.tobytes()).digest()
         found = cls._known.get(digest)
         if found is None:
