@@ -250,6 +250,7 @@ def test_a_cost_may_cut_wires_but_not_a_units_last() -> None:
         layer.cost = "linear@2.5"
 
 
+TURNED = WORM.permuted(torch.arange(N).flip(0))
 ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: lp.Wired([[1, 1]], points()), r"wires: got shape \(1, 2\), expected shape \(out, in\) = \(9, 9\)"),
     (lambda: lp.Wired(sparse.eye(4), points()), r"wires: got shape \(4, 4\), expected shape"),
@@ -263,11 +264,11 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: lp.LocalityRNN(4, 3, units=lp.Distances(torch.ones(3, 4))), "units: got Distances.* from each other"),
     (lambda: lp.LocalityMultiheadAttention(4, 2, positions=WORM), "positions: got .* expected places alone"),
     (
-        lambda: lp.LocalityMultiheadAttention(4, 2, positions=WORM.permuted(torch.arange(N).flip(0))),
+        lambda: lp.LocalityMultiheadAttention(4, 2, positions=TURNED),
         "expected places alone",
     ),
     (
-        lambda: WORM.permuted(torch.arange(N).flip(0)).with_channels(2),
+        lambda: TURNED.with_channels(2),
         "with_channels: got Permuted.* a geometry of places",
     ),
     (lambda: lp.Prior(WORM, points(), "flat"), "which cannot meet"),

@@ -281,6 +281,12 @@ def test_points_are_even_the_first_of_them_too() -> None:
     assert lp.Mesh(*icosphere(1), n=120) == mesh
 
 
+def test_many_points_in_a_face_leave_no_border_empty() -> None:
+    x, y = lp.Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], PLATE[1], n=1000).positions[:, :2].T
+    for border in (torch.minimum(x, y), 1 - torch.maximum(x, y), (x - y).abs()):
+        assert 15 <= int((border < 0.02).sum()) <= 55  # about 39 or 40 on average
+
+
 def test_two_banks_that_face_each_other_get_their_points_apart() -> None:
     """Two plates closer to each other than neighbours are: each is as even as one alone."""
     vertices, faces = PLATE
