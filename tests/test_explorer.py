@@ -376,6 +376,19 @@ def test_units_that_moved_end_at_their_places(d: int) -> None:
     assert (one.places.kind, one.epoch_xy is None) == ("points", False)
 
 
+def test_units_that_left_their_cells_begin_where_the_cells_are_drawn() -> None:
+    arrays, sheets, layers = kept()
+    cells = lp.Grid(3, 4)
+    sheets["a"]["places"] = Places.of(cells).config()
+    end = cells.positions + 0.25
+    arrays["sheet/a/epoch_positions"] = np.stack([cells.positions, end]).astype(np.float32)
+    one = network("", 0, arrays, sheets, layers).sheets["a"]
+    assert one.epoch_xy is not None
+    # points are drawn upwards, and cells downwards
+    assert (one.epoch_xy[0] * (1, -1) == Places.of(cells).xy).all()
+    assert (one.places.xy == one.epoch_xy[-1]).all()
+
+
 @pytest.mark.parametrize(
     "moved",
     [np.zeros((2, 12)), np.zeros((0, 12, 2)), np.full((2, 12, 3), np.nan), np.zeros((2, 5, 2)), np.zeros((3, 12, 2))],

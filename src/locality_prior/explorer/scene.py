@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from locality_prior._check import count, instance, shown, wrong
 from locality_prior.plots import Places
-from locality_prior.plots.places import on_plane
+from locality_prior.plots.places import where_moved
 from locality_prior.plots.surfaces import BENT, STEPS, Surface
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -214,8 +214,7 @@ def network(
         xy, means = arrays.get(f"sheet/{key}/xy"), arrays.get(f"sheet/{key}/class_means")
         if sheet.get("places") is None or xy is None or means is None:
             continue
-        moved = moves(arrays, key)
-        places = Places.from_config(places_of(sheet["places"], arrays, key), arrays, key)
+        places, moved = places_of(sheet["places"], arrays, key)
         epochs, grown = arrays.get("epochs"), arrays.get(f"sheet/{key}/epoch_means")
         drawn[key] = Sheet(
             places,
@@ -243,27 +242,31 @@ def network(
     return Network(name, seed, drawn, wires)
 
 
-def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
-    """(epochs, units, 2) where the units of a sheet were at the kept epochs; None where they do not move.
+def places_of(
+    places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str
+) -> tuple[Places, Floats | None]:
+    """Where the units of a sheet are drawn, and, if they moved, where they were at the kept epochs.
+
+    Args:
+        places: what the units lay on when they began, as :meth:`Places.config` says it. Those that moved are points.
+        arrays: those of measures.npz.
+        sheet: its name.
+
+    Returns:
+        Places, and (epochs, units, 2) or None.
 
     Raises:
         ValueError: an array of another shape.
     """
     given = arrays.get(f"sheet/{sheet}/epoch_positions")
     if given is None:
-        return None
-    moved = _floats("epoch_positions", given, "epochs", "units", "d")
+        return Places.from_config(dict(places), arrays, sheet), None
+    units = len(arrays[f"sheet/{sheet}/xy"])
+    moved = _floats("epoch_positions", given, "epochs", units, "d")
     if not moved.size or not np.isfinite(moved).all():
         raise wrong("epoch_positions", f"shape {moved.shape}", "finite positions at one epoch or more")
-    return on_plane(moved)
-
-
-def places_of(places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> dict[str, Any]:
-    """What the units of a network's sheet lie on, as :meth:`Places.config` says it, of ``places``, where they began.
-
-    Where positions learn they are points, whatever they began as: in a study the other networks' may still be cells.
-    """
-    return {"kind": "points"} if f"sheet/{sheet}/epoch_positions" in arrays else dict(places)
+    xy = where_moved(moved, places.get("kind", ""))
+    return Places(xy[-1], "points"), xy
 
 
 def _whole(values: Any) -> Any:

@@ -119,6 +119,11 @@ class Arranger:
         """The orders, for the run's state: of each set of units, by its first sheet; none where positions learn."""
         return {one.sheets[0]: one.order for one in self.units if one.points is None}
 
+    def began(self) -> dict[str, Geometry]:
+        """The geometries on which units began whose positions learn, by sheet."""
+        learning = [name for one in self.units if one.points is not None for name in one.sheets]
+        return {name: self.given.placed[name].geometry for name in learning}
+
     def told(self, net: Network, responded: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
         """What the new places are worth: numbers of the trained network with each unit at its own place, and now.
 

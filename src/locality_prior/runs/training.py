@@ -239,12 +239,14 @@ def _go_on(
         # from the state on disk, so that finishing a run twice gives the same files
         ended = _read_state(directory / files.STATE, run)
         assert ended is not None
-        net = network(run, task) if machines.sharded(fabric) else loop.net  # which is in parts in the first case
+        net = loop.net
+        if machines.sharded(fabric):  # it is in parts
+            net = network(run, task, () if arranger is None or when == "after" else arranger.units)
         net.model.load_state_dict(ended["model"])
         for objective in net.objectives:
             if isinstance(objective, OfResponses):
                 objective.remove()  # its hooks, which would see the measuring too
-        kept = ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else None
+        kept = ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else maps.ended(recipe.epochs, net)
         if arranger is not None and when == "after":
             net = moved(net, arranger.units)
             kept = kept and in_order(kept, net)
