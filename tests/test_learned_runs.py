@@ -202,9 +202,7 @@ def test_without_classes_positions_are_kept_too_and_wires_move_the_units_of_a_fl
     assert "sheet/input/epoch_means" not in arrays
 
 
-def test_where_no_maps_are_kept_it_is_known_where_units_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_maps_are_kept_it_is_known_where_units_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EpochMaps, "see", lambda *_: None)  # as over several devices
     train(run(recipe=replace(RECIPE, epochs=1)), tmp_path)
     arrays = dict(np.load(tmp_path / "measures.npz"))
