@@ -239,9 +239,7 @@ def _go_on(
         # from the state on disk, so that finishing a run twice gives the same files
         ended = _read_state(directory / files.STATE, run)
         assert ended is not None
-        net = loop.net
-        if machines.sharded(fabric):  # it is in parts
-            net = network(run, task, () if arranger is None or when == "after" else arranger.units)
+        net = network(run, task) if machines.sharded(fabric) else loop.net  # which is in parts in the first case
         net.model.load_state_dict(ended["model"])
         for objective in net.objectives:
             if isinstance(objective, OfResponses):
