@@ -21,7 +21,7 @@ Reals = npt.NDArray[np.floating[Any]]
 #: Called after each round with the number of rounds so far and the cost that they have reached.
 Progress = Callable[[int, float], None]
 
-#: Above so many units the gains of all swaps are computed in float32, and those that look good again in float64.
+#: Above this many units, the gains of all swaps are computed in float32, and the promising ones again in float64.
 EXACT = 2048
 #: How many swaps of each unit are tried in a round.
 TRIED = 3
