@@ -1,12 +1,12 @@
-"""How good arrangements are: against random swaps in the same time, and colours against the sorting of other authors.
+"""How good arrangements are: against random swaps in the same time, and against the program of other authors.
 
     uv run python benchmarks/arranging.py swaps [SIDE]
     uv run python benchmarks/arranging.py colours [SIDE] [PYTHON]
 
-``swaps`` arranges SIDE × SIDE units (64) by :func:`locality_prior.arrange.by_similarity`, and then by the rule of
-TDANN's search for as long: two units of a random neighbourhood swap their places where it makes the map better.
-``colours`` sorts as many random colours (100 × 100); where PYTHON is an interpreter that has ``vc-flas`` and numpy, the
-authors' own FLAS sorts them too. Seconds are the processor's, on one thread.
+``swaps`` arranges SIDE × SIDE units (by default 64 × 64) by :func:`locality_prior.arrange.by_similarity`, and then, for
+the same time, by the rule of TDANN's search: two units of a random neighbourhood swap places if that makes the map
+better. ``colours`` sorts SIDE × SIDE random colours (by default 100 × 100). If PYTHON is an interpreter that has
+``vc-flas`` and numpy, the authors' own FLAS sorts them too. Seconds are processor seconds, on one thread.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def colours(side: int, python: str | None) -> None:
 
 
 def main() -> None:
-    """Either of the two."""
+    """Run the benchmark that the command names."""
     torch.set_num_threads(1)
     what, *rest = sys.argv[1:] or ["swaps"]
     if what == "swaps":

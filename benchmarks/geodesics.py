@@ -2,9 +2,9 @@
 
     uv run python benchmarks/geodesics.py [--radius 20] [--sample 16] [--along exact | edges]
 
-Seconds by the clock and of the processors, and the peak memory of this process and of the largest that it starts. All
-pairs are timed on a sample of the sources, and scaled. The heat method is approximate; its row is there where
-potpourri3d is installed.
+It prints seconds by the clock, processor seconds, and the peak memory of this process and of the largest that it
+starts. All pairs are timed on a sample of the sources, and the time is scaled. The heat method is approximate; its row
+appears if potpourri3d is installed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What ``work`` returns, its seconds, and those of the processors, also for processes that it starts."""
+    """What ``work`` returns, its seconds, and its processor seconds, including those of processes that it starts."""
     clock, worked = time.perf_counter(), processors()
     return work(), time.perf_counter() - clock, processors() - worked
 

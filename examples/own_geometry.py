@@ -1,6 +1,6 @@
-"""A geometry of your own: a tube that is bent into a U, as a gut or a rolled-up cortex is, and a layer on it.
+"""A geometry of your own, and a layer on it: a tube that is bent into a U, like a gut.
 
-Units that face each other across the bend are near in space and far along the tube. The wires run along the tube.
+Units that face each other across the bend are near in space but far along the tube, and wires run along the tube.
 """
 
 import math
@@ -15,7 +15,7 @@ from locality_prior.testing import check_geometry
 class FoldedTube(lp.Geometry):
     """``rings`` rings of ``around`` units on a tube of radius 1, bent in its middle third into half a circle.
 
-    The distance of two units is that along the unrolled tube: √(Δs² + Δφ²), the way round taken that is shorter.
+    The distance between two units is that on the unrolled tube, √(Δs² + Δφ²), the shorter way round.
     """
 
     def __init__(self, rings, around):
@@ -54,7 +54,7 @@ def along_the_tube(a, b):
 
 if __name__ == "__main__":
     tube = FoldedTube(30, 12)
-    check_geometry(tube, FoldedTube(30, 12))  # the contract suite of the library's own geometries
+    check_geometry(tube, FoldedTube(30, 12))  # raises if it breaks one of the rules that the library relies on
     space = torch.cdist(tube.positions, tube.positions)
     across = (tube.distances() - space).argmax()
     i, j = divmod(int(across), len(tube))

@@ -1,16 +1,16 @@
-r"""The wiring of a worm as a recurrent network's: the network and its null wirings, for studies/connectome.yaml.
+r"""A recurrent network with the wiring of a worm, and its null wirings, for studies/connectome.yaml.
 
     pip download --no-deps --dest worm cect==0.3.5 c302==0.12.1
     LOCALITY_PRIOR_WORM=worm locality-prior study studies/connectome.yaml --out results/connectome
 
 *Caenorhabditis elegans* has 302 neurons. Which of them are joined is read from ``cect`` (the hermaphrodite of Cook et
 al., Nature 571, 63–71, 2019), and where their cell bodies lie from ``c302`` (OpenWorm). Both are wheels under the MIT
-licence, which are read as they are: nothing of them is imported, and nothing that they depend on is needed. Installed
-packages of these names are read too. When the study has run,
+licence. Only the files in them are read: nothing is imported from them, and none of their dependencies is needed.
+Installed packages of these names are read too. When the study has run,
 
     LOCALITY_PRIOR_WORM=worm python studies/connectome.py results/connectome
 
-tells whether neurons respond alike where they are near each other, or left and right partners.
+tells whether neurons respond alike if they are near each other, or if they are left and right partners.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from locality_prior.runs import Task
 VARIABLE = "LOCALITY_PRIOR_WORM"
 #: Positions are in units of 10 µm. A cell body's nearest neighbour is 2.5 µm away (the median).
 MICROMETRES = 10.0
-#: Types of cells, as cect's table has them, that sense. A motor neuron's type names it so, at its beginning.
+#: The types of sensory neurons in cect's table. (A motor neuron's type says so before its first semicolon.)
 SENSORY = {"Amphid", "Amphid, nociceptive", "Cephalic", "Mechanosensory", "O2, CO2, social signals, touch"} | {
     "Phasmid",
     "Touch",
 }
 #: Steps without input before the answer is read, so that the last row can reach the motor neurons.
 AFTER = 4
-#: What the study's conditions are, in a figure.
+#: What a figure calls the study's conditions.
 CALLED = {
     "control": "dense",
     "flat@100": "the animal's wires",
@@ -56,7 +56,7 @@ CALLED = {
     "control, rewired": "rewired: as many into and out of each",
     "control, nearby": "nearby: as many wires of each length",
 }
-#: Pairs of neurons are sorted by length into this many bins, and each keeps its number of wires, in :func:`nearby`.
+#: :func:`nearby` sorts pairs of neurons by length into this many bins, each of which keeps its number of wires.
 BINS = 50
 
 Matrix = npt.NDArray[np.bool_]
@@ -66,8 +66,8 @@ Matrix = npt.NDArray[np.bool_]
 class Worm:
     """302 neurons: names, types, positions (302, 3) in 10 µm, and which are joined, (to, from).
 
-    ``chemical`` has how many serial sections of the microscope each synapse spans, summed; ``electrical`` the same of
-    gap junctions, which join both ways.
+    ``chemical`` has, for each pair, the number of serial sections of the microscope that its synapses span;
+    ``electrical`` has the same for gap junctions, which act both ways.
     """
 
     names: tuple[str, ...]
@@ -83,7 +83,7 @@ class Worm:
 
     @property
     def sensory(self) -> list[int]:
-        """Numbers of the neurons that sense."""
+        """Numbers of the sensory neurons."""
         return [k for k, one in enumerate(self.types) if one in SENSORY]
 
     @property
@@ -94,10 +94,10 @@ class Worm:
 
 @lru_cache(maxsize=2)
 def worm(folder: str | None = None) -> Worm:
-    """The worm, read from cect and c302 in ``folder``, else in the folder of the variable, else as they are installed.
+    """The worm, read from cect and c302: in ``folder``, in the environment variable's folder, or as installed.
 
     Raises:
-        ValueError: one of them is not there, or does not hold what is expected.
+        ValueError: one of them is missing, or does not hold what is expected.
     """
     cect, c302 = package("cect", folder), package("c302", folder)
     found = json.loads((cect / "cache" / "Cook2019HermReader.json").read_text("utf-8"))
@@ -210,7 +210,7 @@ class Nervous(nn.Module):
 
 
 class Only(nn.Module):
-    """W → W∘M: a weight that has only some wires."""
+    """W → W∘M: a weight with only the wires of a mask M."""
 
     def __init__(self, wires: Matrix) -> None:
         super().__init__()
@@ -249,8 +249,8 @@ def _seed() -> int:
 def exchanged(wires: Matrix, seed: int, times: int = 20) -> Matrix:
     """``wires`` with the targets of two wires exchanged, ``times`` times as often as there are wires.
 
-    No wire to a neuron itself is touched or made, and none is doubled: such an exchange is left out. Every neuron keeps
-    how many wires it receives and sends (Maslov & Sneppen 2002).
+    An exchange is left out if it would change or make a neuron's wire to itself, or double a wire. Every neuron keeps
+    its numbers of incoming and outgoing wires (Maslov & Sneppen 2002).
     """
     generator = np.random.default_rng(seed)
     made = wires.copy()
@@ -267,7 +267,7 @@ def exchanged(wires: Matrix, seed: int, times: int = 20) -> Matrix:
 
 
 def as_long(wires: Matrix, lengths: npt.NDArray[np.float64], seed: int, bins: int = BINS) -> Matrix:
-    """As many wires as ``wires`` has among the pairs of about each length, drawn at random. Those to itself stay."""
+    """As many wires as ``wires`` has among the pairs of about each length, drawn at random. Wires to itself stay."""
     generator = np.random.default_rng(seed)
     apart = ~np.eye(len(wires), dtype=bool)
     edges = np.unique(np.quantile(lengths[apart], np.linspace(0, 1, bins + 1)))
@@ -307,15 +307,15 @@ def excess(likeness: npt.NDArray[np.float64], chosen: Matrix) -> float:
 def correlation(responses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """|r| of the responses of any two neurons.
 
-    The sign is left out, since that of a hidden unit is one of chance: with all its weights turned round, the network
-    would do the same.
+    The sign is left out, since it is a matter of chance in a hidden unit: with the signs of all its weights changed,
+    the network would compute the same.
     """
     with np.errstate(invalid="ignore", divide="ignore"):  # of units that always respond alike
         return np.abs(np.corrcoef(responses.T))
 
 
 def in_common(wires: Matrix) -> npt.NDArray[np.float64]:
-    """Of the neurons that act on one of two neurons, the share that acts on both."""
+    """The share of the neurons acting on one of two neurons that act on both."""
     w = wires.astype(np.float64)
     both, each = w @ w.T, w.sum(1)
     return both / (each[:, None] + each - both)

@@ -1,7 +1,7 @@
 """A stack of sheets on the cortex: the network of studies/cortex.yaml.
 
 The sheets are layers of one patch of the left hemisphere of fsaverage5, around the calcarine sulcus, where the primary
-visual cortex is. An image of 28×28 pixels lies on the same patch: each pixel at a vertex, and each vertex has a pixel.
+visual cortex is. An image of 28×28 pixels lies on the same patch, one pixel at each vertex.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CALCARINE = (-8.0, -80.0, 6.0)  # mm, in the space of the MNI
 def patch() -> tuple[lp.Mesh, lp.Mesh]:
     """A patch of 28 · 28 vertices, and the same vertices in the order of an image's pixels, row by row.
 
-    The hemisphere is laid flat around the middle of the patch, by the azimuthal equidistant projection of the sphere
-    onto which FreeSurfer has spread it. The vertices are the nearest to the middle, in the greater of the two
-    coordinates, so that they fill a square; together they are as near to the pixels of the square as can be.
+    The hemisphere is laid flat around the middle of the patch, by the azimuthal equidistant projection of FreeSurfer's
+    sphere. The vertices are those nearest to the middle, measured by the larger of their two coordinates, so that they
+    fill a square. Each pixel of the square gets a vertex of its own, so that together they are as near as possible.
     """
     hemisphere = lp.Mesh.fsaverage("left")
     middle = (hemisphere.positions - torch.tensor(CALCARINE, dtype=torch.float64)).norm(dim=1).argmin()
@@ -42,7 +42,7 @@ def patch() -> tuple[lp.Mesh, lp.Mesh]:
 
 
 def stack(layers: int = 3, classes: int = 10) -> nn.Module:
-    """From one layer to the next go a linear layer that may be local, BatchNorm and ReLU."""
+    """Each layer is a linear layer, which may be local, BatchNorm and ReLU."""
     here, below = patch()
     units = len(here)
     modules: dict[str, nn.Module] = {"flatten": nn.Flatten()}

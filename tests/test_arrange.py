@@ -416,7 +416,7 @@ def test_what_cannot_be_moved_is_refused_and_nothing_is_changed() -> None:
         (["b"], [], "units: got 'b', a Linear of 2 units, expected 6"),
         (["deep"], ["b"], "units: got 'deep', a Conv1d"),
         (["made"], ["b"], "units: got 'made', a ParametrizedLinear whose weight is computed"),
-        (["a", "tied"], ["b"], "units: got 'tied', whose parameters another module named shares"),
+        (["a", "tied"], ["b"], "units: got 'tied', whose parameters another of these modules shares"),
     ):
         with pytest.raises((ValueError, TypeError), match=f"^{told}"):
             arrange.permute(net, order, units=units, inputs=inputs)

@@ -246,10 +246,10 @@ def test_a_cost_may_cut_wires_but_not_a_units_last() -> None:
 ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: lp.Wired([[1, 1]], points()), r"wires: got shape \(1, 2\), expected shape \(out, in\) = \(9, 9\)"),
     (lambda: lp.Wired(sparse.eye(4), points()), r"wires: got shape \(4, 4\), expected shape"),
-    (lambda: lp.Wired(torch.zeros(N, N), points()), "wires: got zeros alone, expected at least one wire"),
+    (lambda: lp.Wired(torch.zeros(N, N), points()), "wires: got only zeros, expected at least one wire"),
     (lambda: lp.Wired(torch.full((N, N), INF), points()), "wires: got a number that is NaN or infinite"),
     (lambda: lp.Wired(sparse.csr_array([[math.nan]]), points(1)), "wires: got a number that is NaN or infinite"),
-    (lambda: lp.Wired([[1]], lp.Distances([[INF]])), r"wires: got a wire at \(0, 0\), between units that no way"),
+    (lambda: lp.Wired([[1]], lp.Distances([[INF]])), r"wires: got a wire at \(0, 0\), where the distance is inf"),
     (lambda: lp.Wired([[1]], lp.Points([[0.0]]), lp.Points([[0.0, 0.0]])), "target: got .* which cannot meet"),
     (lambda: lp.LocalityLinear(4, 4, source=WORM, target=WORM), "source: got .*expected lengths of shape"),
     (lambda: lp.LocalityRNN(4, 4, units=WORM), "units: got .* of 9 units, expected 4 units"),

@@ -93,7 +93,7 @@ class Told(ByRow):
     [
         ({"positions": property(lambda self: self.angles[:, None].float())}, "positions are finite"),
         ({"positions": property(lambda self: torch.zeros(3, 2).double())}, r"positions are .*\(shape \(3, 2\)\)"),
-        ({"positions": property(lambda self: self.angles[:, None])}, "who changes them changes the geometry"),
+        ({"positions": property(lambda self: self.angles[:, None])}, "changing them changes the geometry"),
         ({"meet": between(lambda a, b: homemade.around(a, b) + 1)}, "symmetric, and 0 on the diagonal"),
         ({"meet": between(lambda a, b: homemade.around(a, b) * a[:, :1])}, "symmetric, and 0 on the diagonal"),
         ({"meet": between(lambda a, b: homemade.around(a, b) * len(a))}, "rows that are asked for"),

@@ -375,7 +375,7 @@ def test_a_layer_on_a_mesh_is_saved_as_tensors(tmp_path: Path) -> None:
         ),
         (
             lambda v, f: lp.Mesh([*v, [9, 0, 1], [9, 1, 1]], [*f, [2, 4, 5]]),
-            "faces: got faces that touch in vertex 2 alone, expected faces around a vertex that share edges",
+            "faces: got faces that touch in vertex 2 alone, expected faces around a vertex joined by edges",
         ),
         (lambda v, f: lp.Mesh([p[:2] for p in v], f), r"vertices: got shape \(4, 2\), expected shape \(V, 3\)"),
         (lambda v, f: lp.Mesh(v, [[0, 1, 2, 3]]), r"faces: got shape \(1, 4\), expected shape \(F, 3\)"),

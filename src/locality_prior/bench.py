@@ -238,7 +238,7 @@ def _learned_step(name: str, device: torch.device) -> Row:
         times = _compare({"ours": step(ours, 64), "baseline": step(_layer(device, sheet=SMALL), 64)})
     finally:
         torch.set_num_threads(threads)
-    return _against(name, times, f"{units:,} units whose positions learn, a full step, one thread; where they do not")
+    return _against(name, times, f"{units:,} units whose positions learn, a full step, one thread; at fixed positions")
 
 
 def _folded_inference(name: str, device: torch.device) -> Row:
@@ -404,7 +404,7 @@ def _swap_gains(name: str, device: torch.device) -> Row:
 
     times = _compare({"ours": lambda: swap_gains(flow, lengths, order), "anew": anew}, rounds=7)
     pairs = len(SMALL) * (len(SMALL) - 1) // 2
-    detail = f"all {pairs:,} swaps of {len(SMALL):,} units; baseline: one swap's cost computed anew, times as many"
+    detail = f"all {pairs:,} swaps of {len(SMALL):,} units; baseline: a swap's cost computed anew, times their number"
     return Row(name, times["ours"], times["anew"] * pairs, detail)
 
 

@@ -251,7 +251,7 @@ def _define_axes(parser: argparse.ArgumentParser) -> None:
         "--arrange",
         nargs="+",
         metavar="ARRANGEMENT",
-        help="when units are given better places, and by what (none: they stay); each with every cost and objective",
+        help="what better places for units are found from, and when; each with every cost and objective (none: stay)",
     )
     for name, (kind, said) in RECIPE.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X", help=said)
@@ -351,7 +351,7 @@ def _define_train(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--objective", metavar="OBJECTIVE", help="what is added to the loss (default: none)")
     group.add_argument(
-        "--arrange", metavar="ARRANGEMENT", help="when units are given better places, and by what (default: none)"
+        "--arrange", metavar="ARRANGEMENT", help="what better places for units are found from, and when (default: none)"
     )
     group.add_argument("--seed", type=int, metavar="N", help="seed of all that is random (default: 1)")
     for name, (kind, said) in RECIPE.items():

@@ -1,11 +1,11 @@
-"""The layer's equation where positions learn: P is made anew at each step, and the gradient reaches the positions.
+"""The layer's equation if positions learn: P is computed anew at each step, and the gradient reaches the positions.
 
 With y = (P∘W) x + b, V = P∘W and P_ij = r_i s(d_ij), d_ij = |p_i − p_j|::
 
     ∂L/∂d_ij = Σ_k (∂L/∂P_ik) (∂P_ik/∂d_ij),   ∂L/∂P_ik = (∂L/∂V_ik) W_ik,   ∂d_ij/∂p_i = (p_i − p_j) / d_ij
 
-and 0 between two units at one place. Distances and P are made for a block of rows at a time, forward and again
-backward, so that no matrix is held but those that the layer needs whose positions do not learn.
+and 0 between two units at the same place. Distances and P are computed for a block of rows at a time, in the forward
+and again in the backward pass, so that no matrices are held but those that a layer needs whose positions do not learn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from locality_prior.cost import Cost
 from locality_prior.functional import Workspace, not_autocast, ordinary, ordinary_backward
 from locality_prior.geometry.learned import Metric, between, between_blocks
 
-#: How many entries of a matrix are handled at once: on a CPU as many as its caches hold.
+#: How many entries of a matrix are handled at once: on a CPU, as many as its caches hold.
 BLOCK, BLOCK_ELSEWHERE = 1 << 17, 1 << 24
 
 
@@ -54,7 +54,7 @@ class Moving:
         return self.of(self.distances())
 
     def of(self, d: Tensor) -> Tensor:
-        """Whole rows of P from those of the distances."""
+        """Whole rows of P from whole rows of the distances."""
         s = self.cost.signal_of(d)
         return s * (s.shape[1] / s.sum(1, keepdim=True)) if self.rescale else s
 
@@ -123,7 +123,7 @@ class _MovingLinear(torch.autograd.Function):
         ctx.save_for_backward(x if needs_x else None, weight if needs_weight else None, target, source)
         ctx.how, ctx.workspace, ctx.stamp = (moving.metric, moving.cost, moving.rescale), workspace, workspace.stamp
         ctx.x_shape = x.shape
-        return F.linear(x, product, bias).data  # autograd must not take it for a view: ReLU(inplace=True) may change it
+        return F.linear(x, product, bias).data  # autograd must not treat it as a view: ReLU(inplace=True) may change it
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -135,10 +135,10 @@ class _MovingLinear(torch.autograd.Function):
         rows = None if x is None else x.reshape(-1, x.shape[-1])
         found: list[Tensor | None] = [None, None]
         grad_x = grad_weight = None
-        if not ordinary_backward(grad):  # no buffer may be used and nothing changed in place
+        if not ordinary_backward(grad):  # then no buffer may be used, and nothing changed in place
             again = torch.is_grad_enabled()
             with torch.enable_grad():
-                # aliases, since both sides may be the same units, whose two gradients are added up afterwards
+                # aliases, since both sides may be the same units, whose two gradients are added afterwards
                 sides = target.view_as(target), source.view_as(source)
                 p = Moving(*sides, *ctx.how).prior()
             if need_x:
@@ -176,7 +176,7 @@ def _pull(moving: Moving, grad: Tensor, weight: Tensor | None, places: list[bool
             grad[rows] *= moving.of(d).to(grad.dtype)
         return [None, None]
     assert weight is not None
-    # coordinates lie along rows, in which sums are quick
+    # coordinates lie along rows, over which sums are quick
     target, source = (at.detach().t().contiguous() for at in (moving.target, moving.source))
     pulls = torch.zeros_like(target), torch.zeros_like(source)
     for rows, d in moving.blocks():
@@ -188,7 +188,7 @@ def _pull(moving: Moving, grad: Tensor, weight: Tensor | None, places: list[bool
         d = d.detach()
         if moving.metric == "euclidean":
             force = force / d
-            if d.device.type != "cpu" or float(d.min()) == 0:  # a GPU would be made to wait for the answer
+            if d.device.type != "cpu" or float(d.min()) == 0:  # on a GPU the question alone would make it wait
                 force.masked_fill_(d == 0, 0)
             for k, here in enumerate(target[:, rows]):
                 torch.sub(here[:, None], source[k], out=d).mul_(force)

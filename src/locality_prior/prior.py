@@ -158,7 +158,7 @@ class Prior:
         kept: the wires that were not cut, (wires,) int64, as increasing pair numbers i·in + j; None: all of them. Where
             a wire was cut P is 0. Elsewhere P, and r_i too, are as they were before the cut.
 
-    Between points that learn, P is that of the moment whenever it is asked for, and every pair has a wire.
+    Between points that learn, P is computed for their present positions each time, and every pair has a wire.
 
     Raises:
         ValueError: the geometries cannot meet, the cost leaves a target unit without a wire (unless ``Wired`` gave it
@@ -183,7 +183,7 @@ class Prior:
         self.row_scale: Tensor | None = None
         #: Pair numbers of the wires that were not cut; None where all are there.
         self.kept: Tensor | None = None
-        #: Pair numbers of the wires, where they are listed: the geometry gives them, or some were cut.
+        #: Pair numbers of the wires, if they are listed because the geometry gives them or some were cut.
         self._listed: Tensor | None = None
         self._memo: dict[object, Tensor | Table] = {}
         with aside():
@@ -200,14 +200,14 @@ class Prior:
                 check_fits(pairs // 2, layer, "use a cost that ends, such as cost.within(4)")
             total, wires = self._row_sums()
             alone = ~(total > 0)
-            if met.wired is not None:  # a unit that was given no wire has none
+            if met.wired is not None:  # a unit to which the geometry gives no wire has none
                 alone &= torch.bincount(met.wired // self.shape[1], minlength=self.shape[0]) > 0
             if alone.any():
                 i = int(alone.nonzero()[0])
                 raise wrong("target", f"unit {i} of {target!r} with no wire under {self.cost!r}", "a wire to each unit")
             #: Whether P is 1 everywhere, so that nothing need be multiplied.
             self.flat = self.cost == Flat() and wires == pairs
-            #: Whether every pair has a wire. (Positions that learn may bring one nearer whose signal is 0 in float64.)
+            #: Whether every pair has a wire. (A signal that is 0 in float64 now may grow if positions learn.)
             self.complete = wires == pairs or self.learned
             if rescale and not self.flat and not self.learned:
                 self.row_scale = torch.where(total > 0, self.shape[1] / total, 1.0)
@@ -250,7 +250,7 @@ class Prior:
             return p if self._listed is None else p * self._left(rows)
 
     def _lengths(self, rows: Tensor) -> Tensor:
-        """:meth:`distances`, of which those that no wire has may be inf."""
+        """:meth:`distances`, except that those of pairs without a wire may be inf."""
         return meet(self.target, self.source).rows_within(rows, self.cost.reach * (1 + ROUNDING))
 
     def _signal(self, d: Tensor) -> Tensor:

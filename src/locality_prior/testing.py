@@ -1,4 +1,4 @@
-"""What every geometry must do, for the tests of a geometry of your own."""
+"""The rules that every geometry keeps, for the tests of a geometry of your own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = 64
 
 
 def check_geometry(geometry: Geometry, *sources: Geometry) -> None:
-    """Raise where ``geometry`` breaks one of the rules that the library relies on.
+    """Raise if ``geometry`` breaks one of the rules that the library relies on.
 
     A test of your own geometry calls it with an example or two:
 
@@ -32,22 +32,23 @@ def check_geometry(geometry: Geometry, *sources: Geometry) -> None:
 
     The rules are:
 
-    - Positions, where there are any, are finite, (n, d) float64 on the CPU, and a new tensor each time.
+    - Positions, if it has any, are finite, (n, d) float64 on the CPU, and a new tensor each time.
     - Distances are float64 of at least 0 and never NaN, whatever torch's default dtype and device are. Those from a
       geometry to itself are symmetric and 0 on the diagonal.
-    - Rows that are asked for are rows of the whole, and the near pairs are the pairs that are near, row by row.
-    - :meth:`~locality_prior.Geometry.arguments` makes an equal geometry with equal distances. So do the config and the
-      tensors that are saved, a copy, and a pickle.
+    - Rows of the distances are equal to those of the whole matrix. ``near`` gives exactly
+      the pairs within a radius, row by row.
+    - :meth:`~locality_prior.Geometry.arguments` makes an equal geometry with equal distances. So do the saved config
+      and tensors, a copy, and a pickle.
     - A layer computes the same wire by wire as with the whole matrix P∘W.
 
     All distances are computed, so give a geometry of some dozens or hundreds of units.
 
     Args:
-        geometry: what is checked. Its class is at the top of a module, so that it can be saved.
-        sources: other geometries that it meets as the target.
+        geometry: the geometry to check. Its class is defined at the top of a module, so that it can be saved.
+        sources: other geometries that it can be the target of.
 
     Raises:
-        AssertionError: a rule that it breaks.
+        AssertionError: it breaks a rule, which the message names.
         ValueError, TypeError: what the geometry itself raises.
     """
     instance("geometry", geometry, Geometry, "a geometry")
@@ -76,7 +77,7 @@ def _positions(geometry: Geometry) -> None:
     try:
         positions = geometry.positions
     except ValueError:
-        return  # it knows distances alone
+        return  # it has only distances
     rule = "positions are finite, (n, d) float64 on the CPU, and a new tensor each time"
     _require(positions.ndim == 2 and len(positions) == len(geometry), rule, f"shape {tuple(positions.shape)}")
     _require(positions.dtype == torch.float64, rule, positions.dtype)
@@ -84,7 +85,7 @@ def _positions(geometry: Geometry) -> None:
     _require(positions.isfinite().all(), rule)
     before = positions.clone()
     positions.add_(1)
-    _require(torch.equal(geometry.positions, before), rule, "who changes them changes the geometry")
+    _require(torch.equal(geometry.positions, before), rule, "changing them changes the geometry")
 
 
 def _distances(geometry: Geometry, source: Geometry, d: Tensor) -> None:

@@ -26,12 +26,12 @@ def permute(
     inputs: Iterable[str],
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Move a model's units to the places that an order gives them, in its parameters: unit k becomes unit ``order[k]``.
+    """Reorder a model's units in its parameters, as an order says: unit k becomes unit ``order[k]``.
 
-    Then unit p sits at place p, and the sheet is again the one that the order was found for, without a permutation.
-    The model computes the same as before, up to the order in which sums are added up, if ``units`` names every module
-    that has the units as its outputs or features, ``inputs`` every module that takes them in, and all that lies between
-    treats each unit alike (activations, dropout, pooling, flattening).
+    Afterwards unit p sits at place p, so the units lie on the sheet for which the order was found, without a
+    permutation. The model computes the same as before, but for rounding, under three conditions: ``units`` names every
+    module that has the units as its outputs or features, ``inputs`` names every module that takes them in, and whatever
+    lies between treats all units alike (activations, dropout, pooling, flattening).
 
     >>> import torch
     >>> import locality_prior as lp
@@ -45,18 +45,18 @@ def permute(
     True
 
     Args:
-        model: is changed in place. Its modules that are named are Linear, convolutions of one group, BatchNorm,
-            InstanceNorm, and LayerNorm over the units.
-        order: the new number of each unit, (units,): a permutation, such as :func:`by_wires` gives.
-        units: names of the modules whose outputs or features the units are: of a convolution its channels.
-        inputs: names of the modules whose inputs they are. A Linear that takes in flattened feature maps has as many
-            inputs for each unit as there are places.
-        optimizer: what it keeps for these parameters, such as momenta, moves with them; None: there is none, or it has
-            kept nothing yet.
+        model: changed in place. The modules that are named must be Linear, convolutions of one group, BatchNorm,
+            InstanceNorm, or LayerNorm over the units.
+        order: the new number of each unit, (units,): a permutation, such as :func:`by_wires` returns.
+        units: names of the modules whose outputs or features are the units; those of a convolution are its channels.
+        inputs: names of the modules whose inputs are the units. A Linear on flattened feature maps has as many inputs
+            for each unit as a feature map has places.
+        optimizer: what it holds for these parameters, such as momenta, is reordered with them; None: there is no
+            optimiser, or it holds nothing yet.
 
     Raises:
         ValueError, TypeError: no such module, a module of another kind or of another number of units, or one with
-            parameters that others share or that are computed. Nothing was changed then.
+            parameters that others share or that are computed. The model is then unchanged.
     """
     instance("model", model, nn.Module, "a model")
     if optimizer is not None:
@@ -75,7 +75,7 @@ def permute(
             raise wrong(side, name, "the name of a module of the model")
         for tensor, axis in _of(side, name, modules[name], n):
             if (id(tensor), axis) in moves:
-                raise wrong(side, f"{name!r}, whose parameters another module named shares", "modules of their own")
+                raise wrong(side, f"{name!r}, whose parameters another of these modules shares", "separate modules")
             each = tensor.shape[axis] // n
             index = (place[:, None] * each + torch.arange(each)).flatten() if each > 1 else place
             moves[id(tensor), axis] = tensor, axis, index.to(tensor.device)

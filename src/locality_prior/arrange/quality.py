@@ -1,4 +1,4 @@
-"""How well a sheet keeps likeness: the distance-preservation quality of an arrangement."""
+"""How well an arrangement puts alike units near each other: its distance-preservation quality."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from locality_prior.objectives import _given
 
 #: How many distances are sorted at once.
 BLOCK = 1 << 22
-#: Distances on a sheet that differ by less than this share are equal: rounding does not tell neighbours apart.
+#: Distances on a sheet that differ by less than this share count as equal, so that rounding decides nothing.
 ROUNDING = 1e-9
 
 
 def dpq(responses: Tensor, sheet: Geometry, p: float = 16) -> float | None:
-    """The distance-preservation quality of units on a sheet: how near likeness brings them, at best 1.
+    """The distance-preservation quality of units on a sheet: how near to each other units that respond alike are.
 
     With δ_ij the Euclidean distance between the responses of units i and j, and δ̄ its mean over all pairs::
 
         DPQ_p = ‖ΔD^sheet‖_p / ‖ΔD^best‖_p,   ΔD_k = max(0, (δ̄ − δ_k) / δ̄),   k = 1, …, units − 1
 
-    δ_k is the mean over units of the mean δ to their k nearest others: the nearest on the sheet, and the nearest in δ
-    for the best that there could be. Of others that are equally far away on the sheet, those with smaller δ come first.
-    It is about 0 for units in a random order. A large p lets the nearest neighbours count most.
+    δ_k is the mean over units of a unit's mean δ to its k nearest others. For D^sheet these are the nearest on the
+    sheet; for D^best, the best that could be reached, they are those with the smallest δ. Of others at equal distance
+    on the sheet, those with smaller δ come first. The quality is 1 at best, and about 0 for units in a random order.
+    The larger p, the more the nearest neighbours count.
 
     Source: Barthel, Hezel, Jung and Schall, *Improved Evaluation and Generation of Grid Layouts using Distance
     Preservation Quality and Linear Assignment Sorting* (Computer Graphics Forum 2023), with their p = 16.
 
     >>> import torch
     >>> import locality_prior as lp
-    >>> x = torch.arange(5.0)[None]  # one sample, which each unit along a line answers more strongly
+    >>> x = torch.arange(5.0)[None]  # one sample; responses grow along the line
     >>> lp.arrange.dpq(x, lp.Line(5)), round(lp.arrange.dpq(x[:, [1, 0, 2, 4, 3]], lp.Line(5)), 2)
     (1.0, 0.8)
 
@@ -44,11 +45,11 @@ def dpq(responses: Tensor, sheet: Geometry, p: float = 16) -> float | None:
         p: at least 1.
 
     Returns:
-        From 0 to 1; None where all responses are equal.
+        A number from 0 to 1; None if all responses are equal.
 
     Raises:
         ValueError, TypeError: responses that are not (samples, units), are not finite, or do not fit the sheet; a sheet
-            of one unit.
+            of a single unit.
     """
     x, at = _given.responses(responses, sheet, samples=1)
     p = number("p", p, 1)
@@ -79,9 +80,9 @@ def dpq(responses: Tensor, sheet: Geometry, p: float = 16) -> float | None:
 def _ordered(
     apart: Tensor, d: Tensor, others: Tensor, sheet: Geometry
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How far each row's others are apart in their responses: the nearest on the sheet first, and the most alike first.
+    """The δ from each row's unit to all others, sorted in two ways: by distance on the sheet, and by δ.
 
-    Of those that are equally far away on the sheet, the most alike come first.
+    Of others at equal distance on the sheet, the most alike come first.
     """
     # numpy sorts several times as quickly as torch
     rows = len(apart)

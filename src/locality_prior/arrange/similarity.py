@@ -1,4 +1,4 @@
-"""The most likeness of neighbours: which unit sits where, so that units near each other respond alike."""
+"""Arranging by responses: which unit sits where, so that units near each other respond alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from locality_prior.objectives import _given
 from locality_prior.objectives._nearness import mutual
 
 Measure = Literal["correlation", "dpq"]
-#: How many of the orders to begin with are improved, where there are few units.
+#: With few units, how many of the orders to begin with are improved.
 ENDS = 3
 
 
@@ -32,19 +32,20 @@ def by_similarity(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The order of a sheet's units in which those near each other respond most alike.
+    """An order of a sheet's units in which units near each other respond alike.
 
-    With ``measure="correlation"`` it is Σ_uv r_uv / (1 + d_uv) that is made large, with r the Pearson correlation of
-    two units' responses over samples. Since an order changes neither the correlations nor the distances there are, this
-    is the order with the least :func:`~locality_prior.objectives.spatial_correlation`, TDANN's spatial loss, for which
-    its authors search by random swaps (Margalit et al., Neuron 2024; neuroailab/TDANN, spacetorch/swapopt). Here the
-    best swaps of all are found at once, until none makes it better. It begins with ``order``, or else with the best of
-    these: the units as they are, sorted as below, spread along the first eigenvectors of r, and then sorted.
+    With ``measure="correlation"`` Σ_uv r_uv / (1 + d_uv) is made large, where r is the Pearson correlation of two
+    units' responses over samples. An order changes neither the set of correlations nor the set of distances. So this is
+    the same as making :func:`~locality_prior.objectives.spatial_correlation` small, TDANN's spatial loss, whose authors
+    search by random swaps (Margalit et al., Neuron 2024; neuroailab/TDANN, spacetorch/swapopt). Here the gains of all
+    swaps are computed at once and the best are made, until no swap improves the order. The search begins with
+    ``order``, or else with the best of these: the units as they are; the units sorted as below; the units spread along
+    the first eigenvectors of r; and these sorted in turn.
 
-    With ``measure="dpq"`` it is :func:`dpq` that is made large, by sorting: the responses are smoothed over the sheet,
-    and each unit moves to where the smoothed responses are most like its own; then again with less smoothing, down to
-    the nearest neighbours. No matrix of pairs is made, so there may be very many units. It takes an idea from linear
-    assignment sorting (Barthel et al., Computer Graphics Forum 2023).
+    With ``measure="dpq"`` :func:`dpq` is made large, by sorting. The responses are smoothed over the sheet, and each
+    unit moves to where the smoothed responses are most like its own. This is repeated with less and less smoothing,
+    down to the nearest neighbours. No matrix of all pairs is made, so there may be very many units. The idea is that of
+    linear assignment sorting (Barthel et al., Computer Graphics Forum 2023).
 
     >>> import torch
     >>> import locality_prior as lp
@@ -60,18 +61,18 @@ def by_similarity(
         responses: (samples, units), at least two samples for correlations.
         sheet: the places of the units.
         measure: "correlation" or "dpq".
-        order: an order to begin with, (units,); None: one that is looked for.
-        seed: of what is drawn at random.
-        seconds: stop after about so long, with the best order so far; None: do not.
-        progress: is called after each round with the number of rounds and what is made small: −Σ r/(1 + d), or the mean
-            squared distance of each unit's responses from the smoothed ones at its place.
+        order: an order to begin with, (units,); None: the best of those above.
+        seed: the seed of whatever is drawn at random.
+        seconds: stop after about this time, with the best order so far; None: no limit.
+        progress: called after each round with the number of rounds and the number that is made small: −Σ r/(1 + d), or
+            the mean squared distance of each unit's responses from the smoothed ones at its place.
 
     Returns:
         The place of each unit, (units,) int64: see :meth:`~locality_prior.Geometry.permuted`.
 
     Raises:
         ValueError, TypeError: responses that are not (samples, units), are not finite or do not fit the sheet;
-            distances that differ by direction; an order that is none.
+            distances that depend on the direction; an order that is not a permutation.
         Problem: the matrix of correlations does not fit into this machine's memory; "dpq" needs none.
     """
     kind = choice("measure", measure, get_args(Measure))
@@ -101,7 +102,7 @@ def _correlated(vectors: Tensor, sheet: Geometry, begun: Tensor | None, seed: in
     along = min((spread(one, at) for one in turned(leading(r, at.shape[1]))), key=problem.cost)
     starts = [torch.arange(n), sort(z, sheet, None, seed, quiet), along, sort(z, sheet, along, seed, quiet)]
     starts.sort(key=problem.cost)
-    if n <= EXACT:  # which of them is the best is seen when no swap makes them better
+    if n <= EXACT:  # which of them is best shows only when no swap improves them
         ends = [improve(problem, one, clock) for one in starts[:ENDS]]
         return kicked(problem, min(ends, key=problem.cost), seed, clock)
     return improve(problem, starts[0], clock)

@@ -1,7 +1,7 @@
 """Sorting units over a sheet by their responses, without a matrix of pairs.
 
 An idea of linear assignment sorting (Barthel, Hezel, Jung and Schall, Computer Graphics Forum 2023): smooth what the
-units at all places respond, and move each unit to where that is most like its own; again with less and less smoothing.
+units respond over the sheet, and move each unit to where the result is most like its own; repeat with less smoothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from locality_prior.geometry.permuted import inverse
 
 #: How often the responses are smoothed, from σ = a fourth of the sheet's widest side to so many neighbour distances.
 LEVELS, WIDEST, NARROWEST = 60, 4.0, 0.6
-#: With an order to begin with, the first σ is this part of the side.
+#: With an order to begin with, the first σ is this fraction of the side.
 BEGUN = 16.0
 #: How many units find their best places among each other at once, and how far away these are in σ.
 GROUP, REACH = 128, 4.0
@@ -53,7 +53,7 @@ def sort(vectors: Tensor, sheet: Geometry, begun: Tensor | None, seed: int, cloc
             break
         means = means_of.smooth(x[torch.from_numpy(unit)], float(sigma)).numpy()
         norm = np.square(means).sum(1)
-        # compact groups of places: cells of a lattice, which lies elsewhere each time, and in each at random
+        # compact groups of places: the cells of a lattice that is shifted each time, split at random
         cell = max(REACH * sigma, h * GROUP ** (1 / at.shape[1]))
         cells = np.floor(at / cell + rng.random(at.shape[1]))
         shuffled = np.lexsort((rng.random(n), *cells.T))
@@ -109,7 +109,7 @@ class _Cells(_Sheet):
         return (means / total).flatten(0, -2)[: self.units]
 
     def _laid(self, values: Tensor) -> Tensor:
-        """Values of the units, (units, e), as those of the grid's cells; a cell without a unit has 0."""
+        """Values of the units, (units, e), at the cells of the grid; a cell without a unit has 0."""
         laid = values.new_zeros(math.prod(self.shape), values.shape[1])
         laid[: self.units] = values
         return laid.reshape(*self.shape, -1)

@@ -1,4 +1,4 @@
-"""Orders to begin with: each place gets a unit from about the same part of the network as its neighbours'."""
+"""Orders to begin with, in which neighbouring places have units from about the same part of the network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from locality_prior.geometry import Geometry
 WHOLE = 512
 #: How many steps of that iteration are made, on so many vectors more than are wanted.
 STEPS, MORE = 60, 6
-#: How many turns of an embedding are tried.
+#: How many rotations of an embedding are tried.
 TURNS = 8
 
 
 def spread(embedding: Tensor, places: Tensor) -> Tensor:
-    """An order, (units,), that puts units on places as both lie in space: halved again and again, as in a k-d tree.
+    """An order, (units,), that matches units to places by halving both repeatedly, as in a k-d tree.
 
     The places of a part are halved along their widest axis, and its units in the same proportion along the same axis of
     their embedding.
@@ -45,9 +45,9 @@ def spread(embedding: Tensor, places: Tensor) -> Tensor:
 
 
 def turned(embedding: Tensor) -> Iterator[Tensor]:
-    """An embedding, (units, axes), and how it looks after some turns.
+    """An embedding, (units, axes), and the same after some rotations.
 
-    Where a sheet is as wide as it is high, two eigenvectors have the same eigenvalue, and any turn of them is as good.
+    If a sheet is as wide as it is high, two eigenvectors have the same eigenvalue, and any rotation of them is as good.
     """
     axes = embedding.shape[1]
     if axes == 2:
@@ -78,8 +78,8 @@ def leading(matrix: Tensor, k: int, least: float | None = None) -> Tensor:
 
     Args:
         matrix: (n, n) float64.
-        k: how many; where there are fewer, the rest is 0.
-        least: no eigenvalue is below minus this; None: it is looked for.
+        k: how many; if there are fewer, the rest is 0.
+        least: no eigenvalue is below minus this; None: it is computed.
     """
     n = len(matrix)
     if n <= WHOLE:
@@ -91,7 +91,7 @@ def leading(matrix: Tensor, k: int, least: float | None = None) -> Tensor:
             x = torch.linalg.qr(matrix @ x + shift * x).Q
         _, turn = torch.linalg.eigh(x.T @ (matrix @ x))
         found = x @ turn.flip(1)[:, :k]
-    found = found * found.gather(0, found.abs().argmax(0)[None]).sign()  # of the two directions, always the same
+    found = found * found.gather(0, found.abs().argmax(0)[None]).sign()  # of two directions always the same
     return torch.nn.functional.pad(found, (0, k - found.shape[1]))
 
 

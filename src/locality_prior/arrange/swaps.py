@@ -1,4 +1,4 @@
-"""Quadratic assignment by swaps: which unit sits at which place, so that strong flows go over short ways."""
+"""Quadratic assignment by swaps: which unit sits at which place, so that strong flows go over short distances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRIED = 3
 LEAST = 1e-12
 #: After so many rounds the products are computed anew, so that rounding does not add up.
 ANEW = 16
-#: A local optimum is left about this many multiplications / n³ times, of n units, and at most so often.
+#: With n units, a local optimum is left about (this many multiplications) / n³ times, and at most so often.
 KICKS, MOST_KICKS = 1e8, 30
 #: How many swaps are tried between two looks at the clock.
 BETWEEN = 256
@@ -43,7 +43,7 @@ class Clock:
         if progress is not None and not callable(progress):
             raise wrong_type("progress", progress, "a function of the number of rounds and the cost, or None")
         self.end, self._progress, self.rounds = time.monotonic() + limit, progress, 0
-        self.beyond = 0.0  # what is paid besides the part that is worked on
+        self.beyond = 0.0  # the cost besides that of the part being worked on
 
     @property
     def over(self) -> bool:
@@ -83,7 +83,7 @@ class Quadratic:
         most = 2 * sum(float(np.abs(x).sum(1).max()) for x, _ in self.sides) * float(d.max() - d.min())
         if self.linear is not None:
             most += float(self.linear.max() - self.linear.min())
-        #: What a change must be larger than.
+        #: The size that a change must exceed to count.
         self.least = LEAST * most
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class Quadratic:
         return found + (0.0 if self.linear is None else float(self.linear[np.arange(len(at)), at].sum()))
 
     def change(self, order: Ints, u: int, v: int) -> float:
-        """What E changes by where the units ``u`` and ``v`` swap their places: their rows and columns tell."""
+        """What E changes by if the units ``u`` and ``v`` swap places, from their rows and columns."""
         p, q = order[u], order[v]
         found = 0.0
         for a, d in self.sides:
@@ -120,7 +120,7 @@ class Quadratic:
         return [a @ _placed(d, order).T for a, d in self._in(exact)]
 
     def moved(self, products: list[Reals], before: Ints, after: Ints, exact: bool) -> list[Reals]:
-        """The products for the order ``after``, from those for ``before``: only where units moved do they change."""
+        """The products for the order ``after``, from those for ``before``: only units that moved change them."""
         n = len(before)
         gone = np.empty(n, np.int64)
         gone[before] = np.arange(n)
@@ -184,10 +184,10 @@ def _placed(lengths: Reals, order: Ints) -> Reals:
 
 
 def improve(problem: Quadratic, order: Tensor, clock: Clock) -> Tensor:
-    """An order that no swap of two units makes better, from ``order``; or as far as it is when the time is over.
+    """An order that no swap of two units improves, found from ``order``; or the order reached when the time is up.
 
     In each round the gains of all swaps are computed at once. The best of each unit are then tried one after another,
-    the best of all first, and each is made where it is still good after those before it.
+    the best of all first, and each is made if it is still good after those before it.
     """
     n = len(problem)
     found, cost = order.numpy().copy(), problem.cost(order)
@@ -215,7 +215,7 @@ def improve(problem: Quadratic, order: Tensor, clock: Clock) -> Tensor:
 def kicked(problem: Quadratic, order: Tensor, seed: int, clock: Clock) -> Tensor:
     """An order at least as good as a local optimum: some of its units change places, and swaps improve it again.
 
-    This is done a few times where it is cheap, which is among few units. Every fourth time all units change places.
+    With few units, for which it is cheap, this is done a few times. Every fourth time all units change places.
     """
     n = len(problem)
     rng, best, cost = np.random.default_rng(seed), order, problem.cost(order)
@@ -234,11 +234,11 @@ def kicked(problem: Quadratic, order: Tensor, seed: int, clock: Clock) -> Tensor
 
 
 def swap_gains(flow: Tensor, lengths: Tensor, order: Any = None, linear: Tensor | None = None) -> Tensor:
-    """What Σ_ij A_ij D[π(i), π(j)] + Σ_i L[i, π(i)] changes by under each swap of two units' places.
+    """The change of Σ_ij A_ij D[π(i), π(j)] + Σ_i L[i, π(i)] under each swap of two units.
 
     With B = D[π][:, π], the swap of u and v changes the first sum by T_uv + T_vu − T_uu − T_vv for T = ABᵀ, by the same
-    for T = AᵀB, and by terms in the entries of A and B at u and v: two products of matrices give the changes of all
-    swaps, one where A or D is symmetric.
+    for T = AᵀB, and by terms in the entries of A and B at u and v. So two products of matrices give the changes under
+    all swaps; one is enough if A or D is symmetric.
 
     >>> import torch
     >>> import locality_prior as lp
@@ -252,13 +252,14 @@ def swap_gains(flow: Tensor, lengths: Tensor, order: Any = None, linear: Tensor 
         flow: A, (units, units), of either sign.
         lengths: D, (places, places), for as many places as units, from place (column) to place (row); finite.
         order: π, the place of each unit, (units,); None: unit k is at place k.
-        linear: L, (units, places), what a unit costs at a place; None: nothing.
+        linear: L, (units, places), the cost of each unit at each place; None: 0.
 
     Returns:
-        (units, units) float64, symmetric; below 0 where a swap makes the sum smaller.
+        (units, units) float64, symmetric; negative for a swap that makes the sum smaller.
 
     Raises:
-        ValueError, TypeError: matrices that are not square, of the same size and finite, or an order that is none.
+        ValueError, TypeError: matrices that are not square, of the same size and finite, or an order that is not a
+            permutation.
         Problem: the matrices do not fit into this machine's memory.
     """
     with torch.no_grad(), aside():
@@ -297,7 +298,7 @@ def _best(gains: Reals, least: float) -> Ints:
 
 
 def _swap(problem: Quadratic, order: Ints, pairs: Ints, clock: Clock) -> float:
-    """Make those swaps in ``order`` that are still good when it is their turn; what E changed by."""
+    """Make those swaps in ``order`` that are still good when their turn comes; returns the change of E."""
     total = 0.0
     for k, (u, v) in enumerate(pairs.tolist()):
         if k % BETWEEN == 0 and clock.over:

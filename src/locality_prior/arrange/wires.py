@@ -1,4 +1,4 @@
-"""The least wire length: which unit sits where, so that strong wires are short."""
+"""Arranging by wires: which unit sits where, so that strong wires are short."""
 
 from __future__ import annotations
 
@@ -34,44 +34,45 @@ def by_wires(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The order of a layer's units with the least wire length Σ_ij f(d_ij)|V_ij|.
+    """An order of a layer's units that makes the wire length Σ_ij f(d_ij)|V_ij| small.
 
-    The wires come from the units of ``source``, which stay where they are: then what each unit would cost at each place
-    is known, and the best order is a linear assignment (scipy's ``linear_sum_assignment``): no order is better. Or they
-    come from the units themselves, in a recurrent layer (no ``source``): that is a quadratic assignment, and the order
-    is one that no swap of two units makes better.
+    If the wires come from the units of ``source``, these stay where they are. Then the cost of each unit at each place
+    is known, and the best order of all is found by linear assignment (scipy's ``linear_sum_assignment``). Without
+    ``source`` the wires come from the units themselves, as in a recurrent layer. That is a quadratic assignment
+    problem, for which the order is one that no swap of two units improves.
 
     >>> import torch
     >>> import locality_prior as lp
-    >>> weight = torch.eye(4).flip(0)  # each unit hears one source, the last unit the first source
+    >>> weight = torch.eye(4).flip(0)  # each unit has one wire: the last unit from the first source
     >>> order = lp.arrange.by_wires(weight, lp.Line(4), lp.Line(4))
     >>> order
     tensor([3, 2, 1, 0])
     >>> lp.objectives.wiring(weight, lp.Line(4).permuted(order), lp.Line(4))
     tensor(0.)
 
-    The recurrent problem is begun from the given order, or else from the spectral order of the wires, as far as it is
-    the better: its units lie along the eigenvectors of the weights' Laplacian. The change of the sum under all swaps
-    comes from two products of matrices (see :func:`swap_gains`). Up to some hundred units local optima are then left
-    and found again.
+    The search for the recurrent order begins with the given order, or else with the better of two: the units as they
+    are, and the spectral order of the wires, in which units lie along the eigenvectors of the weights' Laplacian. The
+    changes of the sum under all swaps come from two products of matrices (see :func:`swap_gains`). With up to a few
+    hundred units, the search then leaves its local optimum several times and looks for a better one.
 
     Args:
         weight: V, (out, in) effective weights, or (out, in, …) with a kernel. It is not changed.
         target: the places of the units.
         source: the places of the units that the wires come from; None: they come from the units themselves.
         price: f, as in :func:`~locality_prior.objectives.wiring`: "distance", a cost, or a function of lengths. A cost
-            that ends within the sheet has no finite price beyond its end, and is refused.
+            that ends within the sheet is refused, since it has no finite price beyond its end.
         order: an order to begin with, (units,). The linear assignment needs none.
-        seed: which units change places when a local optimum is left.
-        seconds: stop after about so long, with the best order so far; None: do not. A linear assignment is not stopped.
-        progress: is called after each round of swaps with the number of rounds and the sum.
+        seed: determines which units change places when a local optimum is left.
+        seconds: stop after about this time, with the best order so far; None: no limit. A linear assignment is never
+            stopped.
+        progress: called after each round of swaps with the number of rounds and the sum.
 
     Returns:
         The place of each unit, (units,) int64: see :meth:`~locality_prior.Geometry.permuted`.
 
     Raises:
         ValueError, TypeError: a weight that does not fit the geometries or is not finite; a price that is negative or
-            not finite for some pair; an order that is none.
+            not finite for some pair; an order that is not a permutation.
         Problem: the matrices do not fit into this machine's memory.
     """
     found, at, start = _given.with_source(weight, target, source)
@@ -94,11 +95,11 @@ def stack_by_wires(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """The orders of several sheets with the least wire length Σ f(d_ij)|V_ij| of all layers between them.
+    """Orders of several sheets that make the wire length Σ f(d_ij)|V_ij| of all layers between them small.
 
-    Sheets are put in order one after another, the others as they are then, until none gets better: a sheet is a linear
-    assignment, whose best order is found, or, where it has wires to itself, a quadratic one with linear terms, in which
-    no swap of two units makes the sum smaller.
+    Sheets are arranged one after another, each with the others as they are at that time, until no sheet improves. For
+    one sheet this is a linear assignment, whose best order is found. If the sheet has wires to itself it is a quadratic
+    assignment with linear terms, for which the order is one that no swap of two units improves.
 
     >>> import torch
     >>> import locality_prior as lp
@@ -114,18 +115,18 @@ def stack_by_wires(
 
     Args:
         sheets: the places of each sheet's units, by name.
-        layers: effective weights V, (out, in) or (out, in, …), with the name of the sheet that their wires leave and of
-            the one that they enter.
+        layers: triples of effective weights V, (out, in) or (out, in, …), the name of the sheet that their wires leave,
+            and the name of the sheet that they enter.
         fixed: names of the sheets whose units stay where they are.
         price, seed, seconds, progress: as in :func:`by_wires`; ``progress`` is called after each sheet too.
-        orders: orders to begin with, by the sheet's name; None: the units as they are, or, where no sheet is fixed, the
-            spectral orders of all wires, as far as these are better.
+        orders: orders to begin with, by the sheet's name; None: the units as they are, or, if no sheet is fixed, the
+            spectral orders of all wires if these are better.
 
     Returns:
         The place of each unit, (units,) int64, for each sheet.
 
     Raises:
-        ValueError, TypeError: as :func:`by_wires`; a layer on a sheet that is not there, or no layer.
+        ValueError, TypeError: as :func:`by_wires`; a layer on a sheet that is not among ``sheets``, or no layer.
         Problem: as :func:`by_wires`.
     """
     known = dict(instance("sheets", sheets, Mapping, "a mapping of names to geometries"))

@@ -25,18 +25,18 @@ EVERY = 100
 
 @dataclass(frozen=True)
 class Arrangement:
-    """When the units of a network are given better places, and by what.
+    """What better places for the units of a network are found from, and when.
 
     >>> parse("arrange", "responses:before,epochs=2")
     Arrangement(by='responses', when='before', epochs=2, every=100)
 
     Attributes:
-        by: what the places are found from: the wires, which become short, or the responses, so that neighbours respond
+        by: what the places are found from: "wires", which become short, or "responses", so that neighbours respond
             alike.
-        when: before, during or after training.
-        epochs: how long the network by which units are arranged before training is trained first; None: as long as the
-            run itself.
-        every: steps between two improvements during training.
+        when: "before", "during" or "after" training.
+        epochs: for "before", the epochs for which the control is trained first, by which units are then arranged; None:
+            as many as the run's own.
+        every: for "during", the steps of training between two improvements.
     """
 
     by: By
@@ -52,20 +52,20 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Learned:
-    """Units of a network whose positions learn, from the places that they have.
+    """Units of a network whose positions learn, beginning at the places that the units have.
 
     >>> parse("arrange", "learned:lr=0.5")
     Learned(lr=0.5, apart=1.0)
 
     Attributes:
         lr: the learning rate of the positions, which falls as that of the run does. They have no weight decay.
-        apart: how strongly they are kept 1 apart, see :func:`~locality_prior.objectives.apart`.
+        apart: how strongly units are kept at distances of at least 1: see :func:`~locality_prior.objectives.apart`.
     """
 
     lr: float = 1.0
     apart: float = 1.0
 
-    #: They do not move at one moment: there is no order to find.
+    #: They move all the time: there is no moment at which an order is found.
     when = "always"
     by = LEARNED
     epochs = None

@@ -42,7 +42,7 @@ class Sheet:
             end of training, whose class means are ``means``.
         epoch_means: (e, classes, units) the class means at those epochs.
         factors: (k, units), where Σ_k f_ki f_kj is the correlation of units i and j over items; None if not known.
-        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last are those of ``places``.
+        epoch_xy: (e, units, 2) the places of units that moved, at those epochs; the last ones are ``places``.
     """
 
     places: Places
@@ -287,7 +287,7 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
     buffer = _Buffer()
     places: list[dict[str, Any]] = []
     surfaces: list[dict[str, Any]] = []
-    number: dict[str, int] = {}  # of places and surfaces, by what they are
+    number: dict[str, int] = {}  # the numbers of places and surfaces, by their values
 
     def carried(given: Surface) -> int:
         if given.key not in number:

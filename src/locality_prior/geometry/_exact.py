@@ -1,7 +1,7 @@
 """Exact distances along a surface, by pygeodesic, and the program of the processes that compute them.
 
-The program is this file: it imports numpy and pygeodesic alone, so a process starts at once, runs nothing of the
-caller's and has nothing to do with torch's threads.
+The program is this file. It imports only numpy and pygeodesic, so a process starts at once, runs no code of the
+caller's and is independent of torch's threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 #: How much farther than asked the search goes, so that rounding cannot end it early.
 MORE = 1e-6
-#: How far a first guess at what is near goes by simple ways: so many times as far, and so many lengths of a side.
+#: How far a first guess at what is near goes by simple paths: so many times as far, and so many lengths of a side.
 GUESS = 1.1, 1.5
 
 
@@ -67,12 +67,12 @@ class Search:
             yield asked, _distances(search, source, asked, 0.0)
 
     def _near(self, sources: Array, within: float) -> Iterator[tuple[Array, Array]]:
-        """For each source some vertices, all that are at most ``within`` away among them, and their distances.
+        """For each source, vertices that include all those at most ``within`` away, and their distances.
 
-        A way of length r stays within r of its source in space too, so the faces that are near the sources are enough.
-        pygeodesic may be asked for no vertex that its search does not reach (it would read memory that nobody has
-        set), and the farther it has to search the longer it takes. So it is asked for the vertices that are near by
-        simple ways; then it is seen whether a way of length r can have left these, and if so it is asked for more.
+        A path of length r stays within r of its source in space too, so the faces near the sources are enough.
+        pygeodesic must never be asked for a vertex that its search does not reach (it would read uninitialised
+        memory), and it takes longer the farther it has to search. So it is first asked for the vertices that are near
+        by simple paths. If a path of length r may have left the region of these, it is asked for more.
         """
         from pygeodesic.geodesic import PyGeodesicAlgorithmExact
         from scipy.sparse.csgraph import dijkstra
@@ -94,7 +94,7 @@ class Search:
             while True:
                 d = np.full(len(there), np.inf)
                 d[asked] = _distances(search, source, np.flatnonzero(asked), reach)
-                # a way that leaves a vertex, or crosses a side: d(p) ≤ r in a point p of it
+                # a path that leaves a vertex or crosses a side: d(p) ≤ r at a point p of it
                 leaves, crosses = d[a] <= reach, d[a] + d[b] <= 2 * reach + length
                 more = np.concatenate([b[leaves], c[leaves], c[crosses]])
                 if asked[more].all():
@@ -104,7 +104,7 @@ class Search:
 
 
 def _simple_ways(vertices: Array, a: Array, b: Array, c: Array, length: Array) -> Any:
-    """The sides (a, b) of faces, and straight ways across them from the corner c of one face to that of the next.
+    """The sides (a, b) of faces, and straight paths across them from the corner c of one face to that of the next.
 
     Returns:
         Their lengths, a csr_array.
@@ -133,13 +133,13 @@ def _simple_ways(vertices: Array, a: Array, b: Array, c: Array, length: Array) -
 
 
 def _distances(search: Any, source: int, asked: Array, reach: float) -> Array:
-    """From the source to the vertices asked for: the search goes on until it has reached these and ``reach``."""
+    """Distances from the source to the vertices asked for; the search ends when it has reached these and ``reach``."""
     distances: Array = search.geodesicDistances([source], asked, reach)[0]
     return distances
 
 
 def joined(n: int, one: Array, other: Array) -> Array:
-    """The least number that each of n things is joined to, by pairs (one, other), through any number of others."""
+    """For each of n things, the least number that it is connected to by pairs (one, other), in any number of steps."""
     least = np.arange(n)
     while True:
         low = np.minimum(least[one], least[other])

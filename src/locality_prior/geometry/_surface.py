@@ -1,4 +1,4 @@
-"""Triangulated surfaces: what makes one, and points spread evenly over it that become vertices of it."""
+"""Triangulated surfaces: the rules that they keep, and points spread evenly over them that become new vertices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from locality_prior.geometry._exact import Array, joined
 from locality_prior.geometry._ways import Edges, Faces, Ways
 from locality_prior.geometry.tiles import tiles
 
-#: The least sine of an angle of a face: a thinner face has no area to speak of, and no exact distances.
+#: The least sine of an angle of a face: a thinner face has next to no area, and its distances are inexact.
 THIN = 1e-5
 #: How many candidates there are, at least, for each of the points that are spread over a surface; and in each tile.
 CANDIDATES, TILE = 8, 256
@@ -25,17 +25,17 @@ INSIDE = 0.05
 
 
 class Surface:
-    """Vertices, faces and the shortest ways between the vertices. Equal ones are one and the same object.
+    """Vertices, faces and the shortest paths between the vertices. Equal surfaces are one and the same object.
 
     Args:
         vertices: (V, 3) float64.
         faces: (F, 3) int64.
 
     Raises:
-        ValueError: it is no surface on which distances can be measured.
+        ValueError: distances cannot be measured on such a surface.
     """
 
-    #: Those in use, by what they are made of.
+    #: The surfaces in use, by what they are made of.
     _known: ClassVar[weakref.WeakValueDictionary[bytes, Surface]] = weakref.WeakValueDictionary()
 
     vertices: Array
@@ -59,7 +59,7 @@ class Surface:
 
     @cached_property
     def ways(self) -> Ways:
-        """The shortest ways between the vertices."""
+        """The shortest paths between the vertices."""
         if exact():
             return Faces(self.vertices, self.faces)
         try:
@@ -75,19 +75,19 @@ class Surface:
 
     @property
     def lengths(self) -> Array:
-        """Of the edges, (edges,)."""
+        """The length of each edge, (edges,)."""
         ends = self.vertices[self.edges]
         lengths: Array = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
         return lengths
 
     @cached_property
     def parts(self) -> Array:
-        """The number of the connected part that each vertex is in, (V,)."""
+        """The number of the connected piece that each vertex is in, (V,)."""
         return joined(len(self.vertices), *self.edges.T)
 
 
 def exact() -> bool:
-    """Whether distances along surfaces are exact here: pygeodesic is installed, and scipy."""
+    """Whether distances along surfaces are exact: whether pygeodesic and scipy are installed."""
     return all(importlib.util.find_spec(module) is not None for module in ("pygeodesic", "scipy"))
 
 
@@ -127,7 +127,7 @@ def _check(vertices: Array, faces: Array) -> None:
 
 
 def _check_fans(vertices: Array, faces: Array) -> None:
-    """Whether the faces around each vertex hang together: no way goes on through a vertex where two surfaces touch."""
+    """Raise unless the faces around each vertex are connected: no path crosses a vertex where two surfaces touch."""
     f = np.arange(len(faces))
     # a corner is number 3f + k; the two faces at an edge join their corners at each of its ends
     ends = np.stack([np.stack([3 * f + k, 3 * f + (k + 1) % 3], axis=1) for k in range(3)], axis=1).reshape(-1, 2)
@@ -142,7 +142,7 @@ def _check_fans(vertices: Array, faces: Array) -> None:
     several = np.bincount(each, minlength=len(vertices)) > 1
     if several.any():
         k = int(several.argmax())
-        raise wrong("faces", f"faces that touch in vertex {k} alone", "faces around a vertex that share edges")
+        raise wrong("faces", f"faces that touch in vertex {k} alone", "faces around a vertex joined by edges")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,8 +153,9 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
     """``n`` points spread evenly over a surface: the face of each, (n,), and its barycentric coordinates, (n, 3).
 
     Each point is the candidate that is farthest from those before it, so that the first m points are spread evenly too
-    for every m. The candidates are drawn evenly from the area. Two sheets that face each other, such as the banks of a
-    sulcus, are apart: half a spacing times the difference of the unit normals is added at a right angle.
+    for every m. The candidates are drawn evenly from the area. Two layers of the surface that face each other, such as
+    the banks of a sulcus, count as apart: half a spacing times the difference of their unit normals is added at a right
+    angle.
     """
     many = TILE
     while many < CANDIDATES * n:
@@ -178,7 +179,7 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
 
 
 def _sides_up(faces: Array) -> Array:
-    """1 or −1 for each face, so that with these signs the normals of faces that share an edge are on one side."""
+    """1 or −1 for each face: with these signs, the normals of faces that share an edge are on the same side."""
     part = joined(int(faces.max()) + 1, faces.ravel(), np.roll(faces, 1, axis=1).ravel())[faces[:, 0]]
     ends = np.stack([faces.ravel(), np.roll(faces, -1, axis=1).ravel()], axis=1)
     order = np.lexsort(np.sort(ends, axis=1).T)

@@ -1,4 +1,4 @@
-"""Shortest ways along edges or across faces, and how units at the vertices of one network meet."""
+"""Shortest paths along edges or across faces, and how units at the vertices of one network meet."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from locality_prior.geometry.tiles import tiles
 
 #: A matrix of at most this many distances is computed as a whole and kept; of a larger one the rows that are asked for.
 WHOLE = 1 << 24
-#: How many numbers are kept for one network, of several meetings.
+#: How many numbers are kept for one network, over all its meetings.
 KEPT = 1 << 25
-#: From how many of a block's sources on paths are looked for together.
+#: The least number of sources of a block for which paths are looked for together.
 TILE = 64
-#: Seconds of work from which on other processes are started to share it, and the most of them.
+#: The seconds of work above which other processes are started to share it, and their greatest number.
 ALONE, PROCESSES = 2.0, 16
 
 #: Source vertices, the vertices that they reach, and the distances, each (pairs,).
@@ -40,17 +40,17 @@ Found = tuple[Array, Array, Array]
 
 
 class Ways(ABC):
-    """The shortest ways between the vertices of one network, and the distances that were computed once."""
+    """The shortest paths between the vertices of one network, and the distances that have been computed already."""
 
     def __init__(self) -> None:
         self.kept: dict[object, tuple[Any, ...]] = {}
 
     @abstractmethod
     def search(self, sources: Array, wanted: Array, within: float) -> Iterator[Found]:
-        """From each source to each wanted vertex (increasing numbers both) at most ``within`` away, in blocks."""
+        """Distances from each source to each wanted vertex (increasing numbers) at most ``within`` away, in blocks."""
 
     def keep(self, key: object, *tensors: Any) -> None:
-        """Remember what was computed, and forget the oldest of it where it is too much."""
+        """Remember what was computed, and forget the oldest of it if it is too much."""
         self.kept.pop(key, None)
         self.kept[key] = tensors
         while len(self.kept) > 1 and sum(t.numel() for found in self.kept.values() for t in found) > KEPT:
@@ -60,12 +60,12 @@ class Ways(ABC):
 class Shortest(Meeting):
     """Units at vertices of one network. Only near pairs are computed where a cost ends.
 
-    Both ends of a pair give its length, up to rounding. So that it is the same from both, it is taken from one: the
-    side with fewer units, or within one set of units the end with the lower number. Only where a few rows of a large
-    matrix are asked for, it is taken from their units.
+    The length of a pair can be computed from either end, with a different rounding. So that it is the same for both, it
+    is always computed from one end: from the side with fewer units, or within one set of units from the lower number.
+    Only if a few rows of a large matrix are asked for, it is computed from their units.
 
     Args:
-        ways: of the network.
+        ways: the paths of the network.
         target: vertex number of each target unit, (n,) int64, each once.
         source: vertex number of each source unit, (m,) int64, each once.
     """
@@ -144,7 +144,7 @@ class Shortest(Meeting):
                 yield j[twice], i[twice], d[twice]
 
     def _from(self, one: Array, other: Array, within: float, units: Array | None = None) -> Iterator[Found]:
-        """Units of ``one`` (all, or of those, by their place among them), units of ``other``, and distances."""
+        """Units of ``one`` (all, or ``units``: indices into it), units of ``other``, and their distances."""
         starts = one if units is None else one[units]
         if not len(starts):
             return
@@ -182,7 +182,7 @@ class Edges(Ways):
 
         nodes = self.graph.shape[0]
         size = TILE
-        if within < math.inf:  # neighbours together, so that what a block of them reaches is little
+        if within < math.inf:  # neighbours together, so that a block of them reaches few vertices
             rank = np.empty(nodes, dtype=np.int64)
             rank[reverse_cuthill_mckee(self.graph, symmetric_mode=True)] = np.arange(nodes)
             sources = sources[np.argsort(rank[sources])]
@@ -190,7 +190,7 @@ class Edges(Ways):
             size = max(1, BLOCK // nodes)
         for some in np.split(sources, range(size, len(sources), size)):
             graph, there = self.graph, np.arange(nodes)
-            if within < math.inf:  # all that the block reaches, which holds all the ways that count
+            if within < math.inf:  # all that the block reaches, which includes all the paths that count
                 there = np.flatnonzero(dijkstra(graph, indices=some, limit=within, min_only=True) <= within)
                 graph = graph[there][:, there]
             d = dijkstra(graph, indices=np.searchsorted(there, some), limit=within)
@@ -226,7 +226,7 @@ class Faces(Ways):
                 return
 
     def _shared(self, blocks: list[Array], wanted: Array, within: float, processes: int) -> Iterator[Found]:
-        """The same of several processes, in any number, a block at a time."""
+        """The same, computed by any number of processes, a block at a time."""
         command = [sys.executable, "-P", _exact.__file__]
         pipe = subprocess.PIPE
         found_at = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -251,7 +251,7 @@ class Faces(Ways):
         pool = ThreadPoolExecutor(processes)
         try:
             for worker in workers:
-                with suppress(OSError):  # one that is gone already is told of when it is asked
+                with suppress(OSError):  # one that has already ended is reported when it is asked
                     _exact.send(worker.stdin, self.vertices, self.faces, wanted)  # type: ignore[arg-type]
                 idle.put(worker)
             yield from pool.map(ask, blocks)

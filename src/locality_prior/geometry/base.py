@@ -23,7 +23,7 @@ MOST = 2**31 - 1
 class Geometry(ABC):
     """Places for units, and the distances between them. Immutable; two are equal when they are made equal.
 
-    The one exception is :class:`~locality_prior.Points` that learn: they change, and are equal to themselves alone.
+    The one exception is :class:`~locality_prior.Points` that learn: they change, and are equal only to themselves.
 
     A subclass of your own is a geometry like any other. It defines ``__len__``, ``positions``, :meth:`meet` and
     :meth:`arguments`:
@@ -162,8 +162,9 @@ class Geometry(ABC):
     def permuted(self, order: Any) -> Geometry:
         """The same places, with the units in another order: unit k sits at place ``order[k]`` of this geometry.
 
-        Its distances are those of this geometry, with rows and columns in that order. An order of an order is one
-        order, and where every unit is at its own place, it is the geometry itself.
+        Its distances are those of this geometry, with rows and columns in that order. If a permuted geometry is
+        permuted again, the two orders become one; if every unit is then at its own place, the result is the geometry
+        itself.
 
         >>> import locality_prior as lp
         >>> line = lp.Line(3).permuted([2, 0, 1])
@@ -177,7 +178,8 @@ class Geometry(ABC):
                 :mod:`locality_prior.arrange` for functions that find one.
 
         Raises:
-            ValueError: no permutation of as many units, or distances between two different sets of units.
+            ValueError: ``order`` is not a permutation of as many units, or the geometry is of distances between two
+                different sets of units.
         """
         from locality_prior.geometry.permuted import Permuted  # here, since Permuted is a Geometry
 
@@ -204,7 +206,7 @@ class Geometry(ABC):
 
 
 def still(name: str, geometry: Geometry) -> Geometry:
-    """``geometry``, where its positions do not learn: for whatever is made of them once."""
+    """``geometry``, or an error if its positions learn: for whatever is made only once from them."""
     if geometry.learned:
         raise wrong(name, f"{geometry!r}", f"places that do not change, such as {name}.still()")
     return geometry

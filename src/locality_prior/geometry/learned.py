@@ -21,7 +21,7 @@ def precision(*tensors: Tensor) -> torch.dtype:
 
 
 def between(target: Tensor, source: Tensor, metric: str | Metric) -> Tensor:
-    """Distances (n, m) between coordinates (n, d) and (m, d), as often differentiable as they are.
+    """Distances (n, m) between coordinates (n, d) and (m, d), differentiable any number of times.
 
     Between two units at one place the gradient is 0, where that of √ would be NaN.
     """

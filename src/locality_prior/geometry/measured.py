@@ -24,7 +24,7 @@ class Measured(Geometry):
     MEETS_ONLY: ClassVar[str] = "a geometry of distances alone meets only itself"
 
     _lengths: Tensor
-    #: The pairs that may have a wire, as a meeting has them.
+    #: The pairs that may have a wire, as in :class:`Meeting`.
     _wired: Tensor | None = None
 
     def __len__(self) -> int:
@@ -44,7 +44,8 @@ class Measured(Geometry):
 class Graph(Measured):
     """Units at the nodes of a graph; the distance is the length of the shortest path (Dijkstra 1959). Needs scipy.
 
-    Where a cost ends, paths are followed to that length and no farther: time and memory are in proportion to the wires.
+    If a cost ends, paths are followed only to that length: time and memory are then proportional to the number of
+    wires.
 
     >>> import torch
     >>> import locality_prior as lp
@@ -154,7 +155,7 @@ def _of_matrix(adjacency: Any) -> Edges:
 
 
 def _of_sparse(adjacency: Any) -> Edges:
-    """Of a sparse matrix of scipy's, or a sparse tensor."""
+    """The edges in a sparse matrix of scipy's, or in a sparse tensor."""
     if isinstance(adjacency, Tensor):
         if adjacency.requires_grad:
             raise wrong("adjacency", "a tensor that requires a gradient", "lengths that do not learn")
@@ -254,14 +255,14 @@ class Wired(Distances):
     """Measured wiring between units that have places, such as an animal's synapses between its neurons.
 
     The distance of any two units is that of their places, but only the given pairs may have a wire: P_ij = s(d_ij)
-    where ``wires`` is not 0, and P_ij = 0 elsewhere. Directions may differ: j may have a wire to i, and i none to j. A
-    unit's wire to itself has the length 0. Unlike under other geometries, a unit may have no incoming wire at all, as
-    some sensory neurons do: it gets its bias alone, and in a recurrent network its input too.
+    where ``wires`` is not 0, and P_ij = 0 elsewhere. The two directions may differ: j may have a wire to i, and i none
+    to j. A unit's wire to itself has the length 0. Unlike with other geometries, a unit may have no incoming wire at
+    all, as some sensory neurons have none: it gets only its bias and, in a recurrent layer, the layer's input.
 
     >>> import torch
     >>> import locality_prior as lp
     >>> neurons = lp.Points(torch.tensor([[0.0], [10.0], [30.0]]))  # along a body, in micrometres
-    >>> synapses = torch.tensor([[0, 0, 0], [4, 0, 1], [0, 2, 0]])  # row 1: four from neuron 0 to neuron 1, one from 2
+    >>> synapses = torch.tensor([[0, 0, 0], [4, 0, 1], [0, 2, 0]])  # row 1: 4 from neuron 0 to 1, and 1 from 2 to 1
     >>> worm = lp.Wired(synapses, neurons)
     >>> worm
     Wired(3 wires of Points(3 × 1))
@@ -272,15 +273,16 @@ class Wired(Distances):
     >>> rnn = lp.LocalityRNN(2, 3, units=worm, cost="flat")  # V = W on the wires, whatever their length
 
     Args:
-        wires: (out, in) numbers, an array or a scipy.sparse matrix: where it is not 0 there may be a wire from source
-            unit (column) to target unit (row). Many published tables have the source in the rows: transpose those.
-            How large a number is, or its sign, makes no difference: it is not a weight.
-        target: places of the target units; or ``Distances`` that were measured, such as lengths of fibre tracts.
-        source: places of the source units; None: the target's. As a layer's geometry this speaks for both sides.
+        wires: (out, in) numbers, an array or a scipy.sparse matrix: an entry that is not 0 allows a wire from its
+            source unit (column) to its target unit (row). Many published tables have the source in the rows: transpose
+            those. The size and the sign of an entry make no difference: it is not a weight.
+        target: places of the target units; or measured ``Distances``, such as lengths of fibre tracts.
+        source: places of the source units; None: the target's. Either way a layer takes the made geometry for both
+            sides, as its ``source`` and its ``target``.
 
     Raises:
         ValueError: ``wires`` of another shape, a number that is not finite, no wire at all, places that cannot meet, or
-            a wire between units that no way connects (d = inf).
+            a wire between units whose distance is infinite.
         Problem: the lengths of all pairs are larger than this machine's memory.
     """
 
@@ -299,7 +301,7 @@ class Wired(Distances):
         apart = ~self._lengths.flatten()[wired].isfinite()
         if apart.any():
             i, j = divmod(int(wired[apart][0]), lengths.shape[1])
-            raise wrong("wires", f"a wire at ({i}, {j}), between units that no way connects", "wires of finite length")
+            raise wrong("wires", f"a wire at ({i}, {j}), where the distance is infinite", "wires of finite length")
         self._wired = wired
 
     @property
@@ -345,7 +347,7 @@ def _numbered(wires: Any, shape: tuple[int, ...]) -> Tensor:
         i, j = (torch.from_numpy(np.asarray(ends).astype(np.int64)) for ends in (found.row, found.col))
         numbers = (i * shape[1] + j)[values != 0].sort().values
     if not len(numbers):
-        raise wrong("wires", "zeros alone", "at least one wire")
+        raise wrong("wires", "only zeros", "at least one wire")
     return numbers
 
 

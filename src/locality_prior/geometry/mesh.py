@@ -23,12 +23,13 @@ SURFACES = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sph
 
 
 class Mesh(Geometry):
-    """Units at the vertices of a triangulated surface; the distance is the length of the shortest way along it.
+    """Units at the vertices of a triangulated surface; distances are lengths of shortest paths along it.
 
-    It is exact (Mitchell, Mount & Papadimitriou 1987, by pygeodesic: ``pip install "locality-prior[surfaces]"``).
-    Without pygeodesic the shortest way along the edges is taken (Dijkstra's algorithm, by scipy), which is longer; the
-    repr says so. Distances are in the unit of the vertices. Where a cost ends, only pairs that are near are looked for.
-    Units on a mesh meet units on the same mesh: its vertices and faces are equal, and the units may be others.
+    Distances are exact (Mitchell, Mount & Papadimitriou 1987, by pygeodesic: ``pip install
+    "locality-prior[surfaces]"``). Without pygeodesic they are lengths of shortest paths along the edges, which are
+    longer (Dijkstra's algorithm, by scipy), and the repr says so. They are in the unit of the vertices. If a cost ends,
+    only the pairs that are near enough are computed. Units on a mesh meet units on the same mesh: one with equal
+    vertices and faces, whose units may be others.
 
     >>> import torch
     >>> import locality_prior as lp
@@ -45,16 +46,16 @@ class Mesh(Geometry):
     Args:
         vertices: (V, 3) finite coordinates.
         faces: (F, 3) numbers of vertices. Each vertex is in a face, and each face has an area. At most two faces share
-            an edge, and the faces around a vertex hang together by edges. There may be several parts: there is no wire
-            from one to another.
-        n: how many units to spread evenly over the surface, as new vertices within its faces; the first m of them are
-            spread evenly too. None: the units are vertices.
-        units: which vertices they are, (n,), each once; None: all. Not together with ``n``.
+            an edge, and the faces around a vertex are connected by edges. The surface may consist of several pieces;
+            there are no wires between them.
+        n: how many units to spread evenly over the surface, as new vertices within its faces; for every m, the first m
+            units are spread evenly too. None: the units are at given vertices.
+        units: the vertex of each unit, (n,), each at most once; None: all vertices. Not together with ``n``.
         inflated: (V, 3) other coordinates of the vertices, for drawing alone.
         curvature: (V,) a number of each vertex, for drawing alone.
 
     Raises:
-        ValueError: the faces make no such surface.
+        ValueError: the vertices and faces are not such a surface.
     """
 
     MEETS_ONLY: ClassVar[str] = "units on a mesh meet units on the same mesh"
@@ -98,15 +99,15 @@ class Mesh(Geometry):
 
     @classmethod
     def fsaverage(cls, hemisphere: str, n: int | None = None, surface: str = "white") -> Self:
-        """A hemisphere of fsaverage5, FreeSurfer's average of forty brains, in millimetres; nilearn brings it along.
+        """A hemisphere of fsaverage5, FreeSurfer's average of forty brains, in millimetres; it comes with nilearn.
 
-        It has 10,242 vertices, about 3 mm apart. Its inflated surface and its curvature, positive in the sulci, are
-        there for drawing.
+        It has 10,242 vertices, about 3 mm apart. Its inflated surface, and its curvature, which is positive in the
+        sulci, are used for drawing.
 
         Args:
             hemisphere: "left" or "right".
             n: how many units to spread evenly; None: one at each vertex.
-            surface: along which surface distances are measured: "white" (below the cortex), "pial" (its outside),
+            surface: the surface along which distances are measured: "white" (below the cortex), "pial" (its outside),
                 "inflated" or "sphere".
 
         Raises:
@@ -118,7 +119,7 @@ class Mesh(Geometry):
         from nilearn.datasets import fetch_surf_fsaverage
         from nilearn.surface import load_surf_data, load_surf_mesh
 
-        files = fetch_surf_fsaverage("fsaverage5")  # a part of nilearn: nothing is fetched
+        files = fetch_surf_fsaverage("fsaverage5")  # a part of nilearn: nothing is downloaded
         mesh, inflated = (load_surf_mesh(files[f"{name}_{hemisphere}"]) for name in (SURFACES[surface], "infl"))
         curvature = load_surf_data(files[f"curv_{hemisphere}"])
         return cls(mesh.coordinates, mesh.faces, n, inflated=inflated.coordinates, curvature=curvature)
@@ -174,7 +175,7 @@ class Mesh(Geometry):
     def neighbour_distance(self) -> float:
         """Distance between neighbouring units: the median over units of the distance to the nearest other one."""
         with aside():
-            # units that are alone on their part of the surface have none
+            # units that are alone on their piece of the surface have none
             parts = self._surface.parts[self._at.numpy()]
             together = int((np.bincount(parts)[parts] > 1).sum())
             if not together:
@@ -223,7 +224,7 @@ def _real(name: str, value: Any, columns: int | None, rows: int | None = None) -
 
 
 def _mask(given: Any) -> Tensor | None:
-    """Truth values as a tensor; None where the values are others."""
+    """Truth values as a tensor; None if the values are of another kind."""
     if isinstance(given, Tensor):
         return given.detach().cpu() if given.dtype == torch.bool else None
     if getattr(given, "dtype", None) == np.bool_ or (isinstance(given, list) and given and isinstance(given[0], bool)):

@@ -20,7 +20,7 @@ class Permuted(Geometry):
     """The places of another geometry, with its units in another order: unit k sits at place ``order[k]`` of ``base``.
 
     Wherever a geometry is expected, this one gives what ``base`` would give if the units were put in that order first.
-    Between grids a prior is kept as a small table; with this geometry on either side it is kept whole.
+    Between two grids a prior is stored as a small table; with this geometry on either side it is stored whole.
 
     :meth:`Geometry.permuted` makes one: see there.
 

@@ -101,14 +101,14 @@ class Points(Geometry):
     >>> [name for name, _ in model.named_parameters() if "positions" in name]  # once, since both layers share it
     ['0.target_positions']
 
-    Points that learn are equal to themselves alone, and a copy of a model has its own. :attr:`positions` and
+    Points that learn are equal only to themselves, and a copy of a model has points of its own. :attr:`positions` and
     :meth:`distances` are those of the moment.
 
     Args:
         xyz: (n, d) finite coordinates; a tensor that requires a gradient is refused.
         metric: "euclidean", "cityblock", "chebyshev", or a function of coordinates (n, d) and (m, d) that returns
-            their distances (n, m). A function is saved by its import path, so a lambda cannot be saved. Where the
-            coordinates learn it must be differentiable, also between two units at one place.
+            their distances (n, m). A function is saved by its import path, so a lambda cannot be saved. If the
+            coordinates learn, it must be differentiable, even between two units at the same place.
         learned: whether the coordinates learn. The parameter has torch's default dtype; it is moved and cast as
             parameters are, but never to less than float32.
     """
@@ -135,25 +135,25 @@ class Points(Geometry):
 
     @property
     def parameter(self) -> nn.Parameter | None:
-        """The coordinates as the optimiser sees them, (n, d); None where they do not learn."""
+        """The coordinates as the optimiser sees them, (n, d); None if they do not learn."""
         return self._xyz if isinstance(self._xyz, nn.Parameter) else None
 
     @property
     def positions(self) -> Tensor:
         now = self._xyz.detach()
         if now.is_meta:
-            raise Problem("These points are on the meta device, where they have no positions. Load some first.")
+            raise Problem("These points are on the meta device, where they have no positions. Load them first.")
         return now.to("cpu", torch.float64, copy=True)
 
     def still(self) -> Points:
-        """Points that do not learn, where these are now."""
+        """Points that do not learn, at the places where these are now."""
         return Points(self.positions, self.metric)
 
     @classmethod
     def from_arguments(cls, **arguments: Any) -> Self:
         made = cls(**arguments)
         if made.learned and not torch.equal(made.positions, arguments["xyz"].double()):
-            made._xyz = nn.Parameter(arguments["xyz"].double())  # as they were; float32 would round them
+            made._xyz = nn.Parameter(arguments["xyz"].double())  # as they were saved; float32 would round them
         return made
 
     def meet(self, source: Geometry) -> Coordinates | None:

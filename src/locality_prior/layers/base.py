@@ -56,7 +56,7 @@ class Wiring:
     _support: Callable[[], Tensor | None]
     spread: Callable[[Tensor], Tensor] = same
     targets: Tensor | None = None
-    #: P as it is now, where the positions of a side learn; what depends on it then has a gradient for them.
+    #: P as it is now, if the positions of a side learn; what depends on it then has a gradient for them.
     moving: Moving | None = None
 
     @property
@@ -313,7 +313,7 @@ class Spread(Rounded):
     def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
         for name, geometry in (("target", rule.target), ("source", rule.source)):
             if geometry.learned:
-                raise wrong(name, repr(geometry), "places that do not learn: they do in a dense LocalityLinear alone")
+                raise wrong(name, repr(geometry), "places that do not learn: only a dense LocalityLinear has such")
         self.rule, self.spread = rule, spread
         self._found: tuple[torch.device, Tensor | None] | None = None
 

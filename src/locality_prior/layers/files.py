@@ -262,7 +262,7 @@ def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
     held = dict(locality_layers(model))
     if held.keys() != layers.keys():
         raise wrong("model", f"locality layers {sorted(held)}", f"{sorted(layers)}, as in the file")
-    partner: dict[int, object] = {}  # of positions that learn, in the file and in the model: the other's
+    partner: dict[int, object] = {}  # positions that learn, of the file or the model → their counterpart in the other
     for name, config in layers.items():
         # two layers may compute the same with different backends
         mine = _described(held[name], lambda sheet: Sheet(*to_config(sheet)))
@@ -279,7 +279,7 @@ def _check_layers(model: nn.Module, layers: dict[str, dict[str, Any]]) -> None:
 
 
 def _positions(model: nn.Module) -> dict[str, Geometry]:
-    """The state dict's keys of positions that learn, by every name that a layer has, and their geometries."""
+    """The state dict's keys of positions that learn, under every name that a layer has, and their geometries."""
     return {
         _key(name, f"{side}_positions"): getattr(layer, side)
         for name, layer in model.named_modules(remove_duplicate=False)
@@ -290,7 +290,7 @@ def _positions(model: nn.Module) -> dict[str, Geometry]:
 
 
 def _loaded(model: nn.Module, layers: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
-    """The file's positions that learn, as the model's state dict has them."""
+    """The file's positions that learn, under the keys of the model's state dict."""
     held = dict(locality_layers(model))
     found = {
         getattr(held[name], key): sheet.tensors["xyz"]

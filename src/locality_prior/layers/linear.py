@@ -70,8 +70,8 @@ class LocalityLinear(Locality):
         source, target: places of the units. If only one is given it serves both sides, provided that the sizes agree.
             Without a geometry, n units are the first n cells, row by row, of a sheet with ⌈√n⌉ columns. Points that
             learn (``Points(xyz, learned=True)``) are parameters of the layer, ``source_positions`` and
-            ``target_positions``; layers that have the same points share them. The layer is then dense and its cost
-            does not end; P is made anew at each step, in float32 or better.
+            ``target_positions``; layers that have the same points share them. The layer must then be dense and its cost
+            must not end; P is computed anew at each step, in float32 or better.
         cost: the cost of a wire of length d, or a word for it such as "linear@3"; the default is ``Linear()``,
             c(d) = 1 + d. It may be changed later: ``layer.cost = Linear(2)``.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), so that each row sums to K, as it
@@ -134,7 +134,7 @@ class LocalityLinear(Locality):
         self.bias = nn.Parameter(torch.empty(self.out_features, **made)) if bias else None
         self.kept: Tensor | None
         self.register_buffer("kept", None if self.rule.kept is None else self.rule.kept.to(self.weight.device))
-        #: The positions that learn, which other layers may share; None where a side's do not.
+        #: The positions that learn, which other layers may share; None for a side whose positions do not.
         self.source_positions: nn.Parameter | None
         self.target_positions: nn.Parameter | None
         for name, points in (("source_positions", source), ("target_positions", target)):
@@ -273,10 +273,10 @@ class LocalityLinear(Locality):
         return {name: points for name, points in sides.items() if isinstance(points, Points) and points.learned}
 
     def _share(self, took: bool = False) -> None:
-        """Have the same parameter as the points, and so as every other layer between them.
+        """Take the parameter of the points, which every other layer between these points has too.
 
         Args:
-            took: whether this layer's parameter may be a new one, which the points then take.
+            took: whether this layer's parameter may be a new one, which the points then take over.
         """
         for name, points in self._learned().items():
             own = self._parameters.get(name)
@@ -290,7 +290,7 @@ class LocalityLinear(Locality):
         return next(name for name, one in self._learned().items() if one is points)
 
     def _moving(self) -> Moving | None:
-        """P as it is now, where positions of this layer learn."""
+        """P as it is now, if positions of this layer learn."""
         if not self.rule.learned:
             return None
         at: list[Tensor | None] = [self.target_positions, self.source_positions]
@@ -362,7 +362,7 @@ class LocalityLinear(Locality):
     def _prior(self) -> Values:
         """P as a table, a matrix or (wires,), rounded from float64 to the weight's dtype, on its device.
 
-        Where positions learn it is made anew, and is differentiable.
+        If positions learn it is computed anew, and is differentiable.
         """
         weight, values = self.weight, self._values
         if values is None and (moving := self._moving()) is not None:
@@ -445,7 +445,7 @@ class LocalityLinear(Locality):
         wide = [id(one) for p in positions for one in (p, p.grad) if one is not None]
 
         def precise(tensor: Tensor) -> Tensor:
-            # half precision is too coarse for places: they stay as they are, where they are to be
+            # half precision is too coarse for places: they keep their dtype and are only moved
             made = fn(tensor)
             return tensor.to(made.device) if id(tensor) in wide and made.element_size() < 4 else made
 
@@ -488,7 +488,7 @@ def _assigned(points: Points, positions: Tensor) -> Tensor:
     parameter = points.parameter
     assert parameter is not None
     if positions.shape != parameter.shape:
-        return positions  # which torch then refuses
+        return positions  # torch then refuses it
     if parameter.is_meta:
         points._xyz = nn.Parameter(positions.detach().clone(), parameter.requires_grad)
         return points._xyz

@@ -37,10 +37,10 @@ class Kept(Generic[T]):
         self._next = 0
 
     def number(self, geometry: Geometry, *values: Any) -> int:
-        """The number of what is made of a geometry and values; what is made must not hold the geometry itself.
+        """The number of something made from a geometry and values, which must not hold the geometry itself.
 
         Raises:
-            ValueError: a geometry whose positions learn, of which nothing can be kept.
+            ValueError: a geometry whose positions learn: nothing made from it can be kept.
         """
         still("geometry", geometry)
         held = self._numbers.get(geometry)
@@ -67,7 +67,7 @@ def kept(make: Made[P]) -> Made[P]:
     """Keep the tensors that ``make(target, source, …)`` returns, since an objective is asked for at every step.
 
     They are made as ordinary tensors on the CPU, unless ``make`` moves them. The last few are held for each target, for
-    as long as the target lives. In compiled code they are constants. Where positions learn nothing is kept.
+    as long as the target lives. In compiled code they are constants. If positions learn, nothing is kept.
     """
     memo: weakref.WeakKeyDictionary[Geometry, dict[Any, Tensor]] = weakref.WeakKeyDictionary()
 

@@ -231,7 +231,7 @@ def _moore(geometry: Geometry) -> Neighbours:
 
 
 def in_order(geometry: Permuted, find: Callable[..., Neighbours], *options: bool) -> Neighbours:
-    """The pairs that ``find`` finds of the places of a permuted geometry, as pairs of its units."""
+    """The pairs of places that ``find`` finds in a permuted geometry's base, as pairs of its units."""
     pairs = (_in_order if torch.compiler.is_compiling() else _held_in_order)(geometry, find, *options)
     return Neighbours((len(geometry),), [[sides] for sides in pairs])
 

@@ -27,7 +27,7 @@ def lengths(target: Geometry, source: Geometry, dtype: torch.dtype, device: torc
 def connected(target: Geometry, source: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Distances of every pair, (out, in), all of them finite: float64 on the CPU.
 
-    Where positions learn, they have a gradient, are on ``device`` and in ``dtype`` or a wider one.
+    If positions learn, the distances have a gradient, and are on ``device`` and in ``dtype`` or a wider one.
     """
     if target.learned or source.learned:
         return learned_distances(target, source, torch.empty(0, dtype=dtype, device=device))

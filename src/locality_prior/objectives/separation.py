@@ -1,4 +1,4 @@
-"""Keeping units apart whose positions learn."""
+"""An objective that keeps units apart whose positions learn."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from locality_prior.geometry.learned import between, length
 
 
 def apart(points: Points, *, distance: float = 1.0) -> Tensor:
-    """1/n Σ_i Σ_{j≠i} max(0, 1 − d_ij/δ)²: how much the units of a sheet are nearer to each other than δ.
+    """1/n Σ_i Σ_{j≠i} max(0, 1 − d_ij/δ)²: how far the units of a sheet are from being δ apart.
 
-    A signal is strongest between units at one place, so that units whose positions learn may all come together. Add
-    this to the loss, with a strength of your choice, to keep them apart. It is 0, and so is its gradient, where no two
-    units are nearer than δ. Its gradient is also 0 between units at exactly one place: begin with different places.
+    A signal is strongest between units at the same place, so units whose positions learn may all come together there.
+    To keep them apart, add this to the loss, with a strength of your choice. It and its gradient are 0 if no two units
+    are nearer to each other than δ. Its gradient is also 0 between units at exactly the same place: begin with
+    different places.
 
     >>> import torch
     >>> import locality_prior as lp
     >>> points = lp.Points(torch.tensor([[0.0], [0.5], [3.0]]), learned=True)
-    >>> lp.objectives.apart(points)  # two of three units have another half way to the distance of 1
+    >>> lp.objectives.apart(points)  # (½² + ½²) / 3: two units are only 0.5 apart
     tensor(0.1667, grad_fn=<MulBackward0>)
 
     Args:
         points: units whose positions learn.
-        distance: δ, above 0, in the units of the coordinates.
+        distance: δ, above 0, in the coordinates' unit of length.
 
     Returns:
-        A differentiable scalar. It does not grow with the number of units, if they are as dense.
+        A differentiable scalar. At the same density of units, it does not grow with their number.
 
     Raises:
         ValueError, TypeError: points that do not learn, or a distance that is not above 0.
@@ -41,7 +42,7 @@ def apart(points: Points, *, distance: float = 1.0) -> Tensor:
         d = between(xyz, xyz, points.metric)
         near = (1 - d / reach).clamp(min=0).square()
         return (near.sum() - near.diagonal().sum()) / len(points)
-    # few pairs are near, so that the gradient is computed for them alone
+    # few pairs are near, and the gradient is computed for these alone
     with torch.no_grad():
         pairs = torch.cat([_near(xyz, k, points.metric, reach) for k in range(0, len(points), BLOCK)], 1)
     d = length(xyz[pairs[0]] - xyz[pairs[1]], points.metric)

@@ -24,9 +24,9 @@ from locality_prior.plots.places import Places
 from locality_prior.plots.surfaces import BENT
 
 _NAN = "0.85"
-#: The grey of a surface where it has no unit: where it is folded inwards, flat, and folded outwards.
+#: Greys of a surface where it has no unit: folded inwards, flat, and folded outwards.
 _BENEATH = (0.42, 0.54, 0.66)
-#: Pixels of the longer side of a surface: of one map, and of one of many.
+#: Pixels along the longer side of a surface: in a single map, and in one of many.
 FINE, COARSE = 900, 400
 #: The largest number on a colour scale: matplotlib cannot place ticks on one that is longer.
 LARGEST = 1e300
@@ -148,14 +148,14 @@ def _surface(
 
 
 def light(facing: Floats, least: float) -> Floats:
-    """How bright a surface is that faces the reader more (1) or less (0): as bright as it is up to 45 degrees."""
+    """The brightness of a surface by how much it faces the reader, from 0 to 1: full brightness up to 45 degrees."""
     lit: Floats = least + (1 - least) * np.minimum(facing / math.sqrt(0.5), 1)
     return lit
 
 
 def standing(sides: list[Side], stacked: bool) -> list[Side]:
-    """The sides of a surface one beside another, or one below another with room for its name; each in the middle of the
-    other direction."""
+    """The sides of a surface side by side, or one below another with room for their names; each is centred in the other
+    direction."""
     sizes = np.array([side.size for side in sides])
     gap = GAP * float(sizes.max())
     across, up = sizes.max(axis=0)

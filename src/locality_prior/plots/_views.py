@@ -1,4 +1,4 @@
-"""From which sides a surface is drawn, and what is seen from there."""
+"""The sides from which a surface is drawn, and what is seen from each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from locality_prior.analysis._given import Floats, Integers
 from locality_prior.plots.surfaces import Surface
 
-#: The share of the units that must be seen from one side, so that this side alone is drawn; and how large they must
-#: look from one of the two usual sides, in comparison with all others, so that it is that one.
+#: If at least this share of the units is seen from one side, only that side is drawn; and if units look at least this
+#: large from one of the two usual sides, as a share of how large they look from the best side, it is the usual side.
 SEEN, LARGE = 0.8, 0.8
-#: The units are a patch where they colour fewer of the vertices than this share: only the part around it is drawn.
+#: If units colour less than this share of the vertices, they are a patch: then only the part around it is drawn.
 PATCH = 0.5
 #: Room around the units of a patch, as a share of its size; around a whole surface; and between two sides of it.
 AROUND, MARGIN, GAP = 0.35, 0.03, 0.1
@@ -56,7 +56,7 @@ class Side:
 
     def seen(self, surface: Surface, pixels: int) -> npt.NDArray[np.int32]:
         """(rows, columns) the vertex that is seen at each pixel, and -1 beside the surface; the longer side has
-        ``pixels``. A triangle's point belongs to the vertex of which it has the largest share."""
+        ``pixels``. A point of a triangle belongs to the vertex of which it has the largest share."""
         wide, high = self.size
         scale = pixels / max(wide, high)
         shape = max(1, round(high * scale)), max(1, round(wide * scale))
@@ -122,7 +122,7 @@ def _cover(
 
 
 class Cover:
-    """How units cover a surface, and what is seen of it; each part is found once.
+    """How units cover a surface, and what is seen of it; everything is computed only once.
 
     Args:
         surface: the surface.
@@ -152,7 +152,7 @@ class Cover:
 
 
 def sides_of(surface: Surface, coloured: Integers) -> list[Side]:
-    """The sides from which the units are seen: one where most are seen from there, else two that are opposite.
+    """The sides from which the units are drawn: one side if most are seen from there, otherwise two opposite sides.
 
     Args:
         coloured: what :meth:`Surface.coloured` returns. A side from which only a part is coloured shows that part.
@@ -172,7 +172,7 @@ def sides_of(surface: Surface, coloured: Integers) -> list[Side]:
         if len(np.unique(seen)) >= SEEN * len(units):
             alone.append(name)
     if alone:
-        # of sides as good as each other the first
+        # of sides that are equally good, the first
         best = max(alone, key=lambda name: counts[name] / (LARGE if name in pair else 1))
         return [_windowed(surface, best, frame(best), coloured)]
     if (coloured >= 0).mean() < PATCH:  # the side from which a patch looks larger first
@@ -188,7 +188,7 @@ def frame(name: str) -> Floats:
 
 
 def _pair(surface: Surface) -> tuple[str, str]:
-    """Two opposite sides: lateral and medial of a cortex, else those from which a surface looks largest."""
+    """Two opposite sides: lateral and medial of a cortex, otherwise those from which a surface looks largest."""
     if surface.hemisphere:
         return ("-x", "+x") if surface.hemisphere == "left" else ("+x", "-x")
     axis = _AXES[int(np.ptp(surface.points, axis=0).argmin())]

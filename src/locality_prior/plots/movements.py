@@ -15,18 +15,18 @@ from locality_prior.plots._given import as_array, as_conditions, class_names
 from locality_prior.plots._style import mark, stroke, text_size
 from locality_prior.plots.sheets import _grid_of_axes, _wrapped
 
-#: The most units whose ways are drawn: of more, the lines would hide them.
+#: The most units for which lines are drawn: with more, the lines would hide the units.
 WAYS = 1000
-#: Corners of the square of colours: a unit has the colour of the place where it starts.
+#: Corners of the square of colours: a unit has the colour at the place where it starts.
 _CORNERS = np.array([[(0.05, 0.35, 0.65), (0.0, 0.75, 0.6)], [(0.75, 0.15, 0.35), (0.98, 0.8, 0.2)]])
 
 
 def positions(
     moved: Mapping[str, Any], axes: Any = None, *, epochs: Sequence[Any] | None = None, width: float | None = None
 ) -> NDArray[np.object_]:
-    """Where units were at some epochs (columns), for each condition or sheet (row), all on one scale of length.
+    """The places of units at some epochs (columns), for each condition or sheet (row), all on one scale of length.
 
-    A unit has the colour of the place where it started, in every column, and lines in the last one lead from there.
+    A unit has the colour of its starting place in every column. In the last column a line leads from there to the unit.
 
     >>> import numpy as np
     >>> import locality_prior as lp
@@ -36,7 +36,7 @@ def positions(
     (1, 3)
 
     Args:
-        moved: name of the row → (epochs, units, 2) places.
+        moved: name of the row → places, (epochs, units, 2).
         axes: (rows, epochs) Axes to draw on; None: a new figure.
         epochs: a name for each epoch; None: 0, 1, …
         width: of the new figure, in millimetres; None: as wide as its maps need.

@@ -44,15 +44,15 @@ class Places:
      [1. 1.]]
 
     Args:
-        xy: (units, 2) places on the page: rightwards, and downwards (upwards for points, the sphere and a surface, of
-            which they are places on one side).
+        xy: (units, 2) places on the page: rightwards, and downwards; upwards for points, the sphere and a surface. On a
+            surface they are the places as seen from one side.
         kind: what a unit is drawn as: a cell of a grid, a hexagon, a disc on a map of the sphere, a disc at a point, or
             a part of a surface.
         shape: rows and columns of cells or hexagons, or the length of a line of cells; empty for the other kinds.
         spacing: distance between neighbours along each axis of ``shape``, for cells; only the ratio is drawn.
         radius: of the sphere.
-        surface: on which the units are drawn, for units on a surface: a ``locality_prior.plots.surfaces.Surface``.
-        vertex: (units,) the vertex of the surface at which each of them is.
+        surface: for units on a surface, the one that they are drawn on: a ``locality_prior.plots.surfaces.Surface``.
+        vertex: for units on a surface, (units,) the vertex of each.
     """
 
     xy: Floats = field(repr=False)

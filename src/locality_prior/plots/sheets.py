@@ -45,10 +45,11 @@ def sheet(
     A two-dimensional :class:`Grid` has row 0 at the top, :class:`Points` are drawn as (x, y), and a :class:`Sphere` in
     Hammer's equal-area projection. Cells without a unit stay blank; NaN and infinite values are light grey.
 
-    A mesh is drawn on its inflated surface, seen from the two sides named below it, or from one where most units are
-    seen from there. Each unit colours the part of the surface that is nearest to it along the edges. Its colour is
-    that of the scale where the surface faces the reader, to within 45 degrees, and darker towards the rim. Beneath,
-    dark grey is folded inwards and light grey outwards.
+    A mesh is drawn on its inflated surface, if it has one, from two sides; or from one side, if most units are seen
+    from there. The names of the sides are below. Each unit colours the part of the surface that is nearest to it along
+    the edges. Its colour is that of the scale where the surface faces the reader, to within 45 degrees, and darker
+    towards the rim. Where there is no unit, the surface is dark grey if it is folded inwards and light grey if
+    outwards.
 
     >>> import numpy as np
     >>> import locality_prior as lp

@@ -1,4 +1,4 @@
-"""Surfaces as they are drawn: triangles between vertices, small enough to be kept by each run."""
+"""Surfaces as they are drawn: triangles between vertices, small enough for each run to store them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from locality_prior.analysis._given import Floats, Integers, array, floats
 MOST_VERTICES, MOST_FACES = 1 << 20, 1 << 21
 #: Steps from the middle of a surface to its farthest end, and from flat to the strongest curvature.
 STEPS, BENT = 32767, 127
-#: The share of a unit's neighbouring vertices that are units, from which on the units are a whole patch.
+#: If at least this share of the units' neighbouring vertices are units, the units are a whole patch.
 WHOLE = 0.7
 
 Hemisphere = Literal["left", "right", ""]
@@ -25,8 +25,8 @@ Hemisphere = Literal["left", "right", ""]
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A surface to draw units on. What is kept of it is what a picture needs: the places of its vertices in 65,534
-    steps over its length, and their curvature in 255.
+    """A surface to draw units on. It stores only what a picture needs: the places of its vertices, in 65,534 steps over
+    its length, and their curvature, in 255 steps.
 
     >>> from locality_prior.plots.surfaces import Surface
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -37,8 +37,8 @@ class Surface:
     Args:
         vertices: (vertices, 3) places; the unit does not matter.
         faces: (triangles, 3) the numbers of each triangle's vertices.
-        curvature: (vertices,) positive where the surface is folded inwards (a sulcus), which is drawn dark; None: one
-            grey.
+        curvature: (vertices,) positive where the surface is folded inwards (a sulcus), which is drawn dark; None: all
+            is drawn in one grey.
         hemisphere: "left" or "right" for a cortex, whose x, y and z then point to the right, the front and the top of
             the head; empty for any other surface.
     """
@@ -73,7 +73,7 @@ class Surface:
 
     @cached_property
     def key(self) -> str:
-        """A text that two surfaces share only where they are equal."""
+        """A text that two surfaces have in common only if they are equal."""
         made = hashlib.sha256(repr((self.hemisphere, self.vertices.shape, self.faces.shape)).encode())
         for values in (self.vertices, self.faces, self.curvature):
             made.update(b"" if values is None else values.tobytes())
@@ -81,7 +81,7 @@ class Surface:
 
     @cached_property
     def points(self) -> Floats:
-        """(vertices, 3) places, of which the farthest along an axis is at 1."""
+        """(vertices, 3) places, scaled so that the largest coordinate is 1."""
         return self.vertices / STEPS
 
     @cached_property
@@ -106,15 +106,15 @@ class Surface:
 
     @cached_property
     def closed(self) -> bool:
-        """Whether two triangles meet at each edge, so that the surface has no inner side to be seen."""
+        """Whether two triangles meet at each edge, so that the surface's inner side cannot be seen."""
         return len(self.edges[1]) == 3 * len(self.faces)
 
     def coloured(self, vertex: Integers) -> Integers:
         """The unit whose colour each vertex has, where unit k is at ``vertex[k]``; -1 where it has none.
 
-        A vertex has the colour of the unit that is nearest along the edges, up to 0.8 times the distance that nine in
-        ten units have to their nearest unit; farther away only in gaps between units, which reach nowhere twice as far.
-        Where most neighbours of units are units, only these are coloured.
+        A vertex has the colour of the unit that is nearest along the edges, if that is within reach: 0.8 times the
+        distance at which nine in ten units have another. Vertices out of reach are coloured only in gaps between units,
+        no vertex of which is at twice the reach. If most neighbours of units are units, only units are coloured.
         """
         n = len(self.vertices)
         near, apart = np.full(n, np.inf), np.full(n, -1)
@@ -174,5 +174,5 @@ def whole(name: str, values: Any, below: int, *axes: str | int) -> Integers:
     """Numbers from 0 to ``below`` - 1, such as those of vertices."""
     a = floats(name, values, *axes)
     if not (np.isfinite(a) & (a >= 0) & (a < below) & (a == np.rint(a))).all():
-        raise wrong(name, "numbers that are no vertices'", f"whole numbers from 0 to {below - 1:,}")
+        raise wrong(name, "numbers of no vertex", f"whole numbers from 0 to {below - 1:,}")
     return a.astype(np.int64)

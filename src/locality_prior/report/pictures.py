@@ -221,7 +221,7 @@ def _positions(study: Study, sheet: str, seed: int, found: dict[str, Sheet], nam
         name,
         draw,
         f"Where the units of “{part_name(sheet)}” were; networks of seed {seed}. Each unit keeps the colour of the "
-        "place where it started, and in the last column a line leads from there to where it ended."
+        "place where it started. In the last column a line leads from there to where it ended."
         + told_left_out(len(found) - len(shown), "condition"),
         f"Places of the units of {part_name(sheet)} at {len(at)} epochs, a row for each of {_told(study, shown)}",
     )

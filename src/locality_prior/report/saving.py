@@ -34,8 +34,8 @@ def save_both(figure: Figure, png: Path, pdf: Path, dpi: float) -> None:
 
 
 def _fewer_colours(path: Path) -> None:
-    """Give a PNG a palette of 256 colours, chosen so that no colour changes much: half the bytes or less. One of very
-    many colours keeps them, in coarser steps."""
+    """Give a PNG a palette of 256 colours, chosen so that no colour changes much: half the bytes or less. An image of
+    very many colours gets no palette, but coarser steps of red, green and blue."""
     from PIL import Image  # comes with matplotlib
 
     with Image.open(path) as full:

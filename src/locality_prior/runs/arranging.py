@@ -1,4 +1,4 @@
-"""Better places for the units of a run: which units may move, and where they sit from then on."""
+"""Better places for the units of a run: which units may move, and to where."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from locality_prior.runs.wires import ITEMS, ends, follows, mean_wire_length, se
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: The training items by whose responses units are arranged.
+#: How many training items units are arranged by, through their responses.
 SEEN = 1000
 
 
 def movable(net: Network, task: Task) -> tuple[Units, ...]:
-    """The units that may be given other places, each at its own: those of every sheet that a layer's weights make.
+    """The units that may be moved, each at its own place: those of every sheet whose units a layer's weights make.
 
     What the sheet shows must follow the outputs of a linear layer, a convolution or a recurrent network unit by unit.
-    An order that is given with the data carries a meaning and stays: that of the inputs, of a feature map's places, and
-    of the model's outputs. Sheets that follow the same layer show the same units.
+    Units whose place has a meaning stay: the inputs, the places of a feature map, and the model's outputs. Sheets that
+    follow the same layer show the same units.
 
     Args:
         net: the network, on the CPU, before training.
-        task: a few of whose items are tried.
+        task: the task, a few of whose items are run through the network.
     """
     net.model.eval()
     batch = next((first(b, ITEMS) for b in task.validation(Shard()) if len(b.targets)), None)
@@ -79,15 +79,15 @@ def movable(net: Network, task: Task) -> tuple[Units, ...]:
 
 
 class Arranger:
-    """The arranging of one run's units. It holds where they sit.
+    """Arranges the units of one run, and holds their places.
 
     Args:
-        run: whose word ``arrange`` says when units move, and by what.
+        run: the run, whose setting ``arrange`` says when units move, and by what.
         net: the network of the run, before training and on the CPU.
         task: what it learns.
 
     Raises:
-        ValueError: a network without units that may move, or that does not let them move.
+        ValueError: the network has no units that may move, or something in it does not allow them to.
     """
 
     def __init__(self, run: Run, net: Network, task: Task) -> None:
@@ -104,7 +104,7 @@ class Arranger:
             self.units = tuple(one for one in self.units if one.leaving or one.entering)
         if not self.units:
             what = "a layer's wires leave or enter" if by_wires else "a layer's weights make"
-            raise wrong("arrange", f"{how} and no such units", f"a sheet whose units {what}")
+            raise wrong("arrange", f"{how}, without units to move", f"a sheet whose units {what}")
         for one in self.units if by_wires else ():
             first, *others = _geometries(net, one)
             if different := next((other for other in others if other != first), None):
@@ -116,11 +116,11 @@ class Arranger:
                 _check_frame(net.model, layer, self.units)
 
     def state(self) -> dict[str, Tensor]:
-        """The orders, for the run's state: of each set of units, by its first sheet; none where positions learn."""
+        """The orders for the run's state, of each set of units by its first sheet; none if positions learn."""
         return {one.sheets[0]: one.order for one in self.units if one.points is None}
 
     def told(self, net: Network, responded: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
-        """What the new places are worth: numbers of the trained network with each unit at its own place, and now.
+        """What the new places are worth: measures of the trained network with units at their own places, and now.
 
         Args:
             net: the trained network, with its units where they sit.
@@ -146,11 +146,11 @@ class Arranger:
         }
 
     def improve(self, net: Network, fabric: Fabric) -> None:
-        """Give the units better places, from those where they sit. Every process has the first one's orders.
+        """Move the units to better places, beginning from the present ones. Every process takes the first one's orders.
 
         Args:
-            net: the network whose wires or responses count.
-            fabric: where it is.
+            net: the network whose wires or responses are used.
+            fabric: what runs it.
         """
         if self.how.by == "wires":
             orders = by_wires(self.given, net, self.units, self.run.seed)
@@ -160,7 +160,7 @@ class Arranger:
         self.put(fabric.broadcast(orders) if fabric.world_size > 1 else orders)
 
     def put(self, orders: Mapping[str, Tensor]) -> None:
-        """Say where the units sit: the orders of a state, or better ones."""
+        """Set where the units sit: the orders of a state, or better ones."""
         if orders.keys() != self.state().keys():
             raise Problem("The state holds the order of other units than this network has. Delete it to start again.")
         for name, order in orders.items():
@@ -169,13 +169,13 @@ class Arranger:
 
 
 def _geometries(net: Network, units: Units) -> list[Geometry]:
-    """Where the layers that enter and leave some units say that these are."""
+    """The geometries that the layers entering and leaving some units give for these."""
     entered = [layer.target for layer in net.layers if layer.name in units.entering]
     return entered + [layer.source for layer in net.layers if layer.name in units.leaving]
 
 
 def _learning(units: Units, net: Network) -> Units:
-    """Units whose positions learn, from the places that they have."""
+    """Units whose positions learn, beginning at the places that they have."""
     geometry = net.placed[units.sheets[0]].geometry
     if isinstance(geometry, Measured):
         raise wrong("arrange", f"learned and {units.sheets[0]} on {geometry!r}", "a sheet whose units have positions")
@@ -183,14 +183,16 @@ def _learning(units: Units, net: Network) -> Units:
 
 
 def _check_frame(model: nn.Module, layer: Layer, units: Sequence[Units]) -> None:
-    """Raise where a layer cannot have points, or its wires other lengths between them than between its sheets."""
+    """Raise if a layer cannot have points, or if its wires would be longer or shorter than between its sheets."""
     if not any(layer.name in (*one.leaving, *one.entering) for one in units):
         return
     module = model.get_submodule(layer.name)
     if not isinstance(module, LocalityLinear) and plain_kind(module) is not nn.Linear:
         given = f"learned and the wires of {layer.name}, a {type(module).__name__}"
         raise wrong("arrange", given, "sheets between which all layers are linear")
-    expected = "sheets that meet without being stretched, such as equal grids that do not close, or ones with a spacing"
+    expected = (
+        "sheets that meet without being stretched, such as equal grids that are not periodic, or grids with a spacing"
+    )
     try:
         raw = Points(layer.target.positions).distances(Points(layer.source.positions))
         fits = torch.allclose(raw, layer.target.distances(layer.source), rtol=1e-6, atol=1e-6)
@@ -202,12 +204,12 @@ def _check_frame(model: nn.Module, layer: Layer, units: Sequence[Units]) -> None
 
 
 def _computes(objective: Objective) -> bool:
-    """Whether an objective is a part of what the model computes, as a mask is."""
+    """Whether an objective changes what the model computes, as a mask does."""
     return not objective.LOSS and type(objective).after_step is Objective.after_step
 
 
 def by_wires(given: Network, net: Network, units: Sequence[Units], seed: int) -> dict[str, Tensor]:
-    """Orders by which Σ d|V| over the layers that enter or leave the units is less. Other units stay where they are."""
+    """Orders that make Σ d|V| smaller over the layers entering or leaving the units. Other units stay."""
     leaves = {layer: one.sheets[0] for one in units for layer in one.leaving}
     enters = {layer: one.sheets[0] for one in units for layer in one.entering}
     sheets: dict[str, Geometry] = {}
@@ -227,7 +229,7 @@ def by_wires(given: Network, net: Network, units: Sequence[Units], seed: int) ->
 def by_responses(
     given: Network, responded: Mapping[str, Tensor], units: Sequence[Units], seed: int
 ) -> dict[str, Tensor]:
-    """Orders by which neighbours respond more alike, by the responses of the last sheet on which the units are seen."""
+    """Orders by which neighbours respond more alike, by the responses of the last sheet that shows the units."""
     found = {}
     for one in units:
         sheet = one.sheets[-1]

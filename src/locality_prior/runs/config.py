@@ -106,10 +106,10 @@ class Run:
         objective: what is added to the loss, in one word, ``name[:strength][,option=value …]``, or several joined by +;
             ``none`` for nothing. Objectives of weights act on the layers of ``local``, and objectives of responses on
             the sheets of ``place``.
-        arrange: whether its units are given better places, in one word, ``wires`` or ``responses``, then ``:before``,
-            ``:during`` or ``:after``, as in ``responses:before,epochs=2``; ``none`` where they stay. In a network with
-            a cost this cannot be done during training, when P would change under the weights. ``learned``, with
-            ``lr=`` and ``apart=`` if wanted, makes the positions of the units of every sheet parameters.
+        arrange: what better places for its units are found from, and when, in one word: ``wires`` or ``responses``,
+            then ``:before``, ``:during`` or ``:after``, as in ``responses:before,epochs=2``; ``none``: units stay. A
+            network with a cost cannot be arranged during training, because P would change under the weights.
+            ``learned``, optionally with ``lr=`` and ``apart=``, makes the positions of units parameters.
         recipe: how it is trained.
         seed: of its initial weights, the order of the data, and dropout.
     """
@@ -134,9 +134,7 @@ class Run:
             raise wrong_type("recipe", self.recipe, "a Recipe")
         how = arrangements.parse("arrange", self.arrange)
         if isinstance(how, arrangements.Learned) and self.shuffled:
-            raise wrong(
-                "arrange", f"{how} with a shuffled prior", "shuffled False, since positions have no other lengths"
-            )
+            raise wrong("arrange", f"{how} with a shuffled prior", "shuffled False, since lengths follow the positions")
         if isinstance(how, arrangements.Learned) and cost == "flat" and self.objective == objectives.NONE:
             expected = "a cost, or an objective of wires, such as wiring"
             raise wrong("arrange", f"{how} with the cost flat and no objective, where nothing moves units", expected)
@@ -202,7 +200,7 @@ def plain(value: Any) -> Any:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         for key in ("place", "local"):
             fields[key] = {name: ",".join(words) for name, words in fields[key]}
-        if value.arrange == arrangements.NONE:  # the config, and the name made of it, are as they were before
+        if value.arrange == arrangements.NONE:  # so that the configs and names of earlier runs stay the same
             del fields["arrange"]
         return {key: plain(v) for key, v in fields.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -272,7 +270,7 @@ def condition_of(run: Run) -> str:
 
 
 def epochs_before(run: Run) -> int:
-    """The epochs for which another network is trained first, so that the units can be arranged by it."""
+    """The epochs for which the control is trained first, so that the units can be arranged by it."""
     how = arrangements.parse("arrange", run.arrange)
     if how is None or how.when != "before":
         return 0

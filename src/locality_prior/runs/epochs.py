@@ -71,8 +71,8 @@ class EpochMaps:
     def state(self) -> dict[str, Any]:
         """What is kept, for the run's state.
 
-        ``epochs``, ``means`` of each sheet, (epochs, classes, units), and ``positions`` of each sheet whose units move,
-        (epochs, units, d), if there is one.
+        ``epochs``; ``means`` of each sheet, (epochs, classes, units); and ``positions`` of each sheet whose positions
+        learn, (epochs, units, d), if there is one.
         """
         there = {name: torch.stack(maps) if maps else torch.empty(0) for name, maps in self._means.items()}
         moving = {name: torch.stack(seen) if seen else torch.empty(0) for name, seen in self._positions.items()}
@@ -80,7 +80,7 @@ class EpochMaps:
 
 
 def in_order(kept: dict[str, Any], net: Network) -> dict[str, Any]:
-    """What :meth:`EpochMaps.state` returned, where the units have been moved since to the places that ``net`` has."""
+    """What :meth:`EpochMaps.state` returned, with the units moved to the places of ``net``."""
     means = dict(kept["means"])
     for name in means:
         geometry = net.placed[name].geometry

@@ -15,7 +15,7 @@ CONFIG, METRICS, STATE, BEFORE, MODEL, ACTIVATIONS, PRUNING, ANALYSIS, MEASURES,
     "config.yaml",
     "metrics.csv",
     "state.pt",
-    "before.pt",  # only while the network is trained by which units are arranged
+    "before.pt",  # exists only while the control is trained by which units are arranged
     "model.safetensors",
     "activations.npz",
     "pruning.csv",

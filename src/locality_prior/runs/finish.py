@@ -56,7 +56,7 @@ def finish(
         shuffled: whether its wires have other lengths than the sheets'.
         history: the epochs of its training, as rows of metrics.csv.
         maps: the class means after some of its epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`.
-        arranger: what gave its units the places where they sit; None: nothing did.
+        arranger: what gave its units their present places; None: they were not moved.
     """
     (directory / files.ANALYSIS).unlink(missing_ok=True)
     model = net.model.to(device).eval()
@@ -97,7 +97,7 @@ def finish(
 
 
 def _elsewhere(net: Network) -> bool:
-    """Whether the wires of a prior have other lengths than the sheets', where its units were moved after training."""
+    """Whether a prior's wires no longer have the lengths of its costs, since its units were moved after training."""
     made = {layer.name: net.model.get_submodule(layer.name) for layer in net.layers}
     rules = {name: module.wirings()[0].rule for name, module in made.items() if isinstance(module, LocalityLinear)}
     at = {layer.name: (layer.source, layer.target) for layer in net.layers}

@@ -140,7 +140,7 @@ class Loop:
         return [one / steps for one in total], self._count(skipped)
 
     def _arrange(self, step: int) -> None:
-        """Give the units better places where that is due after so many steps of training."""
+        """Give the units better places if that is due after this many steps of training."""
         how = None if self.arranger is None else self.arranger.how
         if self.arranger is None or not isinstance(how, arrangements.Arrangement):
             return
@@ -152,7 +152,7 @@ class Loop:
         self.net = moved(self.arranger.given, self.arranger.units, self.run)
 
     def _crowding(self) -> Tensor | float:
-        """How close together units are whose positions learn, times the strength that the run says."""
+        """The objective ``apart`` of the units whose positions learn, times the strength that the run says."""
         how = None if self.arranger is None else self.arranger.how
         if not isinstance(how, arrangements.Learned) or not how.apart:
             return 0.0

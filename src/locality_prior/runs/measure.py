@@ -79,7 +79,7 @@ def measure(
         directory: the run's directory.
         condition: the name of what made the network local.
         seed: of the network.
-        elsewhere: whether its wires have other lengths than the sheet's.
+        elsewhere: whether its wires have other lengths than the sheet's distances.
         task: what it learned.
         scores: the task's scores and the loss, over its test items.
         sheets: the geometry of each sheet's units.
@@ -201,7 +201,7 @@ def _sheet(
 
 
 def _places(geometry: Geometry) -> Places | None:
-    """Where the units are drawn; None where they have no places to be drawn at, such as those of a graph."""
+    """Where the units are drawn; None if they have no places to be drawn at, such as those of a graph."""
     from locality_prior.plots import Places
 
     try:

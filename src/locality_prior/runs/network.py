@@ -84,14 +84,14 @@ def _weight(module: nn.Module, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Units:
-    """Units that are given places together: wherever they are seen, they sit at the same ones.
+    """Units that are given places together: on every sheet that shows them they sit at the same places.
 
     Attributes:
-        sheets: the placed modules that they are seen on.
+        sheets: the placed modules that show them.
         leaving: the layers whose wires leave them.
         entering: the layers whose wires enter them.
         order: the place of each unit, (units,), among those of the sheets' own geometry.
-        points: where they are, if their positions learn; the order then says nothing.
+        points: their positions, if these learn; the order then means nothing.
     """
 
     sheets: tuple[str, ...]
@@ -101,7 +101,7 @@ class Units:
     points: Points | None = None
 
     def moved(self, geometry: Geometry) -> Geometry:
-        """The places of the units, of which ``geometry`` are the places that they had."""
+        """The present places of the units, which had the places of ``geometry``."""
         return geometry.permuted(self.order) if self.points is None else self.points
 
 
@@ -133,7 +133,7 @@ def network(run: Run, task: Task, units: Sequence[Units] = ()) -> Network:
     Args:
         run: its settings.
         task: what it learns.
-        units: those that sit elsewhere than the model's own geometries say.
+        units: those that do not sit where the model's own geometries say.
 
     Raises:
         ValueError: modules that the model does not have, or geometries or objectives that do not fit.
@@ -161,8 +161,8 @@ def network(run: Run, task: Task, units: Sequence[Units] = ()) -> Network:
 def moved(net: Network, units: Sequence[Units], run: Run | None = None) -> Network:
     """``net`` with ``units`` at other places of its geometries. The model, and so what it computes, is the same.
 
-    Where the ``run`` is given that is trained with them, objectives are bound to the new places; else they stay as they
-    are.
+    If the ``run`` is given that is trained with them, its objectives are bound to the new places; otherwise they stay
+    as they are.
     """
     sheets, layers = _placed(net.placed, units), tuple(_moved(layer, units) for layer in net.layers)
     return Network(net.model, sheets, layers, _bound(run, net.model, sheets, layers) if run else net.objectives)
@@ -178,7 +178,7 @@ def _placed(sheets: Placement, units: Sequence[Units]) -> Placement:
 
 
 def _moved(layer: Layer, units: Sequence[Units]) -> Layer:
-    """A layer whose source and target are moved with the units that they are the places of."""
+    """A layer whose source and target are moved with the units at them."""
     for one in units:
         if layer.name in one.leaving:
             layer = replace(layer, source=one.moved(layer.source))
@@ -188,7 +188,7 @@ def _moved(layer: Layer, units: Sequence[Units]) -> Layer:
 
 
 def settled(net: Network, units: Sequence[Units]) -> Network:
-    """A copy of a network of which no positions learn any more: its units stay where they are now."""
+    """A copy of a network in which no positions learn any more: its units stay where they are now."""
     if all(one.points is None for one in units):
         return net
     rests: dict[Geometry, Geometry] = {one.points: one.points.still() for one in units if one.points is not None}
@@ -321,8 +321,8 @@ def _bare(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 def activations(network: Network, task: Task, device: torch.device) -> tuple[dict[str, npt.NDArray[np.float32]], Any]:
     """Responses of each sheet's units to the task's kept items, (items, units), and the items' labels or None.
 
-    Where several units share a place, as channels do, their mean is taken. Units that were moved are in the order of
-    their places.
+    Where several units share a place, as channels do, their mean is taken. Units that were moved are numbered
+    by their places.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in network.placed}
     labels: list[Tensor] = []

@@ -148,7 +148,7 @@ def _silence(placed: Placed, lost: Tensor, module: nn.Module, args: object, outp
 
 
 def _chosen(geometry: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Patches of units around places drawn at random, and as many units drawn at random: the same wherever they sit.
+    """Patches of units around places drawn at random, and as many units drawn at random, whatever the order.
 
     Where several units share a place, the numbers are those of places.
     """

@@ -178,7 +178,7 @@ def _readable_config(directory: Path) -> bool:
 
 
 def arranger_of(run: Run, net: Network, task: Task) -> Arranger | None:
-    """What gives the units of ``run`` better places; None where they stay where they are.
+    """What gives the units of ``run`` better places; None if they stay where they are.
 
     Raises:
         ValueError: a network whose units cannot be arranged as the run says.
@@ -220,7 +220,7 @@ def _go_on(
         fabric, net, model, optimizer, task, run, directory, machine.save_every, told, history, part, maps, arranger
     )
     if when == "before" and not state:
-        loop.save()  # with the orders, which take long to find again
+        loop.save()  # including the orders, which would take long to find again
         if fabric.is_global_zero:
             (directory / files.BEFORE).unlink(missing_ok=True)
     with _logger(fabric, directory, run) as log:
@@ -239,7 +239,7 @@ def _go_on(
         # from the state on disk, so that finishing a run twice gives the same files
         ended = _read_state(directory / files.STATE, run)
         assert ended is not None
-        net = network(run, task) if machines.sharded(fabric) else loop.net  # which is in parts in the first case
+        net = network(run, task) if machines.sharded(fabric) else loop.net  # a sharded model is in parts
         net.model.load_state_dict(ended["model"])
         for objective in net.objectives:
             if isinstance(objective, OfResponses):
@@ -287,7 +287,7 @@ def _arrange_before(
 
 
 def _at_places(run: Run, task: Task, net: Network, arranger: Arranger) -> Network:
-    """The network of a run with its units where they sit. With a cost it is made anew, since P depends on that."""
+    """The network of a run with its units at their places; with a cost it is made anew, since P depends on them."""
     for objective in net.objectives:
         objective.remove()
     learned = any(one.points is not None for one in arranger.units)
@@ -458,7 +458,7 @@ def _optimizer(net: Network, run: Run) -> torch.optim.Optimizer:
     if isinstance(how, arrangements.Learned):
         places = net.positions()
         others = [p for p in parameters if all(p is not one for one in places)]
-        # weight decay would draw positions to the origin
+        # weight decay would pull positions to the origin
         parameters = [{"params": others}, {"params": places, "lr": how.lr, "first_lr": how.lr, "weight_decay": 0.0}]
     match recipe.optimizer:
         case "sgd":

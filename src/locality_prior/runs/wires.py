@@ -124,7 +124,7 @@ def follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
 
 
 def mean_wire_length(layers: Iterable[Layer], model: nn.Module) -> float:
-    """Σ d|V| / Σ|V| over all ``layers``, each d in spacings of its source; NaN without any."""
+    """Σ d|V| / Σ|V| over all ``layers``, each d in spacings of its source; NaN if there are none."""
     sums = [0.0, 0.0]
     for layer in layers:
         lengths = analysis.wire_lengths(layer.strength(model), layer.target, layer.source)

@@ -117,7 +117,7 @@ class Pattern:
 def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
     """Coordinates for target units of which only distances are known: the distances to a few source units."""
     chosen = torch.linspace(0, rule.shape[1] - 1, min(landmarks, rule.shape[1])).long()
-    if isinstance(rule.target, Graph):  # the way back is as long
+    if isinstance(rule.target, Graph):  # distances are the same in both directions
         d = rule.distances(chosen).T
     else:
         d = torch.cat([rule.distances(rows)[:, chosen] for rows in torch.split(torch.arange(rule.shape[0]), 256)])

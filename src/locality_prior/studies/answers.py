@@ -7,7 +7,7 @@ from typing import Any
 
 #: A result from fewer pairs of networks than this comes with a warning.
 FEW = 5
-#: Methods other than a cost from which on a group of conditions is summed up, and what makes them so.
+#: From this many methods other than a cost, a group of conditions is summed up; and the settings that make them so.
 METHODS, OTHERWISE = 3, ("objective", "arrange")
 #: The measures of maps that an answer may quote. Where two have the same evidence, the first is quoted.
 MAPS = ("morans_i", "response_correlation")
@@ -180,7 +180,7 @@ def _moved(known: dict[str, Any], tests: Tests, unmoved: str | None) -> str:
 
 
 def _interval(test: dict[str, Any]) -> tuple[float, float]:
-    """The 95 % interval of a difference; of one that is the same in all pairs it is that number."""
+    """The 95 % interval of a difference; if it is the same in all pairs, that number twice."""
     low, high = test["ci"] or (test["mean_difference"],) * 2
     return low, high
 

@@ -277,7 +277,7 @@ def _reasons(directory: Path) -> dict[Key, str]:
 
 
 def _pairs(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """Every condition with its control, with its null, and with the same one whose units were not moved."""
+    """Every condition with its control, its null, and the same condition without its arrangement."""
     others = ("control", "null", "unmoved")
     return [(name, one[key]) for name, one in plan["conditions"].items() for key in others if one.get(key)]
 

@@ -42,7 +42,7 @@ MOST = 10_000
 class Axes:
     """Settings to combine. Each takes one value or several; the control is always trained too.
 
-    The control's cost is flat, its objective none, and its units stay where they are. Costs and objectives are
+    The control has a flat cost and no objective, and its units stay where they are. Costs and objectives are
     conditions beside one another, and each is combined with each arrangement of units.
 
     >>> from locality_prior.studies import Axes
@@ -62,9 +62,9 @@ class Axes:
         scale: factors by which the lengths in the costs are multiplied.
         objective: what is added to the loss of networks whose cost is flat, each in one word,
             ``name[:strength,…][,option=value …]``. Each of its strengths is a condition.
-        arrange: whether units are given better places, each in one word, such as ``wires:after``; ``none`` where they
-            stay. A network with a cost cannot be arranged during training: that combination is left out. So is
-            ``learned`` with a cost that ends, a shuffled prior, or the flat cost and no objective.
+        arrange: what better places for units are found from, and when, each in one word, such as ``wires:after``;
+            ``none``: units stay. A network with a cost cannot be arranged during training: that combination is left
+            out. So is ``learned`` with a cost that ends, with a shuffled prior, or with the flat cost and no objective.
         optimizer, lr, momentum, weight_decay, epochs, batch_size, l1, drop_every, precision: how the networks are
             trained: see :class:`locality_prior.runs.Recipe`.
 
@@ -141,7 +141,7 @@ class Axes:
     def conditions(self) -> list[Run]:
         """Every condition, as the run of seed 0: for each recipe the control, costs, their nulls, and objectives.
 
-        Each of these stands with its units in all the arrangements.
+        Each of these is combined with every arrangement.
         """
         return list(self._conditions)
 
@@ -153,7 +153,8 @@ class Axes:
 def _together(one: Mapping[str, Any], arrange: str) -> bool:
     """Whether a network of these settings can be arranged so.
 
-    One with a cost cannot during training. Positions learn under a cost that does not end, or by an objective.
+    A network with a cost cannot be arranged during training. Positions learn only under a cost that does not end, or by
+    an objective.
     """
     how, cost = arrangements.parse("arrange", arrange), one.get("cost", "flat")
     if isinstance(how, arrangements.Learned):
@@ -344,12 +345,12 @@ class Study:
         """The shuffled null of a condition; None where it is not trained, and for controls and nulls."""
         run = self._conditions[name]
         learned = isinstance(arrangements.parse("arrange", run.arrange), arrangements.Learned)
-        if run.shuffled or run.cost == "flat" or learned:  # whose wires have the lengths of their positions
+        if run.shuffled or run.cost == "flat" or learned:  # all costs are equal, or follow the positions
             return None
         return self._names.get(dataclasses.replace(run, shuffled=True))
 
     def unmoved(self, name: str) -> str | None:
-        """The same condition with its units where they were; None where that is its control, or is not trained."""
+        """The same condition without its arrangement; None if that is its control, or is not trained."""
         run = self._conditions[name]
         found = self._names.get(dataclasses.replace(run, arrange=arrangements.NONE))
         return None if found in (name, self.control(name)) else found
