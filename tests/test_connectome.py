@@ -173,6 +173,13 @@ def test_numbers_are_wires_and_not_weights() -> None:
     assert lp.Distances(WORM.distances()) != WORM
 
 
+def test_entries_of_a_sparse_matrix_that_are_given_twice_are_one_wire() -> None:
+    twice = sparse.csr_array((np.array([1.0, 1, 2, 1, -1]), np.array([1, 1, 0, 2, 2]), np.array([0, 2, 3, 5])))
+    once = lp.Wired([[0, 1, 0], [1, 0, 0], [0, 0, 0]], points(3))
+    assert lp.Wired(twice, points(3)) == once
+    assert twice.nnz == 5  # the caller's is as it was
+
+
 def test_two_populations_and_measured_lengths() -> None:
     synapses, down, up = wiring(5, 4, N), points(4, 2), points(N, 3)
     between = lp.Wired(synapses, down, up)
@@ -243,6 +250,7 @@ def test_a_cost_may_cut_wires_but_not_a_units_last() -> None:
         layer.cost = "linear@2.5"
 
 
+TURNED = WORM.permuted(torch.arange(N).flip(0))
 ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: lp.Wired([[1, 1]], points()), r"wires: got shape \(1, 2\), expected shape \(out, in\) = \(9, 9\)"),
     (lambda: lp.Wired(sparse.eye(4), points()), r"wires: got shape \(4, 4\), expected shape"),
@@ -255,6 +263,14 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: lp.LocalityRNN(4, 4, units=WORM), "units: got .* of 9 units, expected 4 units"),
     (lambda: lp.LocalityRNN(4, 3, units=lp.Distances(torch.ones(3, 4))), "units: got Distances.* from each other"),
     (lambda: lp.LocalityMultiheadAttention(4, 2, positions=WORM), "positions: got .* expected places alone"),
+    (
+        lambda: lp.LocalityMultiheadAttention(4, 2, positions=TURNED),
+        "expected places alone",
+    ),
+    (
+        lambda: TURNED.with_channels(2),
+        "with_channels: got Permuted.* a geometry of places",
+    ),
     (lambda: lp.Prior(WORM, points(), "flat"), "which cannot meet"),
     (
         lambda: lp.geometry.from_config(WORM.config() | {"wires": {"tensor": [5, 3]}}),

@@ -631,3 +631,20 @@ def test_no_rows_and_many_axes() -> None:
     assert gradients(layer(batch(layer, 0)), layer)[0].abs().sum() == 0
     x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
     assert_close(gradients(layer(x), layer, x), gradients(plainly(layer, x), layer, x))
+
+
+@pytest.mark.parametrize(("cost", "away"), [("gaussian", 12.5), ("gaussian", 60.0), ("exponential", 75.0)])
+def test_a_unit_that_moves_far_away_gives_no_nan(cost: str, away: float) -> None:
+    """In float32 the sum of its signals, which its row is divided by, may be 0 or nearly so."""
+    target = lp.Points([[0.5], [1.0]], learned=True)
+    layer = lp.LocalityLinear(3, 2, source=lp.Line(3), target=target, cost=cost, rescale=True)
+    with torch.no_grad():
+        target.parameter[0] = away  # type: ignore[index]
+    x = batch(layer)
+    for y in (layer(x), plainly(layer, x)):
+        assert all(g.isfinite().all() for g in gradients(y, layer, x))
+    p, exact = layer.prior, layer.rule.dense()
+    assert_close(p[1], exact[1].float())
+    assert exact.isfinite().all()
+    if away < 60:  # its nearest source has it all
+        assert_close(p[0], exact[0].float(), rtol=1e-3, atol=1e-6)

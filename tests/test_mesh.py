@@ -281,6 +281,12 @@ def test_points_are_even_the_first_of_them_too() -> None:
     assert lp.Mesh(*icosphere(1), n=120) == mesh
 
 
+def test_many_points_in_a_face_leave_no_border_empty() -> None:
+    x, y = lp.Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], PLATE[1], n=1000).positions[:, :2].T
+    for border in (torch.minimum(x, y), 1 - torch.maximum(x, y), (x - y).abs()):
+        assert 15 <= int((border < 0.02).sum()) <= 55  # about 39 or 40 on average
+
+
 def test_two_banks_that_face_each_other_get_their_points_apart() -> None:
     """Two plates closer to each other than neighbours are: each is as even as one alone."""
     vertices, faces = PLATE
@@ -325,6 +331,12 @@ def test_parts_and_copies_share_a_surface() -> None:
     for value in (mesh.vertices, mesh.faces, mesh.units, mesh.positions):
         value.zero_()
     assert again == mesh == lp.Mesh(*icosphere(1), n=20)
+
+
+def test_zero_has_no_sign_on_a_surface() -> None:
+    mesh, other = lp.Mesh(*PLATE), lp.Mesh(torch.tensor(PLATE[0]) * torch.tensor([1, 1, -1]), PLATE[1])
+    assert mesh == other
+    assert torch.equal(mesh.distances(other), mesh.distances())
 
 
 def test_a_layer_on_a_mesh_is_saved_as_tensors(tmp_path: Path) -> None:
@@ -477,6 +489,9 @@ def test_graphs_take_sparse_tensors() -> None:
         assert torch.equal(lp.Graph(made)._edges, lp.Graph(dense.to(made.dtype))._edges)
     twice = torch.sparse_coo_tensor(torch.tensor([[0, 0, 1], [1, 1, 0]]), torch.tensor([1.0, 2.0, 3.0]), (3, 3))
     assert lp.Graph(twice) == lp.Graph([[0, 3, 0], [3, 0, 0], [0, 0, 0]])
+    far = np.array([0, 2**32])
+    with pytest.raises(ValueError, match="nodes: got 8589934592, expected a whole number"):
+        lp.Graph(pytest.importorskip("scipy.sparse").coo_array((np.ones(2), (far, far[::-1])), shape=(2**33, 2**33)))
     for bad, words in (
         (torch.tensor([[0.0, 1], [2, 0]]), "an asymmetric matrix"),
         (torch.tensor([[0.0, 1], [0, 0]]), "an asymmetric matrix"),

@@ -22,6 +22,7 @@ from locality_prior._memory import empty
 from locality_prior.cost import Cost
 from locality_prior.functional import Workspace, not_autocast, ordinary, ordinary_backward
 from locality_prior.geometry.learned import Metric, between, between_blocks
+from locality_prior.prior import rescaled
 
 #: How many entries of a matrix are handled at once: on a CPU, as many as its caches hold.
 BLOCK, BLOCK_ELSEWHERE = 1 << 17, 1 << 24
@@ -56,7 +57,7 @@ class Moving:
     def of(self, d: Tensor) -> Tensor:
         """Whole rows of P from whole rows of the distances."""
         s = self.cost.signal_of(d)
-        return s * (s.shape[1] / s.sum(1, keepdim=True)) if self.rescale else s
+        return rescaled(s) if self.rescale else s
 
     def row_scale(self) -> Tensor | None:
         """r_i, (out,); differentiable; None without rescaling."""

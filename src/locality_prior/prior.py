@@ -244,7 +244,7 @@ class Prior:
         with aside():
             p = self._signal(self._lengths(rows))
             if self.learned and self.rescale:
-                p *= self.shape[1] / p.sum(1, keepdim=True)
+                p = rescaled(p)
             elif self.row_scale is not None:
                 p *= self.row_scale[rows, None]
             return p if self._listed is None else p * self._left(rows)
@@ -422,6 +422,19 @@ class Prior:
         more = ", rescale=True" if self.rescale else ""
         more += "" if self.kept is None else f", {len(self.kept)} wires kept"
         return f"Prior({self.source!r} → {self.target!r}, {self.cost!r}{more})"
+
+
+def rescaled(signal: Tensor) -> Tensor:
+    """Whole rows of P from those of the signal s, r_i·s with r_i = K / Σ_j s; differentiable.
+
+    A unit that has moved so far away that no signal which is worth the name reaches it has the row 0.
+    """
+    # as shares of the strongest, on whose size r_i·s does not depend: a sum of them is never too small to divide by
+    top = signal.detach().amax(1, keepdim=True)
+    least = torch.finfo(signal.dtype)
+    reached = top >= least.tiny / least.eps
+    share = torch.where(reached, signal / torch.where(reached, top, 1.0), 0.0)
+    return share * (signal.shape[1] / share.sum(1, keepdim=True).clamp(min=1))
 
 
 def _itself(d: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from locality_prior.geometry.tiles import tiles
 THIN = 1e-5
 #: How many candidates there are, at least, for each of the points that are spread over a surface; and in each tile.
 CANDIDATES, TILE = 8, 256
-#: The least share of a corner in a point that is put into a face, so that the faces around it are not thin.
+#: The least share of a corner in a point that is put into a face, so that the faces around it are not thin; less where
+#: a face has several points, as they would leave its border empty.
 INSIDE = 0.05
 
 
@@ -42,6 +43,7 @@ class Surface:
     faces: Array
 
     def __new__(cls, vertices: Array, faces: Array) -> Surface:
+        vertices = vertices + 0.0  # −0 becomes 0, as equal coordinates make the same surface
         digest = hashlib.sha256(vertices.tobytes() + faces.tobytes()).digest()
         found = cls._known.get(digest)
         if found is None:
@@ -170,7 +172,8 @@ def spread(vertices: Array, faces: Array, n: int) -> tuple[Array, Array]:
     edges = twice.cumsum()
     face = np.searchsorted(edges, (np.arange(many) + u) / many * edges[-1], side="right").clip(max=len(faces) - 1)
     root = np.sqrt(v)
-    shares = np.maximum(np.stack([1 - root, root * (1 - w), root * w], axis=1), INSIDE)
+    least = INSIDE / np.sqrt(np.maximum(n * twice / edges[-1], 1))[face, None]
+    shares = np.maximum(np.stack([1 - root, root * (1 - w), root * w], axis=1), least)
     shares /= shares.sum(axis=1, keepdims=True)
     places = np.einsum("nk,nkd->nd", shares, corners[face])
     turned = normals[face] / twice[face, None] * np.sqrt(edges[-1] / 8 / n)

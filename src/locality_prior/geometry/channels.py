@@ -13,6 +13,7 @@ from locality_prior._check import count, instance, wrong
 from locality_prior.geometry.base import MOST, Geometry, meet, still
 from locality_prior.geometry.measured import Distances
 from locality_prior.geometry.meeting import BLOCK, Meeting, Pairs
+from locality_prior.geometry.permuted import Permuted
 
 
 class Channels(Geometry):
@@ -25,7 +26,7 @@ class Channels(Geometry):
 
     def __init__(self, base: Geometry, channels: int) -> None:
         instance("base", base, Geometry, "a geometry, such as Grid(7, 7)")
-        if isinstance(base, Distances):
+        if isinstance(base.base if isinstance(base, Permuted) else base, Distances):
             raise wrong("with_channels", repr(base), "a geometry of places")
         still("base", base)
         channels = count("channels", channels, most=MOST // len(base))

@@ -169,7 +169,7 @@ def _of_sparse(adjacency: Any) -> Edges:
         entries = (a.row, a.col, a.data) if len(shape) == 2 and dtype.kind in "biuf" else ()
     if not entries or len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise wrong("adjacency", f"{dtype} of shape {tuple(shape)}", "numbers of shape (n, n)")
-    n, (i, j, lengths) = shape[0], (np.asarray(x) for x in entries)
+    n, (i, j, lengths) = count("nodes", int(shape[0]), most=MOST), (np.asarray(x) for x in entries)
     pairs, where = np.unique(i.astype(np.int64) * n + j, return_inverse=True)
     lengths = np.bincount(where, weights=lengths, minlength=len(pairs))  # entries that are given twice add up
     _check_lengths(lengths)
@@ -331,7 +331,8 @@ class Wired(Distances):
 def _numbered(wires: Any, shape: tuple[int, ...]) -> Tensor:
     """The pairs of a matrix that are not 0, as increasing numbers i·in + j."""
     if hasattr(wires, "tocoo"):
-        found = wires.tocsr().tocoo()  # which adds up entries that are given twice
+        found = wires.tocoo(copy=True)
+        found.sum_duplicates()  # entries that are given twice add up
         given, dense = tuple(found.shape), None
         values = reals("wires", found.data, f"numbers of shape (out, in) = {shape}")
     else:

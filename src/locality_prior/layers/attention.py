@@ -323,7 +323,7 @@ def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> Positi
     instance("positions", positions, Geometry, "a geometry, such as Line(128)")
     if isinstance(positions, Distances) and len(set(positions.shape)) > 1:
         raise wrong("positions", positions, "a geometry of one place for each position")
-    if isinstance(positions, Distances) and meet(positions, positions).wired is not None:
+    if meet(positions, positions).wired is not None:
         raise wrong("positions", positions, "places alone: a bias over positions knows no wires")
     affordable("positions", heads * len(positions) ** 2, f"{heads} × {len(positions)} × {len(positions)}")
     if slopes is None:
