@@ -179,6 +179,7 @@ def test_makers_are_the_modules_whose_weights_make_units() -> None:
             "a layer's wires leave or enter",
         ),
         ({"arrange": "wires:during", "objective": "mask:0.9"}, "wires:during with mask, which would change"),
+        ({"arrange": "wires:during"}, "got wires:during, every 100 of 16 steps of training, expected every=16 or less"),
         ({"arrange": "responses:during", "objective": "blur"}, "responses:during with blur, which would change"),
     ],
 )

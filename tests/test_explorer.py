@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,23 +172,38 @@ def test_places_are_packed(geometry: lp.Geometry) -> None:
     config = {k: packed[k] for k in ("kind", "shape", "spacing", "radius")}
     assert Places.from_config(config, arrays_of({"": places}), "").config() == places.config()
     assert packed["units"] == len(places)
-    whole = isinstance(geometry, lp.Grid) and geometry.whole
-    assert (packed["xy"] is None) == whole
-    if whole:
+    if isinstance(geometry, lp.Grid):  # cells are numbered row by row
         cols = packed["shape"][-1]
+        assert packed["xy"] is None
         assert places.xy.tolist() == [[k % cols, k // cols] for k in range(len(places))]
-    elif packed["kind"] == "cells":
-        assert (unpacked(packed["xy"], data) == places.xy).all()
     else:
         assert packed["xy"]["type"] == "u2"
         held(places.xy, packed["xy"], data)
 
 
-def test_cells_in_another_order_are_packed_as_they_are() -> None:
-    xy = GRID.xy[::-1]
-    one = Sheet(Places(xy, "cells", (3, 4)), np.zeros((1, 12)))
+@pytest.mark.parametrize("base", [lp.Grid(3, 4), lp.Grid(4, 4, units=12), lp.Line(12), lp.HexGrid(4, 3)], ids=repr)
+def test_units_in_another_order_are_shown_where_they_sit(base: lp.Geometry) -> None:
+    order = RNG.permutation(12)
+    places = Places.of(base)
+    there = Network("", None, {name: sheet(places) for name in ("in", "out")}, {"l": wires()})
+    parts = ("means", "selectivity", "epoch_means", "factors")
+    sheets = {
+        name: replace(one, places=Places.of(base.permuted(order)), **{k: getattr(one, k)[..., order] for k in parts})
+        for name, one in there.sheets.items()
+    }
+    layer = {part: getattr(there.layers["l"], part)[order] for part in ("origin", "weight", "distance", "rank")}
+    layer["origin"] = np.argsort(order)[layer["origin"]]
+    moved = Network("", None, sheets, {"l": wires(**layer)})
+    assert pack(shown(networks=(moved,))) == pack(shown(networks=(there,)))
+
+
+def test_units_in_cells_with_gaps_are_points() -> None:
+    xy = np.array([[0, 0], [2, 0], [1, 1]])
+    one = Sheet(Places(xy, "cells", (2, 3), (2.0, 1.0)), np.zeros((1, 3)))
     description, data = pack(Scene("", (), (Network("", None, {"": one}, {}),)))
-    assert (unpacked(description["places"][0]["xy"], data) == xy).all()
+    (packed,) = description["places"]
+    assert packed["kind"] == "points"
+    assert np.allclose(unpacked(packed["xy"], data), xy * (1, -2), atol=1e-4)
 
 
 def on_ball(units: int) -> Places:
@@ -374,6 +390,19 @@ def test_units_that_moved_end_at_their_places(d: int) -> None:
     sheets["a"]["places"] = GRID.config()
     one = network("", 0, arrays, sheets, layers).sheets["a"]
     assert (one.places.kind, one.epoch_xy is None) == ("points", False)
+
+
+def test_units_that_left_their_cells_begin_where_the_cells_are_drawn() -> None:
+    arrays, sheets, layers = kept()
+    cells = lp.Grid(3, 4)
+    sheets["a"]["places"] = Places.of(cells).config()
+    end = cells.positions + 0.25
+    arrays["sheet/a/epoch_positions"] = np.stack([cells.positions, end]).astype(np.float32)
+    one = network("", 0, arrays, sheets, layers).sheets["a"]
+    assert one.epoch_xy is not None
+    # points are drawn upwards, and cells downwards
+    assert (one.epoch_xy[0] * (1, -1) == Places.of(cells).xy).all()
+    assert (one.places.xy == one.epoch_xy[-1]).all()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from torch import nn
 import locality_prior as lp
 from locality_prior._files import read_json
 from locality_prior.arrange import words
+from locality_prior.explorer.given import _run
 from locality_prior.geometry import Points
+from locality_prior.plots import Places
 from locality_prior.report.files import read
 from locality_prior.runs import Machine, Recipe, Run, train
 from locality_prior.runs.arranging import Arranger
 from locality_prior.runs.config import condition_of, plain, run_from
+from locality_prior.runs.epochs import EpochMaps
 from locality_prior.runs.network import network, settled
 from locality_prior.runs.training import _optimizer, arranger_of, task_of
 from locality_prior.studies import Axes, Study, find, run_study
@@ -165,6 +169,9 @@ def test_positions_are_kept_epoch_by_epoch_and_measured_where_they_end(trained: 
         np.testing.assert_array_equal(moved[0], grid)
         np.testing.assert_array_equal(moved[-1], state["model"][key].numpy())
         assert np.abs(moved[-1] - moved[0]).max() > 0.01
+        drawn = arrays[f"sheet/{name}/xy"]  # columns rightwards, rows downwards, as beside it in the control
+        np.testing.assert_allclose(drawn, moved[-1][:, ::-1] * (1, -1), atol=1e-6)
+        assert told["sheets"][name]["places"] == Places.of(lp.Grid(4, 4)).config()
     final = {name: Points(arrays[f"sheet/{name}/epoch_positions"][-1]) for name in SHEETS}
     model: Any = tiny.mlp()
     lp.localize(model, {"middle": (final["input"], final["output"])}, keep="weights")
@@ -193,6 +200,16 @@ def test_without_classes_positions_are_kept_too_and_wires_move_the_units_of_a_fl
     spread = moved.std(axis=1).sum(axis=1)
     assert spread[-1] < spread[0]  # every wire costs its length, and nothing else depends on it
     assert "sheet/input/epoch_means" not in arrays
+
+
+def test_where_no_maps_are_kept_it_is_known_where_units_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpochMaps, "see", lambda *_: None)  # as over several devices
+    train(run(recipe=replace(RECIPE, epochs=1)), tmp_path)
+    arrays = dict(np.load(tmp_path / "measures.npz"))
+    ended = torch.load(tmp_path / "state.pt", weights_only=True)["model"]["middle.source_positions"]
+    np.testing.assert_array_equal(arrays["sheet/input/epoch_positions"], ended[None])
+    _, shown = _run(tmp_path, None)
+    assert shown.sheets["input"].places.kind == "points"
 
 
 def test_positions_that_learn_are_a_condition_of_a_study(tmp_path: Path) -> None:

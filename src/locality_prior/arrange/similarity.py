@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from locality_prior._check import check_fits, choice, count, wrong
 from locality_prior._memory import aside
+from locality_prior.arrange import windows
 from locality_prior.arrange.sorting import sort
 from locality_prior.arrange.starts import coordinates, leading, spread, turned
-from locality_prior.arrange.swaps import EXACT, Clock, Progress, Quadratic, improve, kicked
+from locality_prior.arrange.swaps import EXACT, Clock, Ints, Progress, Quadratic, Reals, improve, kicked
 from locality_prior.geometry import Geometry
 from locality_prior.geometry.permuted import permutation
 from locality_prior.objectives import _given
@@ -42,6 +44,10 @@ def by_similarity(
     ``order``, or else with the best of these: the units as they are; the units sorted as below; the units spread along
     the first eigenvectors of r; and these sorted in turn.
 
+    Above 4,096 units no matrix of all pairs is made: swaps are looked for within overlapping windows of 1,024
+    neighbouring places, with all other units where they are, until no swap within a window improves the order. The
+    search then begins with ``order``, or else with the better of the units as they are and the units sorted.
+
     With ``measure="dpq"`` :func:`dpq` is made large, by sorting. The responses are smoothed over the sheet, and each
     unit moves to where the smoothed responses are most like its own. This is repeated with less and less smoothing,
     down to the nearest neighbours. No matrix of all pairs is made, so there may be very many units. The idea is that of
@@ -64,8 +70,8 @@ def by_similarity(
         order: an order to begin with, (units,); None: the best of those above.
         seed: the seed of whatever is drawn at random.
         seconds: stop after about this time, with the best order so far; None: no limit.
-        progress: called after each round with the number of rounds and the number that is made small: −Σ r/(1 + d), or
-            the mean squared distance of each unit's responses from the smoothed ones at its place.
+        progress: called after each round or window with the number of rounds and the number that is made small:
+            −Σ r/(1 + d), or the mean squared distance of each unit's responses from the smoothed ones at its place.
 
     Returns:
         The place of each unit, (units,) int64: see :meth:`~locality_prior.Geometry.permuted`.
@@ -73,7 +79,7 @@ def by_similarity(
     Raises:
         ValueError, TypeError: responses that are not (samples, units), are not finite or do not fit the sheet;
             distances that depend on the direction; an order that is not a permutation.
-        Problem: the matrix of correlations does not fit into this machine's memory; "dpq" needs none.
+        Problem: the matrix of correlations does not fit into this machine's memory.
     """
     kind = choice("measure", measure, get_args(Measure))
     x, at = _given.responses(responses, sheet, samples=2 if kind == "correlation" else 1)
@@ -89,9 +95,10 @@ def by_similarity(
 
 
 def _correlated(vectors: Tensor, sheet: Geometry, begun: Tensor | None, seed: int, clock: Clock) -> Tensor:
-    n = len(sheet)
+    n, z = len(sheet), standardised(vectors)
+    if n > windows.LARGE:
+        return _in_windows(z, sheet, begun, seed, clock)
     check_fits(8 * n * n, f"the correlations of {n:,} units", 'arrange fewer units, or by measure="dpq"')
-    z = standardised(vectors)
     r = z @ z.T
     q = 1 / (1 + sheet.distances())
     problem = Quadratic(-r.fill_diagonal_(0), q.fill_diagonal_(0))
@@ -106,6 +113,28 @@ def _correlated(vectors: Tensor, sheet: Geometry, begun: Tensor | None, seed: in
         ends = [improve(problem, one, clock) for one in starts[:ENDS]]
         return kicked(problem, min(ends, key=problem.cost), seed, clock)
     return improve(problem, starts[0], clock)
+
+
+def _in_windows(z: Tensor, sheet: Geometry, begun: Tensor | None, seed: int, clock: Clock) -> Tensor:
+    """The same for very many units, whose correlations are computed some rows at a time."""
+    x, n = z.numpy(), len(sheet)
+
+    def likeness(units: Ints) -> list[Reals]:
+        r = x[units] @ x.T
+        r[np.arange(len(units)), units] = 0
+        return [np.negative(r, out=r)]
+
+    def nearness(places: Ints) -> list[Reals]:
+        q = (1 / (1 + sheet.distances(rows=torch.from_numpy(places)))).numpy()
+        q[np.arange(len(places)), places] = 0
+        return [q]
+
+    problem = windows.Blocks(n, likeness, nearness)
+    if begun is None:
+        quiet = Clock(None, None)
+        quiet.end = clock.end
+        begun = min((torch.arange(n), sort(z, sheet, None, seed, quiet)), key=problem.cost)
+    return windows.improve_in_windows(problem, begun, sheet, coordinates(sheet), clock)
 
 
 def standardised(vectors: Tensor) -> Tensor:

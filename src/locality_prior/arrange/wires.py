@@ -11,6 +11,7 @@ from torch import Tensor
 
 from locality_prior._check import check_fits, count, instance, needs, wrong, wrong_type
 from locality_prior._memory import aside
+from locality_prior.arrange import windows
 from locality_prior.arrange.starts import coordinates, of_flow, spread, turned
 from locality_prior.arrange.swaps import Clock, Progress, Quadratic, improve, kicked
 from locality_prior.geometry import Geometry
@@ -53,7 +54,9 @@ def by_wires(
     The search for the recurrent order begins with the given order, or else with the better of two: the units as they
     are, and the spectral order of the wires, in which units lie along the eigenvectors of the weights' Laplacian. The
     changes of the sum under all swaps come from two products of matrices (see :func:`swap_gains`). With up to a few
-    hundred units, the search then leaves its local optimum several times and looks for a better one.
+    hundred units, the search then leaves its local optimum several times and looks for a better one. Above 4,096 units
+    swaps are looked for within overlapping windows of 1,024 neighbouring places, so that little memory is needed besides
+    the weight and the prices of its wires.
 
     Args:
         weight: V, (out, in) effective weights, or (out, in, …) with a kernel. It is not changed.
@@ -201,7 +204,7 @@ def _arranged(
         quiet = 0  # how many sheets in a row were as good as they could be
         while quiet < len(moving) and not clock.over:
             for name in moving:
-                better = {**orders, name: _sheet(name, layers, orders, total, seed, clock)}
+                better = {**orders, name: _sheet(name, sheets[name], layers, orders, total, seed, clock)}
                 there = sum(layer.cost(better) for layer in layers)
                 if there < total - LEAST * total:
                     orders, total, quiet = better, there, 0
@@ -215,7 +218,13 @@ def _arranged(
 
 
 def _sheet(
-    name: str, layers: list[_Layer], orders: Mapping[str, Tensor], total: float, seed: int, clock: Clock
+    name: str,
+    sheet: Geometry,
+    layers: list[_Layer],
+    orders: Mapping[str, Tensor],
+    total: float,
+    seed: int,
+    clock: Clock,
 ) -> Tensor:
     """The best order of one sheet, with the others as they are."""
     linear, flow, lengths = None, None, None
@@ -231,6 +240,10 @@ def _sheet(
     if flow is None or lengths is None:
         assert linear is not None
         return assigned(linear)
+    if len(flow) > windows.LARGE:
+        large = windows.Blocks.of(flow, lengths, linear)
+        clock.beyond = total - large.cost(orders[name])
+        return windows.improve_in_windows(large, orders[name], sheet, coordinates(sheet), clock)
     problem = Quadratic(flow, lengths, linear)
     clock.beyond = total - problem.cost(orders[name])
     return kicked(problem, improve(problem, orders[name], clock), seed, clock)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from locality_prior._check import count, instance, shown, wrong
 from locality_prior.plots import Places
-from locality_prior.plots.places import on_plane
+from locality_prior.plots.places import where_moved
 from locality_prior.plots.surfaces import BENT, STEPS, Surface
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -26,6 +26,8 @@ MOST_BYTES = 512 << 20
 EXACT = 1 << 20
 #: Numbers that are packed at once.
 AT_ONCE = 1 << 22
+#: The rows of a sheet of hexagons are so far apart.
+HIGH = math.sqrt(3) / 2
 #: Larger numbers are packed as this, so that the range of an array is a number.
 LARGEST = np.finfo(np.float64).max / 4
 
@@ -214,8 +216,7 @@ def network(
         xy, means = arrays.get(f"sheet/{key}/xy"), arrays.get(f"sheet/{key}/class_means")
         if sheet.get("places") is None or xy is None or means is None:
             continue
-        moved = moves(arrays, key)
-        places = Places.from_config(places_of(sheet["places"], arrays, key), arrays, key)
+        places, moved = places_of(sheet["places"], arrays, key)
         epochs, grown = arrays.get("epochs"), arrays.get(f"sheet/{key}/epoch_means")
         drawn[key] = Sheet(
             places,
@@ -243,27 +244,66 @@ def network(
     return Network(name, seed, drawn, wires)
 
 
-def moves(arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> Floats | None:
-    """(epochs, units, 2) where the units of a sheet were at the kept epochs; None where they do not move.
+def places_of(
+    places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str
+) -> tuple[Places, Floats | None]:
+    """Where the units of a sheet are drawn, and, if they moved, where they were at the kept epochs.
+
+    Args:
+        places: what the units lay on when they began, as :meth:`Places.config` says it. Those that moved are points.
+        arrays: those of measures.npz.
+        sheet: its name.
+
+    Returns:
+        Places, and (epochs, units, 2) or None.
 
     Raises:
         ValueError: an array of another shape.
     """
     given = arrays.get(f"sheet/{sheet}/epoch_positions")
     if given is None:
-        return None
-    moved = _floats("epoch_positions", given, "epochs", "units", "d")
+        return Places.from_config(dict(places), arrays, sheet), None
+    units = len(arrays[f"sheet/{sheet}/xy"])
+    moved = _floats("epoch_positions", given, "epochs", units, "d")
     if not moved.size or not np.isfinite(moved).all():
         raise wrong("epoch_positions", f"shape {moved.shape}", "finite positions at one epoch or more")
-    return on_plane(moved)
+    xy = where_moved(moved, places.get("kind", ""))
+    return Places(xy[-1], "points"), xy
 
 
-def places_of(places: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], sheet: str) -> dict[str, Any]:
-    """What the units of a network's sheet lie on, as :meth:`Places.config` says it, of ``places``, where they began.
+def in_order(shown: Network) -> Network:
+    """A network whose cells and hexagons are numbered row by row, as a reader finds them.
 
-    Where positions learn they are points, whatever they began as: in a study the other networks' may still be cells.
+    Those that are not the first cells of their sheet have no such numbers: they are points at the same places.
     """
-    return {"kind": "points"} if f"sheet/{sheet}/epoch_positions" in arrays else dict(places)
+    sheets: dict[str, Sheet] = {}
+    orders: dict[str, Integers] = {}  # of sheets in another order, the unit at each place
+    for name, sheet in shown.sheets.items():
+        at, sheets[name] = sheet.places, sheet
+        if at.kind not in ("cells", "hexagons"):
+            continue
+        order = np.lexsort(at.xy.T)
+        cells = np.arange(len(at))
+        row, column = cells // at.shape[-1], cells % at.shape[-1]
+        if at.kind == "hexagons":
+            row, column = row * HIGH, column + row % 2 / 2
+        if not np.allclose(at.xy[order], np.stack([column, row], axis=1), atol=1e-3):
+            down, right = (1.0, 1.0, *at.spacing)[-2:]
+            sheets[name] = replace(sheet, places=Places(at.xy * (right, -down), "points"))
+        elif (order != cells).any():
+            orders[name] = order
+            parts = ("means", "selectivity", "epoch_means", "factors")
+            moved = {part: a[..., order] for part in parts if (a := getattr(sheet, part)) is not None}
+            sheets[name] = replace(sheet, places=replace(at, xy=at.xy[order]), **moved)
+    layers = dict(shown.layers)
+    for name, wires in layers.items():
+        if wires.target in orders:
+            parts = ("origin", "weight", "distance", "rank")
+            wires = replace(wires, **{part: getattr(wires, part)[orders[wires.target]] for part in parts})
+        if wires.source in orders:
+            wires = replace(wires, origin=np.argsort(orders[wires.source])[wires.origin])
+        layers[name] = wires
+    return replace(shown, sheets=sheets, layers=layers)
 
 
 def _whole(values: Any) -> Any:
@@ -315,7 +355,7 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
             "sheets": {name: {"places": placed(s.places), **_sheet(s, buffer)} for name, s in network.sheets.items()},
             "layers": {name: _wires(wires, buffer) for name, wires in network.layers.items()},
         }
-        for network in scene.networks
+        for network in map(in_order, scene.networks)
     ]
     description = {
         "title": scene.title,
@@ -330,7 +370,6 @@ def pack(scene: Scene) -> tuple[dict[str, Any], bytes]:
 
 
 def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
-    xy = places.xy
     described = {
         "units": len(places),
         "kind": places.kind,
@@ -347,15 +386,7 @@ def _places(places: Places, buffer: _Buffer) -> dict[str, Any]:
             "turn": first.axes.ravel().tolist(),
             "window": list(first.window),
         }
-    if places.kind != "cells":
-        return {**described, "xy": buffer.values(xy, "u2")}
-    cells = np.arange(len(places))
-    whole = len(places) == math.prod(places.shape)
-    if whole and (xy == np.stack([cells % places.shape[-1], cells // places.shape[-1]], axis=1)).all():
-        return {**described, "xy": None}
-    if (xy == xy.round()).all() and xy.min() >= 0 and xy.max() < 1 << 32:
-        return {**described, "xy": buffer.integers(xy)}
-    return {**described, "xy": buffer.values(xy, "u2")}
+    return {**described, "xy": None if places.kind == "cells" else buffer.values(places.xy, "u2")}
 
 
 def _surface(surface: Surface, buffer: _Buffer) -> dict[str, Any]:

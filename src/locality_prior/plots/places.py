@@ -242,6 +242,16 @@ def on_plane(positions: Any) -> Floats:
     return xy if xy.shape[-1] == 2 else np.concatenate([xy, np.zeros_like(xy)], axis=-1)
 
 
+def where_moved(positions: Any, began: str) -> Floats:
+    """Positions (…, units, d) that units have moved to, as places of points, (…, units, 2).
+
+    Units that ``began`` as the cells or hexagons of a sheet, which have positions (row, column), are drawn as there:
+    columns rightwards, and rows downwards.
+    """
+    xy = on_plane(positions)
+    return xy[..., ::-1] * (1, -1) if began in ("cells", "hexagons") and np.shape(positions)[-1] == 2 else xy
+
+
 def _hammer(directions: Floats) -> Floats:
     """Hammer's equal-area projection of unit vectors (n, 3) into an ellipse of semi-axes 2√2 and √2: (n, 2)."""
     x, y, z = directions.T

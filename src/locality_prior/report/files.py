@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from locality_prior._check import Problem, wrong
 from locality_prior._files import read_csv, read_json, read_npz
 from locality_prior.explorer.scene import Network, network, places_of
-from locality_prior.plots import Places
 from locality_prior.report.words import LONGEST, plain
 from locality_prior.studies.files import FINDINGS
 
@@ -305,7 +304,7 @@ def _fits(arrays: dict[str, Floats], read: dict[str, NDArray[Any]], group: dict[
             if array is not None and array.shape != shape:
                 raise ValueError(f"sheet/{plain(name)}/{key} has shape {array.shape}, not {shape}")
         if sheet["places"] is not None and f"sheet/{name}/xy" in arrays:
-            Places.from_config(places_of(sheet["places"], read, name), read, name)
+            places_of(sheet["places"], read, name)
         curve = arrays.get(f"sheet/{name}/curve")
         if curve is not None and (curve.ndim != 2 or len(curve) != 3):
             raise ValueError(f"sheet/{plain(name)}/curve has shape {curve.shape}, not (3, bins)")

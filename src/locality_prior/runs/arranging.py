@@ -98,6 +98,10 @@ class Arranger:
         if how.when == "during" and (fixed := next(filter(_computes, net.objectives), None)):
             expected = "an arrangement before or after training"
             raise wrong("arrange", f"{how} with {fixed.WORD}, which would change the network's function", expected)
+        steps = run.recipe.epochs * task.steps(run.recipe.batch_size, 1)
+        if how.when == "during" and 0 < steps < how.every:
+            given = f"{how}, every {how.every:,} of {steps:,} steps of training"
+            raise wrong("arrange", given, f"every={steps} or less")
         # an objective may be a part of the network that mixes units, as a blur is
         self.units = movable(net if run.objective == objectives.NONE else network(control_of(run), task), task)
         if by_wires:
@@ -118,6 +122,11 @@ class Arranger:
     def state(self) -> dict[str, Tensor]:
         """The orders for the run's state, of each set of units by its first sheet; none if positions learn."""
         return {one.sheets[0]: one.order for one in self.units if one.points is None}
+
+    def began(self) -> dict[str, Geometry]:
+        """The geometries on which units began whose positions learn, by sheet."""
+        learning = [name for one in self.units if one.points is not None for name in one.sheets]
+        return {name: self.given.placed[name].geometry for name in learning}
 
     def told(self, net: Network, responded: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Any]:
         """What the new places are worth: measures of the trained network with units at their own places, and now.

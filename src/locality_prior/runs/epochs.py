@@ -78,6 +78,13 @@ class EpochMaps:
         moving = {name: torch.stack(seen) if seen else torch.empty(0) for name, seen in self._positions.items()}
         return {"epochs": self._epochs, "means": there} | ({"positions": moving} if moving else {})
 
+    def ended(self, epochs: int, net: Network) -> dict[str, Any] | None:
+        """The state of a network of which no maps were kept after so many ``epochs``: where units that moved ended."""
+        if not self._positions:
+            return None
+        there = {name: net.placed[name].geometry.positions.float()[None] for name in self._positions}
+        return {"epochs": [epochs], "means": {}, "positions": there}
+
 
 def in_order(kept: dict[str, Any], net: Network) -> dict[str, Any]:
     """What :meth:`EpochMaps.state` returned, with the units moved to the places of ``net``."""

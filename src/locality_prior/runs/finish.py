@@ -93,6 +93,7 @@ def finish(
         maps=maps,
         ends=ends(net, task, device),
         arranged=None if arranger is None else arranger.told(net, responses),
+        began=None if arranger is None else arranger.began(),
     )
 
 

@@ -72,6 +72,7 @@ def measure(
     maps: dict[str, Any] | None,
     ends: Mapping[str, tuple[str | None, str | None]],
     arranged: dict[str, Any] | None = None,
+    began: Mapping[str, Geometry] | None = None,
 ) -> dict[str, Any]:
     """Measure a network, and write the numbers to ``analysis.json`` and the arrays to ``measures.npz``.
 
@@ -93,8 +94,9 @@ def measure(
         maps: the class means after some epochs, see :class:`~locality_prior.runs.epochs.EpochMaps`; None: not known.
         ends: the sheets that each layer's wires leave and enter.
         arranged: what the units' new places were worth, if they were given any.
+        began: the geometries on which the units of ``sheets`` began, if their positions learned.
     """
-    from locality_prior.plots.places import arrays_of
+    from locality_prior.plots.places import Places, arrays_of, where_moved
 
     measures: dict[str, float | None] = {**scores, **robust}
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -103,6 +105,11 @@ def measure(
     if labels is not None:
         shown = arrays["classes"] = epochs.shown_classes(labels)
     places = {name: found for name, units in sheets.items() if (found := _places(sheet_of(units))) is not None}
+    on = {name: one.config() for name, one in places.items()}
+    for name, geometry in (began or {}).items():
+        if (first := _places(geometry)) is not None:
+            on[name] = first.config()
+            places[name] = Places(where_moved(sheets[name].positions.numpy(), first.kind), "points")
     arrays |= arrays_of(places)
     for name, units in sheets.items():
         geometry = sheet_of(units)
@@ -110,7 +117,7 @@ def measure(
             arrays[f"sheet/{name}/order"] = units.order.numpy().astype(np.int32)
         numbers, made, described[name] = _sheet(geometry, activations[name].astype(np.float64), labels, shown)
         measures |= {f"{base}.{name}": numbers[base] for base in OF_SHEETS if base in numbers}
-        described[name]["places"] = places[name].config() if name in places else None
+        described[name]["places"] = on.get(name)
         arrays |= {f"sheet/{name}/{key}": values for key, values in made.items()}
     of_layers = {}
     for name, (layer, weights, incoming) in layers.items():

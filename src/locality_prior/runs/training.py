@@ -244,7 +244,7 @@ def _go_on(
         for objective in net.objectives:
             if isinstance(objective, OfResponses):
                 objective.remove()  # its hooks, which would see the measuring too
-        kept = ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else None
+        kept = ended["maps"] if ended["maps"]["epochs"][-1:] == [recipe.epochs] else maps.ended(recipe.epochs, net)
         if arranger is not None and when == "after":
             net = moved(net, arranger.units)
             kept = kept and in_order(kept, net)
