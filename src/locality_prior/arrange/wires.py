@@ -55,8 +55,8 @@ def by_wires(
     are, and the spectral order of the wires, in which units lie along the eigenvectors of the weights' Laplacian. The
     changes of the sum under all swaps come from two products of matrices (see :func:`swap_gains`). With up to a few
     hundred units, the search then leaves its local optimum several times and looks for a better one. Above 4,096 units
-    swaps are looked for within overlapping windows of 1,024 neighbouring places, so that little memory is needed besides
-    the weight and the prices of its wires.
+    swaps are looked for within overlapping windows of 1,024 neighbouring places, so that little memory is needed
+    besides the weight and the prices of its wires.
 
     Args:
         weight: V, (out, in) effective weights, or (out, in, …) with a kernel. It is not changed.
