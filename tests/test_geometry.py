@@ -102,7 +102,7 @@ class Told(ByRow):
         ({"arguments": lambda self: {"angles": self.angles, "heights": self.heights + 1}}, "arguments.*not equal"),
         ({"__reduce__": lambda self: (lp.Grid, (4,))}, "pickle: not equal"),
     ],
-    ids=str,
+    ids=["dtype", "shape", "shared", "diagonal", "asymmetric", "rows", "order", "missing", "arguments", "pickle"],
 )
 def test_a_broken_rule_is_told(methods: dict[str, object], rule: str) -> None:
     check_geometry(broken())

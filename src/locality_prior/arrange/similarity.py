@@ -44,9 +44,9 @@ def by_similarity(
     ``order``, or else with the best of these: the units as they are; the units sorted as below; the units spread along
     the first eigenvectors of r; and these sorted in turn.
 
-    Above 4,096 units no matrix of all pairs is made. Swaps are then looked for within overlapping windows of 1,024
-    neighbouring places, with all other units as they are, until no swap within a window improves the order. The search
-    begins with ``order``, or else with the better of two: the units as they are, and the units sorted as below.
+    Above 4,096 units no matrix of all pairs is made: swaps are looked for within overlapping windows of 1,024
+    neighbouring places, with all other units where they are, until no swap within a window improves the order. The
+    search then begins with ``order``, or else with the better of the units as they are and the units sorted.
 
     With ``measure="dpq"`` :func:`dpq` is made large, by sorting. The responses are smoothed over the sheet, and each
     unit moves to where the smoothed responses are most like its own. This is repeated with less and less smoothing,

@@ -54,8 +54,8 @@ def by_wires(
     The search for the recurrent order begins with the given order, or else with the better of two: the units as they
     are, and the spectral order of the wires, in which units lie along the eigenvectors of the weights' Laplacian. The
     changes of the sum under all swaps come from two products of matrices (see :func:`swap_gains`). With up to a few
-    hundred units, the search then leaves its local optimum several times and looks for a better one. Above 4,096
-    units, swaps are looked for within overlapping windows of 1,024 neighbouring places, so that little memory is needed
+    hundred units, the search then leaves its local optimum several times and looks for a better one. Above 4,096 units
+    swaps are looked for within overlapping windows of 1,024 neighbouring places, so that little memory is needed
     besides the weight and the prices of its wires.
 
     Args:
