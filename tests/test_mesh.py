@@ -323,7 +323,9 @@ def test_parts_and_copies_share_a_surface() -> None:
     part = mesh.part([5, 2])
     assert part.units.tolist() == mesh.units[[5, 2]].tolist()
     assert part == mesh.part(torch.tensor([5, 2])) != mesh.part([2, 5])
-    assert mesh.part(mesh.positions[:, 0] > 0) == mesh.part(np.flatnonzero(mesh.positions[:, 0] > 0))
+    right = (mesh.positions[:, 0] > 0).numpy()
+    for mask in (torch.from_numpy(right), right, list(right), tuple(right.tolist())):
+        assert mesh.part(mask) == mesh.part(np.flatnonzero(right))
     assert part.part([1]).units.tolist() == mesh.units[[2]].tolist()
     assert len(lp.Mesh(v, f)) == 42
     v[0] *= 2  # the mesh holds its own

@@ -16,6 +16,7 @@ import locality_prior as lp
 from locality_prior import analysis
 from locality_prior import objectives as ob
 from locality_prior.geometry import Geometry, Permuted, near
+from locality_prior.testing import check_geometry
 
 SHEETS = [lp.Grid(4, 6), lp.Grid(4, 6, periodic=True), lp.Grid(4, 6, spacing=(0.5, 2)), lp.HexGrid(4, 6)]
 sheets = pytest.mark.parametrize("sheet", SHEETS, ids=repr)
@@ -174,6 +175,7 @@ def test_responses_on_large_sheets_are_those_of_the_reordered_units() -> None:
 
 
 def test_differences_by_direction_are_seen_through_an_order() -> None:
+    check_geometry(permuted(lp.Distances(drawn(4, 4).abs())))
     with pytest.raises(ValueError, match="distances that are equal both ways"):
         ob.spatial_correlation(drawn(5, 4), permuted(lp.Distances(drawn(4, 4).abs())))
 

@@ -432,8 +432,8 @@ def rescaled(signal: Tensor) -> Tensor:
     # as shares of the strongest, on whose size r_i·s does not depend: a sum of them is never too small to divide by
     top = signal.detach().amax(1, keepdim=True)
     least = torch.finfo(signal.dtype)
-    reached = top >= least.tiny / least.eps
-    share = torch.where(reached, signal / torch.where(reached, top, 1.0), 0.0)
+    far = top < least.tiny / least.eps  # and not where it is NaN, which is to be seen
+    share = torch.where(far, 0.0, signal / torch.where(far, 1.0, top))
     return share * (signal.shape[1] / share.sum(1, keepdim=True).clamp(min=1))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import import_path, instance
-from locality_prior.geometry import Distances, Geometry, from_config, meet, near, to_config
+from locality_prior.geometry import Distances, Geometry, Permuted, from_config, meet, near, to_config
 from locality_prior.geometry.config import KINDS
 from locality_prior.layers import LocalityLinear
 
@@ -94,7 +94,8 @@ def _distances(geometry: Geometry, source: Geometry, d: Tensor) -> None:
     _require(d.shape == shape, rule, tuple(d.shape))
     _require(d.dtype == torch.float64 and d.device.type == "cpu", rule, f"{d.dtype} on {d.device}")
     _require((d >= 0).all(), rule)
-    if source is geometry and not isinstance(geometry, Distances):
+    measured = isinstance(geometry.base if isinstance(geometry, Permuted) else geometry, Distances)
+    if source is geometry and not measured:
         rule = "distances from a geometry to itself are symmetric, and 0 on the diagonal"
         _require((d.diagonal() == 0).all() and _close(d, d.T), rule)
     rule = "rows that are asked for are rows of the whole"

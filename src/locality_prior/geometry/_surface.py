@@ -68,7 +68,9 @@ class Surface:
             edges = self.edges
             return Edges(len(self.vertices), edges.T, self.lengths)
         except ImportError as error:
-            raise Problem("A Mesh needs pygeodesic (or scipy): pip install 'locality-prior[surfaces]'.") from error
+            raise Problem(
+                "A Mesh needs scipy, and pygeodesic for exact distances: pip install 'locality-prior[surfaces]'."
+            ) from error
 
     @cached_property
     def edges(self) -> Array:

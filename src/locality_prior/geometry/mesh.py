@@ -227,7 +227,8 @@ def _mask(given: Any) -> Tensor | None:
     """Truth values as a tensor; None if the values are of another kind."""
     if isinstance(given, Tensor):
         return given.detach().cpu() if given.dtype == torch.bool else None
-    if getattr(given, "dtype", None) == np.bool_ or (isinstance(given, list) and given and isinstance(given[0], bool)):
+    listed = isinstance(given, (list, tuple)) and given and isinstance(given[0], (bool, np.bool_))
+    if listed or getattr(given, "dtype", None) == np.bool_:
         return torch.tensor(np.asarray(given, dtype=bool), device="cpu")
     return None
 
