@@ -69,8 +69,8 @@ def by_similarity(
         order: an order to begin with, (units,); None: one that is looked for.
         seed: of what is drawn at random.
         seconds: stop after about so long, with the best order so far; None: do not.
-        progress: is called after each round, or window, with the number of rounds and what is made small: −Σ r/(1 + d), or the mean
-            squared distance of each unit's responses from the smoothed ones at its place.
+        progress: is called after each round, or window, with the number of them and what is made small: −Σ r/(1 + d),
+            or the mean squared distance of each unit's responses from the smoothed ones at its place.
 
     Returns:
         The place of each unit, (units,) int64: see :meth:`~locality_prior.Geometry.permuted`.
