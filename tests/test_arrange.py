@@ -241,9 +241,7 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("locality_prior._check._memory", lambda: 1 << 20)
     for n, large in ((2000, 4096), (2000, 36)):  # all swaps at once, and within windows
         monkeypatch.setattr(windows, "LARGE", large)
-        with pytest.raises(
-            RuntimeError, match=r"^The (correlations|blocks for windows) of 2,000 units would take .* GiB"
-        ):
+        with pytest.raises(RuntimeError, match=r"^The .* of 2,000 units would take .* GiB"):
             arrange.by_similarity(torch.zeros(2, n), lp.Line(n))
 
 

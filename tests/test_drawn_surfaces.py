@@ -291,6 +291,9 @@ def test_a_mesh_is_drawn_inflated() -> None:
     plain = Places.of(Mesh(BALL, FACES)).surface
     assert plain is not None
     assert (plain.curvature, plain.hemisphere) == (None, "")
+    middle = Places.of(Mesh(BALL, FACES, inflated=EGG)).surface  # on both sides of the head, as a sphere is
+    assert middle is not None
+    assert middle.hemisphere == ""
     ax = plots.sheet(np.arange(321.0), mesh)
     assert len(ax.images) == 2
 

@@ -547,7 +547,7 @@ def test_wires_from_input_to_output(view: View) -> None:
     assert "not among the 2 strongest wires into it" in view.shown(".legend")[0]
     view.choose("wires by", "length")
     assert view.colour(0, 0, 3, INPUT) == BRIGHTEST
-    assert "in spacings of the source; one scale for all units\n0\n1.50\n3.00" in view.shown(".legend")[0]
+    assert "length of a wire; one scale for all units\n0\n1.50\n3.00" in view.shown(".legend")[0]
     view.choose("wires by", "kept or cut").slide("if only the layer's strongest wires are kept", -1)
     assert view.colour(0, 0, 2, INPUT) == (63, 144, 218)
     assert view.colour(0, 0, 3, INPUT) == (255, 169, 14)

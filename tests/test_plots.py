@@ -466,7 +466,7 @@ def test_variance_by_class_shows_means_and_intervals():
     assert (points.get_color(), local.lines[0].get_color().lower()) == (CONTROL, LOCAL)
     assert (points.get_xdata() < local.lines[0].get_xdata()).all()
     assert [t.get_text() for t in ax.get_xticklabels()] == ["cat", "dog", "cow"]
-    assert ax.get_ylabel() == "spatial variance (spacings²)"
+    assert ax.get_ylabel() == "spatial variance"
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["control", "local"]
 
 
@@ -507,7 +507,7 @@ def test_correlation_by_distance():
     assert np.allclose(local.get_ydata(), 1 / d)
     assert (local.get_color().lower(), control.get_color()) == (LOCAL, CONTROL)
     assert np.allclose(ax.collections[0].get_datalim(ax.transData).ymax, 1.1)
-    assert ax.get_xlabel() == "distance between units (spacings)"
+    assert ax.get_xlabel() == "distance between units"
     assert ax.get_ylabel() == "response correlation"
     with pytest.raises(ValueError, match=r"^curves\['a'\]: got 2 arrays, expected a tuple of 3 arrays"):
         plots.correlation_by_distance({"a": (d, d)})

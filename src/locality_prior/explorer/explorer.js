@@ -861,7 +861,7 @@ export function mount(host, description, buffer) {
       }
       case "kept": return { ...ramp([0, max(most, ...same.map((q) => layer(q).target === q.sheet ? 0 : keptWires(layer(q), true, 1).reduce((a, b) => max(a, b), 0)))]), what: `number of wires that would be kept ${kept}, of the ${most} strongest into each unit` };
       case "wires by kept": return { colours: TABLES.kept, names: ["kept", "cut"], what: `wires ${kept}`, empty: notShown };
-      case "wires by length": return wired("length of a wire, in spacings of the source", "distance");
+      case "wires by length": return wired("length of a wire", "distance");
       default: return wired("strength |V| of a wire", "weight");
     }
   }

@@ -90,7 +90,7 @@ class Wires:
         units: how many units the two ends have, source and target.
         origin: (target units, k) the number of the source unit.
         weight: (target units, k) |V|; 0 where a unit has fewer wires.
-        distance: (target units, k) length in spacings of the source; NaN where it is not known.
+        distance: (target units, k) length; NaN where it is not known.
         rank: (target units, k) the share of the layer's wires that are as strong or stronger, above 0 and at most 1. If
             the layer is cut down to a share s of its wires, those with rank ≤ s are kept.
     """

@@ -105,7 +105,7 @@ def scatter(points: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str
 
     >>> import locality_prior as lp
     >>> points = {"control": ([3.5, 3.6], [97.9, 98.0]), "linear": ([3.1, 3.2], [97.8, 98.1])}
-    >>> ax = lp.plots.scatter(points, x="mean wire length (spacings)", y="accuracy (%)")
+    >>> ax = lp.plots.scatter(points, x="mean wire length", y="accuracy (%)")
 
     Args:
         points: condition → (x, y), two arrays of (networks,).

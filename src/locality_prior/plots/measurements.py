@@ -31,7 +31,7 @@ def variance_by_class(
     >>> ax = lp.plots.variance_by_class({"control": [8.1, 8.3, 7.9, 8.0]}, labels=[0, 0, 1, 1], classes=["cat", "dog"])
 
     Args:
-        variances: condition → (images,) spatial variances of their maps, in spacings²; NaN (undefined) is left out.
+        variances: condition → (images,) spatial variances of their maps; NaN (undefined) is left out.
         labels: (images,) whole numbers from 0, each image's class.
         classes: names of the classes 0, 1, …; None: their numbers.
 
@@ -60,7 +60,7 @@ def variance_by_class(
     ax.set_xticks(range(len(names)), names, rotation=40 if long else 0, ha="right" if long else "center")
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.tick_params(axis="x", length=0)
-    return legend_above(dress(ax, "class", "spatial variance (spacings²)"), most=4)
+    return legend_above(dress(ax, "class", "spatial variance"), most=4)
 
 
 def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -> Axes:
@@ -74,7 +74,7 @@ def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -
 
     Args:
         curves: condition → what :func:`locality_prior.analysis.response_correlation` returns, or three arrays of
-            (bins,): distance in spacings, correlation, and its standard error.
+            (bins,): distance, correlation, and its standard error.
 
     Raises:
         ValueError: not three arrays of equal size.
@@ -83,7 +83,7 @@ def correlation_by_distance(curves: Mapping[str, Any], ax: Axes | None = None) -
         condition: (curve.distance, curve.correlation, curve.sem) if isinstance(curve, ResponseCorrelation) else curve
         for condition, curve in as_conditions("curves", curves).items()
     }
-    return banded(curves, ax, x="distance between units (spacings)", y="response correlation", level=0)
+    return banded(curves, ax, x="distance between units", y="response correlation", level=0)
 
 
 def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str, level: float | None = None) -> Axes:
@@ -91,7 +91,7 @@ def banded(curves: Mapping[str, Any], ax: Axes | None = None, *, x: str, y: str,
 
     >>> import locality_prior as lp
     >>> curve = [1, 2, 3], [0.3, 0.2, 0.1], [0.05, 0.05, 0.05]
-    >>> ax = lp.plots.banded({"control": curve}, x="distance between units (spacings)", y="correlation")
+    >>> ax = lp.plots.banded({"control": curve}, x="distance between units", y="correlation")
 
     Args:
         curves: condition → (x, y, half the band's width), three arrays of (n,).
@@ -122,7 +122,7 @@ def paired_seeds(values: Mapping[str, Any], ax: Axes | None = None, *, label: st
 
     >>> import locality_prior as lp
     >>> variances = {"control": [8.2, 8.1, 8.4], "linear@2": [7.7, 7.6, 8.0]}
-    >>> ax = lp.plots.paired_seeds(variances, label="spatial variance (spacings²)")
+    >>> ax = lp.plots.paired_seeds(variances, label="spatial variance")
 
     Args:
         values: condition → (seeds,) numbers, the same seeds in the same order; seeds with a NaN are left out.

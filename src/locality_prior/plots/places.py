@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 #: The most cells of a sheet, most of which may be without a unit.
 MOST_CELLS = 1 << 24
 
+#: A cortex is of one hemisphere where so much larger a share of its vertices is on one side than on the other. One that was
+#: inflated to a sphere has no side.
+ASIDE = 0.8
+
 Kind = Literal["cells", "hexagons", "sphere", "points", "surface"]
 
 #: Surfaces that were read, by their key: those of many runs are held once.
@@ -203,8 +207,9 @@ def _on(mesh: Mesh) -> Places:
     """The places of a mesh's units on its inflated surface, or on the mesh itself."""
     vertices = mesh.vertices.numpy()
     hemisphere: Hemisphere = ""
-    if mesh.inflated is not None:  # a cortex, whose own places say on which side of the head it is
-        hemisphere = "left" if float(vertices[:, 0].mean()) < 0 else "right"
+    left = float((vertices[:, 0] < 0).mean())
+    if mesh.inflated is not None and abs(2 * left - 1) > ASIDE:  # a cortex on one side of the head
+        hemisphere = "left" if left > 0.5 else "right"
     drawn = vertices if mesh.inflated is None else mesh.inflated.numpy()
     curvature = None if mesh.curvature is None else mesh.curvature.numpy()
     surface = Surface(drawn, mesh.faces.numpy(), curvature, hemisphere)

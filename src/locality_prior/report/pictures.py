@@ -355,7 +355,7 @@ def correlation(study: Study, group: dict[str, Any], prefix: str) -> Picture | N
         f"{prefix}correlation-by-distance",
         list(group["sheets"]),
         curve,
-        ("distance between units (spacings)", "response correlation", 0.0),
+        ("distance between units", "response correlation", 0.0),
         "How alike two units respond to the test items, against the distance between them: mean over networks and its "
         "95 % interval.",
     )
@@ -377,7 +377,7 @@ def wires(study: Study, group: dict[str, Any], prefix: str) -> Picture | None:
         f"{prefix}wires-by-length",
         list(group["layers"]),
         curve,
-        ("length of the wire (spacings)", "share of Σ|V| / share of wires", 1.0),
+        ("length of the wire", "share of Σ|V| / share of wires", 1.0),
         "Strength of the wires by their length: the share of Σ|V| that wires of a length carry, divided by the share "
         "of wires that have this length. It is close to 1 without a wiring cost. Mean over networks and 95 % interval.",
     )
@@ -454,7 +454,7 @@ def training(study: Study, group: dict[str, Any], prefix: str, objectives: bool 
         "train_loss": "training loss",
         "validation_loss": "validation loss",
         f"validation_{score['name']}": f"validation {drawn(score['name'])}{unit}",
-        "mean_wire_length": "mean wire length (spacings)",
+        "mean_wire_length": "mean wire length",
     }
     names, left_out = _curves(group)
     labels = _labels(study, names)

@@ -124,7 +124,7 @@ def follows(later: Tensor, earlier: Tensor, placed: Placed) -> bool:
 
 
 def mean_wire_length(layers: Iterable[Layer], model: nn.Module) -> float:
-    """Σ d|V| / Σ|V| over all ``layers``, each d in spacings of its source; NaN if there are none."""
+    """Σ d|V| / Σ|V| over all ``layers``, each d in the unit of its geometries; NaN if there are no layers."""
     sums = [0.0, 0.0]
     for layer in layers:
         lengths = analysis.wire_lengths(layer.strength(model), layer.target, layer.source)
@@ -143,7 +143,7 @@ def strongest(layer: Layer, weights: Floats) -> dict[str, npt.NDArray[Any]]:
 
     Returns:
         Four arrays (target units, at most 32): ``origin``, the numbers of the source units; ``weight``, Σ|V|;
-        ``distance``, in spacings of the source; and ``rank``, the share of the layer's wires that are as strong or
+        ``distance``, as the geometries have it; and ``rank``, the share of the layer's wires that are as strong or
         stronger. Where a unit has fewer wires, the last weights are 0.
     """
     v = _by_place(_by_place(weights, layer.target).T, layer.source).T

@@ -99,8 +99,8 @@ class _Methods:
                 lead = (
                     f"The shortest wires, where {self._label()} is not certainly worse, are those of {self._name(best)}"
                 )
-                unit = self.measures[self.wires[0]]["unit"]
-                said.append(f"{lead}: {ours} {unit} on average, {control} in the control.")
+                unit = (unit := self.measures[self.wires[0]]["unit"]) and f" {unit}"
+                said.append(f"{lead}: {ours}{unit} on average, {control} in the control.")
         return [f"{self.model}: {text[0].lower()}{text[1:]}" if self.model else text for text in said]
 
     def _kept(self, condition: str) -> bool:
