@@ -162,7 +162,7 @@ class Plan:
         old = as_plain(replaced)
         layer = change.layer.to_empty(device=next(old.parameters()).device)
         if self.keep == "weights":
-            layer.load_state_dict(old.state_dict())
+            layer.load_state_dict(replaced.state_dict())
         else:
             wirings = {w.name: w for w in layer.wirings()}
             with torch.no_grad():
@@ -272,7 +272,7 @@ def localize(
     Args:
         model: any model. Its ``Linear``, ``Conv2d``, ``RNN``, ``GRU``, ``LSTM`` and ``MultiheadAttention`` layers can
             be replaced, and the ``Conv1D`` of the ``transformers`` library, which is a ``Linear`` with its weight
-            transposed (and which :func:`fold` turns into a ``Linear``).
+            transposed.
         targets: what to replace, and where its units are. A key is one of these:
 
             - the name of a module: "classifier.4";

@@ -15,6 +15,7 @@ from locality_prior.cost import as_cost
 from locality_prior.geometry import Geometry
 from locality_prior.layers import (
     Locality,
+    LocalityConv1D,
     LocalityConv2d,
     LocalityGRU,
     LocalityLinear,
@@ -37,7 +38,11 @@ BECOMES: dict[type[nn.Module], type[Locality]] = {
     nn.MultiheadAttention: LocalityMultiheadAttention,
 }
 #: The BatchNorm that can follow each layer.
-NORMS: dict[type[Locality], type[nn.Module]] = {LocalityLinear: nn.BatchNorm1d, LocalityConv2d: nn.BatchNorm2d}
+NORMS: dict[type[Locality], type[nn.Module]] = {
+    LocalityLinear: nn.BatchNorm1d,
+    LocalityConv1D: nn.BatchNorm1d,
+    LocalityConv2d: nn.BatchNorm2d,
+}
 
 #: The regular expression for each wildcard.
 WILDCARDS = {"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}
@@ -82,7 +87,7 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
         for module in _named(modules, key, None)
         for part in module.modules()
     }
-    takes = (lambda m: plain_kind(m) is not None) if replaceable else (lambda m: True)
+    takes = (lambda m: becomes(m) is not None) if replaceable else (lambda m: True)
     keys: dict[int, Key] = {}
     found = []
     for key, value in targets.items():
@@ -160,13 +165,13 @@ def _pattern(key: str) -> re.Pattern[str]:
         raise wrong("targets", f"the pattern {said(key)}", "wildcards *, **, ? and [abc]") from None
 
 
-def plain_kind(module: nn.Module) -> type[nn.Module] | None:
-    """The torch layer that ``module`` computes as; None where we cannot replace it."""
+def becomes(module: nn.Module) -> type[Locality] | None:
+    """The kind of layer that replaces ``module``; None where none can."""
     if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
     if is_conv1d(type(module)):
-        return nn.Linear
-    return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
+        return LocalityConv1D
+    return next((ours for k, ours in BECOMES.items() if isinstance(module, k) and _computes_as(type(module), k)), None)
 
 
 def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
@@ -192,10 +197,12 @@ def as_plain(module: nn.Module) -> nn.Module:
 
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
-    kind = BECOMES[plain_kind(module) or nn.Linear]
-    one_sheet = kind not in (LocalityLinear, LocalityConv2d)
+    kind = becomes(module)
+    assert kind is not None
+    linear = issubclass(kind, LocalityLinear)
+    one_sheet = not (linear or kind is LocalityConv2d)
     if isinstance(places, Mapping):
-        known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
+        known = {*kind.PLACES, "norm"} | ({"kept"} if linear else set())
         odd = sorted(shown(key) for key in places if key not in known)
         if odd:
             raise wrong("targets", f"{odd[0]} for {label}", f"arguments among {', '.join(sorted(known))}")
@@ -221,9 +228,8 @@ def replacement(
     Args:
         made: layers made before, by their arguments; an equal one is copied, since a copy is quicker to make.
     """
-    kind = plain_kind(module)
-    assert kind is not None
-    ours = BECOMES[kind]
+    ours = becomes(module)
+    assert ours is not None
     for name, parameter in module.named_parameters():
         if "parametrizations" in name or not isinstance(parameter, nn.Parameter):
             raise wrong("targets", f"{label}, whose weights a parametrization computes", "weights of its own")
@@ -242,7 +248,7 @@ def replacement(
         raise wrong(
             "targets",
             f"{label}, whose {extra[0]} would be lost",
-            f"a layer that holds only what a {kind.__name__} does",
+            f"a layer that holds only what a {ours.__name__} does",
         )
     return layer
 
