@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ BEGIN = 1  # the token with which a story begins, and the next one after its end
 BYTES = 3  # the token of the byte 0; those of the other bytes follow
 
 TEXT = (
-    "Tom had a small red boat. Every morning he took it to the pond near his house and watched the ducks swim around it. "
-    'One day the wind was strong, and the boat went far away. Tom began to cry. "Don\'t worry," said an old frog who sat '
-    'on a leaf. "I can swim and push it back to you." The frog jumped into the water and pushed the boat with his nose. '
-    "Tom smiled and gave the frog a piece of his sandwich. From that day on, Tom and the frog were good friends, and they "
-    "played at the pond until it was time for dinner."
+    "Tom had a small red boat. Every morning he took it to the pond near his house and watched the ducks swim around "
+    'it. One day the wind was strong, and the boat went far away. Tom began to cry. "Don\'t worry," said an old frog '
+    'who sat on a leaf. "I can swim and push it back to you." The frog jumped into the water and pushed the boat with '
+    "his nose. Tom smiled and gave the frog a piece of his sandwich. From that day on, Tom and the frog were good "
+    "friends, and they played at the pond until it was time for dinner."
 )
 
 
@@ -120,7 +121,7 @@ class Tokens:
             coded = character.encode()
             found += [self.numbers[coded]] if coded in self.numbers else [BYTES + byte for byte in coded]
         while True:
-            joined = [self.numbers.get(self.tokens[a] + self.tokens[b]) for a, b in zip(found, found[1:])]
+            joined = [self.numbers.get(self.tokens[a] + self.tokens[b]) for a, b in pairwise(found)]
             best = max((n for n in joined if n is not None), key=lambda n: self.scores[n], default=None)
             if best is None:
                 return torch.tensor([found])

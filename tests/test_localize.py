@@ -661,9 +661,9 @@ def test_old_layers_are_freed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> Non
     left: list[int] = []
     filled = type(planned)._filled
 
-    def counting(self: Any, change: Any) -> Any:
+    def counting(self: Any, change: Any, division: Any) -> Any:
         left.append(sum(one() is not None for one in old))
-        return filled(self, change)
+        return filled(self, change, division)
 
     monkeypatch.setattr(type(planned), "_filled", counting)
     planned.apply()

@@ -286,12 +286,18 @@ class Prior:
             yield (i, j, d) if there.all() else (i[there], j[there], d[there])
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
-        """P in the form to keep: as a table where there is one and it is worth it, else whole."""
-        with aside():
+        """P in the form to keep: as a table where there is one and it is worth it, else whole.
+
+        The layers of a model that have the same rule share it, so it is never written to.
+        """
+
+        def make() -> Tensor | Table:
             table = self.table() if math.prod(self.shape) > WHOLE else None
             if table is not None:
                 return table.map(lambda t: t.to(device, dtype))
             return self.dense(dtype, device)
+
+        return self._recalled(("values", dtype, device), make)
 
     def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Lengths of the wires, (out, in), 0 where there is no wire."""
@@ -334,15 +340,19 @@ class Prior:
         )
 
     def _remembered(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor:
-        # a penalty is asked for at every step, so the last few answers are kept, each in its smallest form
+        # a penalty is asked for at every step
+        found = self._recalled(asked, make)
+        return found.dense() if isinstance(found, Table) else found
+
+    def _recalled(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor | Table:
+        """What ``make`` makes; the last few answers are kept, each in its smallest form."""
         if asked not in self._memo:
             with aside():
                 made = make()
             while len(self._memo) >= REMEMBERED:
                 del self._memo[next(iter(self._memo))]
             self._memo[asked] = made
-        found = self._memo[asked]
-        return found.dense() if isinstance(found, Table) else found
+        return self._memo[asked]
 
     def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
         """f of the distance as a table of offsets."""
