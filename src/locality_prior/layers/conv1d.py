@@ -17,8 +17,8 @@ class LocalityConv1D(LocalityLinear):
     ``transformers.Conv1D``, of which GPT-2 is built, is a linear layer that keeps its weight as (in, out). So does this
     layer's state dict, and a checkpoint of the plain model loads as raw weights W, whether the matrix is square or not.
     In the layer itself ``weight`` is (out, in), as in every linear layer, or (wires,) where it is sparse; a state dict
-    has the (wires,) of a sparse layer as they are. :func:`localize` makes this layer, and :func:`fold` turns it back
-    into a Conv1D.
+    has the (wires,) of a sparse layer as they are. So give ``torch.func.functional_call`` the named parameters, and not
+    the state dict. :func:`localize` makes this layer, and :func:`fold` turns it back into a Conv1D.
 
     >>> import locality_prior as lp
     >>> layer = lp.LocalityConv1D(4, 9, target=lp.Grid(3, 3))
@@ -54,8 +54,8 @@ class LocalityConv1D(LocalityLinear):
         try:
             from transformers.pytorch_utils import Conv1D
         except ImportError:
-            message = "to fold a LocalityConv1D needs transformers, which is not installed: pip install transformers"
-            raise Missing(message) from None
+            said = "folding a LocalityConv1D needs transformers, which is not installed: pip install transformers"
+            raise Missing(said) from None
         linear = super().fold(dense)
         with torch.device("meta"):  # where no random numbers are drawn
             conv: nn.Module = Conv1D(self.out_features, self.in_features)
