@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch as safetensors
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -243,6 +244,20 @@ def test_pruned_saved_and_loaded(backend: str, tmp_path: Path) -> None:
     whole = lp.LocalityConv1D(4, 9)
     lp.save(whole, tmp_path / "whole.safetensors")
     assert torch.equal(lp.load(tmp_path / "whole.safetensors").weight, whole.weight)
+
+
+def test_transformers_and_safetensors_write_it(tmp_path: Path) -> None:
+    """What is folded is a plain GPT-2 for them, and what is localized has a plain GPT-2's names and shapes."""
+    net = quietly(gpt2(), GPT2)
+    for model in (net, lp.fold(net)):
+        model.save_pretrained(tmp_path)
+        again = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+        assert_close(dict(again.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+        safetensors.save_model(model, tmp_path / "model")
+        other = quietly(gpt2(), GPT2) if model is net else gpt2()
+        safetensors.load_model(other, tmp_path / "model")
+        assert torch.equal(logits(other), logits(model))
+    assert torch.equal(logits(again), logits(lp.fold(net)))
 
 
 def test_what_a_conv1d_needs(monkeypatch: pytest.MonkeyPatch) -> None:

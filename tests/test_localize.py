@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 import locality_prior as lp
 from locality_prior.layers import Locality
+from locality_prior.retrofit import weights
 
 DECAY = "localize: weight decay on W = V/P charges long wires more"
 
@@ -132,6 +133,25 @@ def test_raw_weights_are_v_over_p() -> None:
         assert_close(net[0].weight, expected)
         assert_close(net[0].effective_weight, torch.where(there, linear.weight, 0.0))
         assert_close(net[0].bias, linear.bias)
+
+
+@pytest.mark.parametrize(("held", "block"), [(0, 32), (200, 32), (1 << 23, 1 << 19)])
+def test_raw_weights_in_blocks(held: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether P is held for other layers, worked out row by row or spread from a table: W = V / P."""
+    monkeypatch.setattr(weights, "HELD", held)
+    monkeypatch.setattr(weights, "BLOCK", block)
+    net = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 16), nn.Linear(12, 12), nn.Linear(16, 16)).double()
+    plain = copy.deepcopy(net)
+    points, sheet = lp.Points(torch.rand(12, 2)), lp.Grid(4, 4, periodic=True)
+    targets = {"0": points, "1": (points, lp.Points(torch.rand(16, 2))), "2": points, "3": sheet}
+    for rescale in (False, True):
+        local = quietly(copy.deepcopy(net), targets, cost="quadratic", rescale=rescale)
+        for layer, old in zip(local, plain, strict=True):
+            assert_close(layer.weight, old.weight / layer.rule.dense())
+    near = quietly(net, {"0": points, "2": points}, cost="linear@0.4")
+    for k in (0, 2):
+        there = points.distances() <= 0.4
+        assert_close(near[k].weight, torch.where(there, plain[k].weight * (1 + points.distances()), 0.0))
 
 
 @pytest.mark.parametrize("backend", ["dense", "windowed", "wires"])

@@ -297,6 +297,9 @@ class Prior:
                 return table.map(lambda t: t.to(device, dtype))
             return self.dense(dtype, device)
 
+        if dtype == torch.bool and self.complete:  # nothing but True: whoever asks has no need to keep it
+            with aside():
+                return make()
         return self._recalled(("values", dtype, device), make)
 
     def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:

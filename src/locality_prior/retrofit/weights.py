@@ -65,7 +65,7 @@ class Division:
         if rule.bounded:
             return False
         if rule not in self._least:
-            with aside():
+            with aside(), torch.no_grad():
                 self._least[rule] = 1.0 if rule.flat else min(float(p.min()) for _, p in self._blocks(rule))
         least = self._least[rule]
         largest = torch.stack(v.detach().aminmax()).abs().max()
