@@ -104,7 +104,7 @@ def embedding(model: Any) -> Any:
 # There and back
 
 
-@pytest.mark.parametrize("options", [{}, {"rescale": True}, {"cost": "linear@99"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"cost": "linear@99", "rescale": True}], ids=str)
 @pytest.mark.parametrize("name", MAKERS)
 def test_there_and_back(name: str, options: dict[str, Any]) -> None:
     """One function; a state dict that the plain model loads; the head still tied; the same text with a cache of keys
