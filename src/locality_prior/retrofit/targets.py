@@ -87,7 +87,7 @@ def chosen(model: Any, targets: Any, replaceable: bool) -> list[Target]:
         for module in _named(modules, key, None)
         for part in module.modules()
     }
-    takes = (lambda m: becomes(m) is not None) if replaceable else (lambda m: True)
+    takes = (lambda m: plain_kind(m) is not None) if replaceable else (lambda m: True)
     keys: dict[int, Key] = {}
     found = []
     for key, value in targets.items():
@@ -165,13 +165,20 @@ def _pattern(key: str) -> re.Pattern[str]:
         raise wrong("targets", f"the pattern {said(key)}", "wildcards *, **, ? and [abc]") from None
 
 
-def becomes(module: nn.Module) -> type[Locality] | None:
-    """The kind of layer that replaces ``module``; None where none can."""
+def plain_kind(module: nn.Module) -> type[nn.Module] | None:
+    """The torch layer that ``module`` computes as; None where we cannot replace it."""
     if isinstance(module, (Locality, nn.modules.lazy.LazyModuleMixin)) or "forward" in vars(module):
         return None
     if is_conv1d(type(module)):
-        return LocalityConv1D
-    return next((ours for k, ours in BECOMES.items() if isinstance(module, k) and _computes_as(type(module), k)), None)
+        return nn.Linear
+    return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
+
+
+def becomes(module: nn.Module) -> type[Locality]:
+    """The kind of layer that replaces ``module``, which can be replaced."""
+    kind = plain_kind(module)
+    assert kind is not None
+    return LocalityConv1D if is_conv1d(type(module)) else BECOMES[kind]
 
 
 def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
@@ -198,7 +205,6 @@ def as_plain(module: nn.Module) -> nn.Module:
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
     kind = becomes(module)
-    assert kind is not None
     linear = issubclass(kind, LocalityLinear)
     one_sheet = not (linear or kind is LocalityConv2d)
     if isinstance(places, Mapping):
@@ -229,7 +235,6 @@ def replacement(
         made: layers made before, by their arguments; an equal one is copied, since a copy is quicker to make.
     """
     ours = becomes(module)
-    assert ours is not None
     for name, parameter in module.named_parameters():
         if "parametrizations" in name or not isinstance(parameter, nn.Parameter):
             raise wrong("targets", f"{label}, whose weights a parametrization computes", "weights of its own")

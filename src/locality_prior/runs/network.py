@@ -24,7 +24,7 @@ from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import Placement, place
 from locality_prior.retrofit.plan import localize, plan
-from locality_prior.retrofit.targets import becomes
+from locality_prior.retrofit.targets import plain_kind
 from locality_prior.runs import door, places
 from locality_prior.runs.config import Named, Run
 from locality_prior.runs.task import Task
@@ -174,7 +174,7 @@ def layout(model: nn.Module, place_at: Named, local_at: Named) -> tuple[dict[str
         # every placed layer that can be made local
         with naming("place"):
             placed = place(model, sheets)
-        local = {name: placed[name].geometry for name in placed if becomes(placed[name].module) is not None}
+        local = {name: placed[name].geometry for name in placed if plain_kind(placed[name].module) is not None}
     return sheets, local
 
 
