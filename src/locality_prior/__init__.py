@@ -12,6 +12,7 @@ Where units sit (geometries):
 Layers whose wires cost something:
     LocalityLinear, LocalityConv2d, LocalityRNN, LocalityGRU, LocalityLSTM, LocalityMultiheadAttention
                             torch's layers of the same names with the effective weights V = P∘W
+    LocalityConv1D          the same for GPT-2's linear layer, the Conv1D of the transformers library
     Prior                   the prior P, from source, target and cost
     cost                    costs c(d) of a wire of length d: cost.Linear, cost.Gaussian, …
     fold                    turn locality layers back into plain torch

@@ -20,6 +20,7 @@ from locality_prior.geometry import Points as Points
 from locality_prior.geometry import Shuffled as Shuffled
 from locality_prior.geometry import Sphere as Sphere
 from locality_prior.geometry import Wired as Wired
+from locality_prior.layers import LocalityConv1D as LocalityConv1D
 from locality_prior.layers import LocalityConv2d as LocalityConv2d
 from locality_prior.layers import LocalityGRU as LocalityGRU
 from locality_prior.layers import LocalityLinear as LocalityLinear

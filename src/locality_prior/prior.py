@@ -324,12 +324,21 @@ class Prior:
             yield i, j, self.distances(rows)[i - rows[0], j]
 
     def values(self, dtype: torch.dtype, device: torch.device) -> Tensor | Table:
-        """P in the form to keep: as a table where there is one and it is worth it, else whole."""
-        with aside():
+        """P in the form to keep: as a table where there is one and it is worth it, else whole.
+
+        The layers of a model that have the same rule share it, so it is never written to.
+        """
+
+        def make() -> Tensor | Table:
             table = self.table() if math.prod(self.shape) > WHOLE else None
             if table is not None:
                 return table.map(lambda t: t.to(device, dtype))
             return self.dense(dtype, device)
+
+        if dtype == torch.bool and self.complete:  # nothing but True: whoever asks has no need to keep it
+            with aside():
+                return make()
+        return self._recalled(("values", dtype, device), make)
 
     def lengths(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Lengths of the wires, (out, in), 0 where there is no wire."""
@@ -372,8 +381,13 @@ class Prior:
         )
 
     def _remembered(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor:
-        # a penalty is asked for at every step, so the last few answers are kept, each in its smallest form
-        if self.learned:
+        # a penalty is asked for at every step
+        found = self._recalled(asked, make)
+        return found.dense() if isinstance(found, Table) else found
+
+    def _recalled(self, asked: object, make: Callable[[], Tensor | Table]) -> Tensor | Table:
+        """What ``make`` makes; the last few answers are kept, each in its smallest form."""
+        if self.learned:  # it is that of the moment
             self._memo.clear()
         if asked not in self._memo:
             with aside():
@@ -381,8 +395,7 @@ class Prior:
             while len(self._memo) >= REMEMBERED:
                 del self._memo[next(iter(self._memo))]
             self._memo[asked] = made
-        found = self._memo[asked]
-        return found.dense() if isinstance(found, Table) else found
+        return self._memo[asked]
 
     def _tabulate(self, f: Callable[[Tensor], Tensor]) -> Table | None:
         """f of the distance as a table of offsets."""

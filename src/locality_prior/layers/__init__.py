@@ -8,6 +8,7 @@ from locality_prior.layers.base import fold as fold
 from locality_prior.layers.base import locality_layers as locality_layers
 from locality_prior.layers.base import with_layers as with_layers
 from locality_prior.layers.conv import LocalityConv2d as LocalityConv2d
+from locality_prior.layers.conv1d import LocalityConv1D as LocalityConv1D
 from locality_prior.layers.files import load as load
 from locality_prior.layers.files import save as save
 from locality_prior.layers.linear import LocalityLinear as LocalityLinear

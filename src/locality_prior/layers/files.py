@@ -19,6 +19,7 @@ from locality_prior.geometry import Geometry, from_config, to_config
 from locality_prior.layers.attention import LocalityMultiheadAttention
 from locality_prior.layers.base import Locality, locality_layers
 from locality_prior.layers.conv import LocalityConv2d
+from locality_prior.layers.conv1d import LocalityConv1D
 from locality_prior.layers.linear import LocalityLinear
 from locality_prior.layers.recurrent import LocalityGRU, LocalityLSTM, LocalityRNN
 
@@ -26,7 +27,15 @@ M = TypeVar("M", bound=nn.Module)
 
 KINDS: dict[str, type[Locality]] = {
     kind.__name__: kind
-    for kind in (LocalityLinear, LocalityConv2d, LocalityRNN, LocalityGRU, LocalityLSTM, LocalityMultiheadAttention)
+    for kind in (
+        LocalityLinear,
+        LocalityConv1D,
+        LocalityConv2d,
+        LocalityRNN,
+        LocalityGRU,
+        LocalityLSTM,
+        LocalityMultiheadAttention,
+    )
 }
 #: The only key of a file's metadata (with a second key their order, and so the file's bytes, would be random).
 FORMAT = "locality-prior/1"
@@ -235,10 +244,13 @@ def _check_sizes(
     if values.get("num_layers", 1) > len(tensors):
         raise wrong("path", f"{os.fspath(path)} with {len(tensors)} tensors", "those of each layer that it describes")
     weight = tensors.get("weight")
-    if kind is LocalityLinear and weight is not None and weight.ndim == 1:
+    linear = issubclass(kind, LocalityLinear)
+    if linear and weight is not None and weight.ndim == 1:
         return  # a sparse layer: how many wires it has is known once its prior is
-    plain: Any = nn.Linear if kind is LocalityLinear else next(k for k in kind.__mro__ if not issubclass(k, Locality))
+    plain: Any = nn.Linear if linear else next(k for k in kind.__mro__ if not issubclass(k, Locality))
     wanted = plain(**{name: values[name] for name in kind.ARGUMENTS}, device="meta").state_dict()
+    if kind is LocalityConv1D:
+        wanted["weight"] = wanted["weight"].T
     for name, own in wanted.items():
         given = tensors.get(name, own)
         if given.shape != own.shape:

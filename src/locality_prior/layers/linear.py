@@ -398,7 +398,7 @@ class LocalityLinear(Locality):
 
     def keeping(self, kept: Tensor, backend: str | None = None) -> LocalityLinear:
         """A layer like this one that has only the wires ``kept``. Its weights are not set yet."""
-        made = LocalityLinear(
+        made = type(self)(
             self.in_features,
             self.out_features,
             self.bias is not None,

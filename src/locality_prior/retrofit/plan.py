@@ -17,7 +17,7 @@ from locality_prior.cost import Cost, as_cost
 from locality_prior.layers import Locality
 from locality_prior.retrofit.proof import apart, outputs, tolerance
 from locality_prior.retrofit.targets import NORMS, Places, as_plain, chosen, options_of, replacement
-from locality_prior.retrofit.weights import Losses, pairs, raw, wires
+from locality_prior.retrofit.weights import Division, pairs, wires
 
 M = TypeVar("M", bound=nn.Module)
 Keep = Literal["function", "weights"]
@@ -119,12 +119,14 @@ class Plan:
         """
         if self.applied:
             raise Problem("This plan was applied already. Make a new one with plan().")
-        self._check_current()
+        division = Division()
+        self._check_current(division)
         before = None if example is None else outputs(self.model, example)
         undo = _Undo()
         try:
             for change in self.changes:
-                after = _with_norm(self._filled(change)) if change.norm else self._filled(change)
+                filled = self._filled(change, division)
+                after = _with_norm(filled) if change.norm else filled
                 for name in change.names:
                     undo.set(*_parent(self.model, name), after)
                     _no_fast_path(self.model, name, undo)
@@ -138,9 +140,9 @@ class Plan:
         self.applied = True
         return self.model
 
-    def _check_current(self) -> None:
+    def _check_current(self, division: Division) -> None:
         """Raise if the model's layers are not those of the plan. Update ``dropped`` if weights have changed."""
-        losses, changes = Losses(), []
+        changes = []
         for change in self.changes:
             old, weight = change._module(), next(change.layer.parameters())
             there = [getattr(*_parent(self.model, name), None) for name in change.names]
@@ -150,12 +152,12 @@ class Plan:
                 if next(old.parameters()).is_meta:
                     raise wrong("model", f"{change.names[0]} on the meta device", "weights that can be divided")
                 if _versions(old) != change._versions:
-                    lost = losses.dropped(change.layer, as_plain(old))
+                    lost = division.dropped(change.layer, as_plain(old))
                     change = dataclasses.replace(change, dropped=lost, _versions=_versions(old))
             changes.append(change)
         self.changes = tuple(changes)
 
-    def _filled(self, change: Change) -> Locality:
+    def _filled(self, change: Change, division: Division) -> Locality:
         """The new layer in memory, with the weights of the old one."""
         replaced = change._module()
         assert replaced is not None
@@ -167,13 +169,16 @@ class Plan:
             for name, xyz in places.items():
                 layer.get_parameter(name).copy_(xyz)
         if self.keep == "weights":
-            layer.load_state_dict(old.state_dict() | places)
+            layer.load_state_dict(replaced.state_dict() | places)
         else:
             wirings = {w.name: w for w in layer.wirings()}
             with torch.no_grad():
                 for name, given in old.named_parameters():
-                    value = raw(layer, wirings[name], given)[0] if name in wirings else given
-                    layer.get_parameter(name).copy_(value)
+                    parameter = layer.get_parameter(name)
+                    if name in wirings:
+                        division.raw(layer, wirings[name], given, parameter)
+                    else:
+                        parameter.copy_(given)
         for name, parameter in old.named_parameters():
             layer.get_parameter(name).requires_grad_(parameter.requires_grad)
         return layer.train(old.training)
@@ -225,7 +230,7 @@ def plan(
         for parameter in module._parameters.values():
             owners.setdefault(id(parameter), set()).add(id(module))
     made: dict[Any, Locality] = {}
-    changes, losses = [], Losses()
+    changes, division = [], Division()
     for target in found:
         module, label = target.module, target.names[0]
         for part, parameter in module.named_parameters():
@@ -240,7 +245,7 @@ def plan(
         if after and type(layer) not in NORMS:
             raise wrong("norm", f"True for {label}, a {type(module).__name__}", "a Linear or a Conv2d")
         old = as_plain(module)
-        lost = losses.dropped(layer, old) if keep == "function" else None
+        lost = division.dropped(layer, old) if keep == "function" else None
         shapes = tuple(tuple(old.get_parameter(w.name).shape) for w in layer.wirings())
         now = weakref.ref(module), shapes, _versions(module)
         changes.append(Change(target.names, type(module), layer, after, lost, *now))
@@ -277,7 +282,7 @@ def localize(
     Args:
         model: any model. Its ``Linear``, ``Conv2d``, ``RNN``, ``GRU``, ``LSTM`` and ``MultiheadAttention`` layers can
             be replaced, and the ``Conv1D`` of the ``transformers`` library, which is a ``Linear`` with its weight
-            transposed (and which :func:`fold` turns into a ``Linear``).
+            transposed.
         targets: what to replace, and where its units are. A key is one of these:
 
             - the name of a module: "classifier.4";

@@ -15,6 +15,7 @@ from locality_prior.cost import as_cost
 from locality_prior.geometry import Geometry, Points
 from locality_prior.layers import (
     Locality,
+    LocalityConv1D,
     LocalityConv2d,
     LocalityGRU,
     LocalityLinear,
@@ -37,7 +38,11 @@ BECOMES: dict[type[nn.Module], type[Locality]] = {
     nn.MultiheadAttention: LocalityMultiheadAttention,
 }
 #: The BatchNorm that can follow each layer.
-NORMS: dict[type[Locality], type[nn.Module]] = {LocalityLinear: nn.BatchNorm1d, LocalityConv2d: nn.BatchNorm2d}
+NORMS: dict[type[Locality], type[nn.Module]] = {
+    LocalityLinear: nn.BatchNorm1d,
+    LocalityConv1D: nn.BatchNorm1d,
+    LocalityConv2d: nn.BatchNorm2d,
+}
 
 #: The regular expression for each wildcard.
 WILDCARDS = {"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}
@@ -169,6 +174,13 @@ def plain_kind(module: nn.Module) -> type[nn.Module] | None:
     return next((k for k in BECOMES if isinstance(module, k) and _computes_as(type(module), k)), None)
 
 
+def becomes(module: nn.Module) -> type[Locality]:
+    """The kind of layer that replaces ``module``, which can be replaced."""
+    kind = plain_kind(module)
+    assert kind is not None
+    return LocalityConv1D if is_conv1d(type(module)) else BECOMES[kind]
+
+
 def _computes_as(kind: type[nn.Module], plain: type[nn.Module]) -> bool:
     return all(getattr(kind, name, None) is getattr(plain, name, None) for name in ("forward", "_conv_forward"))
 
@@ -192,10 +204,11 @@ def as_plain(module: nn.Module) -> nn.Module:
 
 def options_of(label: str, module: nn.Module, places: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of the replacing layer, and ``norm``."""
-    kind = BECOMES[plain_kind(module) or nn.Linear]
-    one_sheet = kind not in (LocalityLinear, LocalityConv2d)
+    kind = becomes(module)
+    linear = issubclass(kind, LocalityLinear)
+    one_sheet = not (linear or kind is LocalityConv2d)
     if isinstance(places, Mapping):
-        known = {*kind.PLACES, "norm"} | ({"kept"} if kind is LocalityLinear else set())
+        known = {*kind.PLACES, "norm"} | ({"kept"} if linear else set())
         odd = sorted(shown(key) for key in places if key not in known)
         if odd:
             raise wrong("targets", f"{odd[0]} for {label}", f"arguments among {', '.join(sorted(known))}")
@@ -221,9 +234,7 @@ def replacement(
     Args:
         made: layers made before, by their arguments; an equal one is copied, since a copy is quicker to make.
     """
-    kind = plain_kind(module)
-    assert kind is not None
-    ours = BECOMES[kind]
+    ours = becomes(module)
     for name, parameter in module.named_parameters():
         if "parametrizations" in name or not isinstance(parameter, nn.Parameter):
             raise wrong("targets", f"{label}, whose weights a parametrization computes", "weights of its own")
@@ -242,7 +253,7 @@ def replacement(
         raise wrong(
             "targets",
             f"{label}, whose {extra[0]} would be lost",
-            f"a layer that holds only what a {kind.__name__} does",
+            f"a layer that holds only what a {ours.__name__} does",
         )
     return layer
 
