@@ -38,10 +38,10 @@ def test_t_and_p_are_those_of_welch() -> None:
 
 
 def test_a_planted_cluster_is_found() -> None:
-    one, other = noise()
+    one, other = noise(60)
     cluster = np.flatnonzero(NEAR[44] <= 2)
     one[:, cluster] = 4 * one[:, cluster]
-    found = localizer(one, other, SHEET, top=len(cluster), level=0.005)
+    found = localizer(one, other, SHEET, top=len(cluster), level=0.001)
     assert sorted(found.units) == cluster.tolist()
     assert np.flatnonzero(found.significant).tolist() == cluster.tolist()
     assert found.t[found.units].tolist() == sorted(found.t, reverse=True)[: len(cluster)]
@@ -50,18 +50,18 @@ def test_a_planted_cluster_is_found() -> None:
     assert found.moran.i == pytest.approx(lp.analysis.morans_i(mask, SHEET).i)
     assert found.moran.p == found.p_items == 0.001
     far = np.random.default_rng(1).permutation(100)
-    scattered = localizer(one[:, far], other[:, far], SHEET, top=len(cluster), level=0.005)
+    scattered = localizer(one[:, far], other[:, far], SHEET, top=len(cluster), level=0.001)
     assert scattered.significant.sum() == len(cluster)
     assert min(scattered.moran.p, scattered.p_items) > 0.05
 
 
 def test_units_that_respond_less_are_not_chosen() -> None:
     """The size of a response counts and not its sign, and more is meant, not merely something else."""
-    one, other = noise()
+    one, other = noise(60)
     one[:, :5] *= 5
     other[:, 5:10] *= 5
     one[:, 10:15] -= 20
-    found = localizer(one, other, SHEET, top=10, level=0.005, permutations=9)
+    found = localizer(one, other, SHEET, top=10, level=0.001, permutations=9)
     assert set(found.units) == {*range(5), *range(10, 15)}
     assert np.flatnonzero(found.significant).tolist() == sorted(found.units)
 
