@@ -34,7 +34,9 @@ def made(content: str = CONTENT, **differs: Any) -> Text:
 
 
 def windows(task: Text, batches: Any) -> list[tuple[str, str]]:
-    return [(task.decode(x), task.decode(y)) for batch in batches for x, y in zip(batch.inputs, batch.targets)]
+    return [
+        (task.decode(x), task.decode(y)) for batch in batches for x, y in zip(batch.inputs, batch.targets, strict=True)
+    ]
 
 
 # --- the task --------------------------------------------------------------------------------------------------------
@@ -361,7 +363,7 @@ def test_log_probabilities_token_by_token() -> None:
     assert net.block1.training
     assert not len(task.log_probabilities(net, []))
     for given in ("it", [3]):
-        with pytest.raises(TypeError, match="sentences: got .*, expected a list of texts"):
+        with pytest.raises(TypeError, match=r"sentences: got .*, expected a list of texts"):
             task.log_probabilities(net, given)  # type: ignore[arg-type]
 
 
@@ -435,7 +437,9 @@ def test_units_that_give_0() -> None:
         assert int((gru(packed)[0].data == 0).all(0).nonzero()) == 4
     assert not net[1]._forward_hooks
     for units in ([16], [-1], [[1]], [1.5], "all", [True], None):
-        with pytest.raises(ValueError, match=r"^units: got .*, expected whole numbers from 0 to 15 of shape \(units,\)$"):
+        with pytest.raises(
+            ValueError, match=r"^units: got .*, expected whole numbers from 0 to 15 of shape \(units,\)$"
+        ):
             placed.lesion("1", units).__enter__()
 
 

@@ -122,7 +122,7 @@ def localizer(
         *((len(part), part.mean(axis=0), np.where(_constant(part), 0.0, part.var(axis=0, ddof=1))) for part in parts)
     )
     t[~fit] = np.nan
-    p = stats.t.sf(t, freedom)
+    p: Floats = np.asarray(stats.t.sf(t, freedom))
     corrected = fdr(p)
     chosen = _largest(t[None], k)
     moran = morans_i(chosen[0], geometry, permutations=permutations, seed=seed)

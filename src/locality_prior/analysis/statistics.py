@@ -260,11 +260,11 @@ def holm(p: Any) -> list[float | None]:
 
 
 def fdr(p: Any) -> Floats:
-    """p-values corrected for the rate of false discoveries (Benjamini & Hochberg 1995): min_{j ≥ i} min(1, m p_(j) / j).
+    """p-values corrected for the rate of false discoveries: min_{j ≥ i} min(1, m p_(j) / j).
 
-    Of m tests the largest p stays, and each smaller one is multiplied by m over its rank, but becomes no larger than
-    one after it. Of those called significant below α, a share of at most α is expected to be wrong, if the tests are
-    independent or positively dependent.
+    The method is that of Benjamini & Hochberg (J. R. Statist. Soc. B 1995). Of m tests the largest p stays, and each
+    smaller one is multiplied by m over its rank, but becomes no larger than one after it. Of those called significant
+    below α, a share of at most α is expected to be wrong, if the tests are independent or positively dependent.
 
     >>> import locality_prior as lp
     >>> lp.analysis.fdr([0.5, 0.25, 0.125])

@@ -1,4 +1,4 @@
-"""The built-in language task: the next character, or byte, of a text; and sentences that are scored by what it learns."""
+"""The built-in task of language: the next character, or byte, of a text; and sentences scored by what learned it."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def _find(path: str, data_root: str | None) -> Path:
 class Text(Task):
     """A task in which each token of a text is predicted from those before it.
 
-    The loss is cross-entropy, in nats a token: on a test text of n tokens, −Σ log p(token | window up to it) / n. The
-    score ``bits_per_byte`` is the same information, −Σ log₂ p over the number of bytes that the tokens take in UTF-8, so
-    that models of characters and of bytes can be compared. A model gives logits (items, tokens, vocabulary), as a tensor
-    or in the attribute ``logits`` of what it gives.
+    The loss is cross-entropy, in nats a token: over n tokens, −Σ log p(token | those before it in the window) / n. The
+    score ``bits_per_byte`` is −Σ log₂ p over the number of bytes that the tokens take in UTF-8, by which models of
+    characters and of bytes can be compared. A model gives logits (items, tokens, vocabulary), as a tensor or in the
+    attribute ``logits`` of what it gives.
 
-    The kept items are windows of the test text. Each has the kind of its last token as its class, and its response is
-    that at the last token; there are equally many of each kind, as far as the text has them, spread over the text.
+    The kept items are windows of the test text. The class of each is the kind of its last token, and a unit's response
+    to it is that at the last token. There are equally many of each kind, as far as the text has them, from all over it.
 
     Args:
         content: the text.
@@ -161,7 +161,7 @@ class Text(Task):
         if left <= self.context:
             given = f"{len(tokens):,} tokens, of which {max(left, 0):,} are left to train with"
             raise wrong("text", given, f"more than {self.context} to train with, which is the context")
-        parts = torch.from_numpy(tokens).split([left, sizes["validation"], sizes["test"]])
+        parts = torch.split(torch.from_numpy(tokens), [left, sizes["validation"], sizes["test"]])
         self._train, self._validation, self._test = parts
         self.windows = -(-left // self.context) if windows is None else count("windows", windows, most=1 << 28)
 
@@ -234,7 +234,7 @@ class Text(Task):
 
     def _logits(self, outputs: Any, targets: Tensor) -> Tensor:
         """The model's logits, (items, tokens, at least as many as there are different tokens)."""
-        logits = logits_of(outputs)
+        logits: Tensor = logits_of(outputs)
         shape = tuple(getattr(logits, "shape", ()))
         if len(shape) != 3 or shape[:2] != tuple(targets.shape) or shape[2] < self.vocabulary:
             given = f"a model that gives {f'shape {shape}' if shape else type(outputs).__name__}"

@@ -199,7 +199,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(items, tokens, width) → (items, tokens, width)."""
-        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        parts = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed: Tensor = self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
         return mixed
 
@@ -210,12 +211,8 @@ class Block(nn.Module):
     def __init__(self, width: int, hidden: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.norm2, self.up, self.hidden, self.down = (
-            nn.LayerNorm(width),
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, width),
-        )
+        self.norm2 = nn.LayerNorm(width)
+        self.up, self.hidden, self.down = nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(items, tokens, width) → (items, tokens, width)."""
@@ -256,7 +253,7 @@ def gpt(
     normal with a standard deviation of 0.02, or 0.02/√(2 layers) in ``out`` and ``down``, which add to what passes by;
     biases are 0.
 
-    What passes from block to block lies on one square sheet of ``width`` units (256: 16×16), and each MLP's hidden units
+    What passes from block to block lies on a square sheet of ``width`` units (256: 16×16), and each MLP's hidden units
     lie on one of four times as many (1,024: 32×32). The sheets to look at are the attention's outputs and the MLP's
     hidden units, and all of the blocks' linear layers may be local.
 
