@@ -89,4 +89,5 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's interval of a share of n."""
     half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     middle, width = share + Z * Z / (2 * n), 1 + Z * Z / n
-    return max(0.0, (middle - half) / width), min(1.0, (middle + half) / width)
+    # which are 0 and 1 exactly, but for rounding, where no pair or every pair is right
+    return 0.0 if share == 0 else (middle - half) / width, 1.0 if share == 1 else (middle + half) / width

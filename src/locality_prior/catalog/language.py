@@ -21,12 +21,14 @@ from locality_prior._check import Problem, choice, count, instance, number, shor
 from locality_prior._files import read_text
 from locality_prior.catalog.tasks import VARIABLE
 from locality_prior.runs.network import call
-from locality_prior.runs.task import KEPT, Batch, Score, Shard, Task, cut, draw, logits_of, spread
+from locality_prior.runs.task import Batch, Score, Shard, Task, cut, draw, logits_of, spread
 
 Level = Literal["char", "byte"]
 
-#: The most bytes of a text.
-MOST = 1 << 28
+#: The most bytes of a text, and the most windows in an epoch.
+MOST, WINDOWS = 1 << 28, 1 << 24
+#: Windows whose activations are kept.
+KEPT = 500
 #: The most tokens that a model is given at once when it is not trained, and the most logits that it gives back.
 TOKENS, LOGITS = 1 << 12, 1 << 24
 #: The kinds of tokens, by which maps are made. Every token is of one kind.
@@ -163,7 +165,8 @@ class Text(Task):
             raise wrong("text", given, f"more than {self.context} to train with, which is the context")
         parts = torch.split(torch.from_numpy(tokens), [left, sizes["validation"], sizes["test"]])
         self._train, self._validation, self._test = parts
-        self.windows = -(-left // self.context) if windows is None else count("windows", windows, most=1 << 28)
+        side_by_side = min(-(-left // self.context), WINDOWS)
+        self.windows = count("windows", side_by_side if windows is None else windows, most=WINDOWS)
 
     def __repr__(self) -> str:
         train, validation, test = (f"{len(part):,}" for part in (self._train, self._validation, self._test))
@@ -211,7 +214,7 @@ class Text(Task):
         return self._each_once(self._test, self._side_by_side(self._test), shard)
 
     def kept(self) -> Iterator[Batch]:
-        """A thousand windows of the test text: equally many whose last token is of each kind, spread over the text."""
+        """Five hundred windows of the test text: equally many whose last token is of each kind, from all over it."""
         last = self._kinds[self._test[self.context - 1 : -1].long()]
         there = torch.unique(last)
         each = [(last == kind).nonzero()[:, 0] for kind in there]
@@ -314,7 +317,7 @@ class Text(Task):
                 continue  # empty sentences
             whole = torch.tensor([[*one, *[0] * (longest - len(one))] for one in read], device=device)
             targets = whole[:, 1:].contiguous()
-            logits = self._logits(call(model, whole[:, :-1].contiguous()), targets)[..., : self.vocabulary]
+            logits = self._logits(call(model, whole[:, :-1].contiguous()), targets)
             logs = logits.double().log_softmax(-1).gather(-1, targets[..., None])[..., 0].cpu().numpy()
             for (k, s), one, log in zip(part, read, logs, strict=True):
                 told = log[: len(one) - 1]
