@@ -1,6 +1,5 @@
 from pathlib import Path
 
-from locality_prior.catalog.language import blimp as blimp
 from locality_prior.catalog.language import text as text
 from locality_prior.catalog.models import alexnet as alexnet
 from locality_prior.catalog.models import gpt as gpt
