@@ -230,8 +230,8 @@ def test_study_files_are_studies_of_the_catalog() -> None:
 
 
 def test_the_catalog_says_what_it_has() -> None:
-    assert {"alexnet", "lenet", "sheets", "digits", "mnist", "photographs"} <= set(dir(catalog))
+    assert {"alexnet", "gpt", "lenet", "sheets", "digits", "mnist", "photographs", "text"} <= set(dir(catalog))
     with pytest.raises(
-        ValueError, match="task: got 'mnst', which is not in the catalog, expected one of alexnet, digits"
+        ValueError, match="task: got 'mnst', which is not in the catalog, expected one of alexnet, digits, gpt"
     ):
         door.call("task", "mnst", Task)

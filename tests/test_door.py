@@ -176,7 +176,7 @@ def test_a_file_that_raises_is_named(source: str, said: str, tmp_path: Path) -> 
         ("no.such.module:net", "model: got 'no.such.module', expected a module that can be imported"),
         ("torch.no_such:net", "model: got 'torch.no_such', expected a module that can be imported"),
         ("nowhere.py:net", "model: got .*nowhere.py, expected a Python file that exists"),
-        ("lenett", "model: got 'lenett', which is not in the catalog, expected one of alexnet, digits, lenet,"),
+        ("lenett", "model: got 'lenett', which is not in the catalog, expected one of alexnet, digits, gpt, lenet,"),
         ("torch:__version__", "model: got __version__, a TorchVersion, expected a function that returns a Module"),
     ],
 )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import locality_prior as lp
+from locality_prior.catalog.language import Text
+from locality_prior.runs import Recipe, Run, train
 
 
 def mlp() -> nn.Sequential:
@@ -26,7 +31,7 @@ def of(module: nn.Module, geometry: lp.Geometry) -> lp.Placement:
     return lp.place(nn.ModuleDict({"it": module}), {"it": geometry})
 
 
-def seen_of(module: nn.Module, geometry: lp.Geometry, *given: Any, items: bool = False) -> Tensor:
+def seen_of(module: nn.Module, geometry: lp.Geometry, *given: Any, items: Any = False) -> Tensor:
     with of(module, geometry).record(items=items) as seen:
         module(*given)
     return seen["it"]
@@ -310,6 +315,8 @@ def test_recurrent_activations(kind: Callable[..., nn.Module], batch_first: bool
     assert_close(seen_of(net, SHEET, x), y.reshape(-1, 9))
     assert_close(seen_of(net, SHEET, x, items=True), y.mean(1 if batch_first else 0))
     assert_close(seen_of(net, SHEET, x[0], items=True), net(x[0])[0].mean(0, keepdim=True))
+    assert_close(seen_of(net, SHEET, x, items="last"), y[:, -1] if batch_first else y[-1])
+    assert_close(seen_of(net, SHEET, x[0], items="last"), net(x[0])[0][-1:])
 
 
 def test_packed_sequences() -> None:
@@ -318,6 +325,20 @@ def test_packed_sequences() -> None:
     assert_close(seen_of(net, SHEET, packed), net(packed)[0].data)
     expected = torch.stack([net(x[:1, :3])[0][0].mean(0), net(x[1:])[0][0].mean(0)])
     assert_close(seen_of(net, SHEET, packed, items=True), expected)
+    last = torch.stack([net(x[:1, :3])[0][0, -1], net(x[1:])[0][0, -1]])
+    assert_close(seen_of(net, SHEET, packed, items="last"), last)
+
+
+def test_the_last_token() -> None:
+    """Of the one axis along which tokens can be; where there is none, an item is a row."""
+    x = torch.randn(2, 5, 9)
+    assert_close(seen_of(nn.ReLU(), SHEET, x, items="last"), x[:, -1].relu())
+    conv = nn.Conv1d(9, 9, 1)
+    assert_close(seen_of(conv, SHEET, x.mT, items="last"), conv(x.mT)[..., -1])
+    assert_close(seen_of(nn.ReLU(), SHEET, x[:, 0], items="last"), x[:, 0].relu())
+    said = "got it, whose output of shape (2, 9, 5, 4) has 2 axes of positions, expected one axis of tokens, of which"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        seen_of(nn.ReLU(), SHEET, torch.randn(2, 9, 5, 4), items="last")
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -382,6 +403,23 @@ def test_gpt2() -> None:
     assert_close(seen["transformer.h.1.mlp.act"], net.transformer.h[1].mlp.act(seen["transformer.h.1.mlp.c_fc"]))
 
 
+def test_gpt2_learns_a_text(tmp_path: Path) -> None:
+    """Through the door for models: what it gives holds its logits. It is measured, localized, at the last token."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    task = Text("the cat sat on the mat. " * 20, context=8, windows=32, validation=20, test=40)
+    config = transformers.GPT2Config(
+        vocab_size=task.vocabulary, n_positions=8, n_embd=8, n_layer=1, n_head=2, n_inner=16
+    )
+    net = transformers.GPT2LMHeadModel(config)
+    places = {"place": {"h.0.mlp.act": "4x4"}, "local": {"h.0.mlp.c_fc": ["2x4", "4x4"]}}
+    run = Run(task, net, "linear@2", recipe=Recipe("adamw", 0.01, epochs=1, batch_size=8), **places)
+    assert train(run, tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "analysis.json").read_text())
+    found = [told["measures"][key] for key in ("bits_per_byte", "morans_i.transformer.h.0.mlp.act")]
+    assert np.isfinite(found).all()
+    assert task.log_probabilities(net, ["the cat"])[0] < 0
+
+
 def test_records_within_records() -> None:
     net, x = mlp(), torch.randn(5, 4)
     placed = lp.place(net, {"0": SHEET})
@@ -393,9 +431,9 @@ def test_records_within_records() -> None:
 
 
 @pytest.mark.parametrize("items", [None, "yes", 1, torch.zeros(2)])
-def test_items_is_true_or_false(items: Any) -> None:
+def test_items_is_true_false_or_last(items: Any) -> None:
     with (
-        pytest.raises(ValueError, match=r"^items: got .*, expected True or False$"),
+        pytest.raises(ValueError, match=r"^items: got .*, expected one of False, True, last$"),
         lp.place(mlp(), {"0": SHEET}).record(items),
     ):
         pass

@@ -28,7 +28,7 @@ DATA_ROOT = "the folder with the data, for tasks that read one (default: the val
 WORDS = """\
 how to write a task, a model, a cost, an objective, an arrangement and a geometry:
   task, model   [MODULE or FILE.py:]NAME[:key=value,...], such as nets.py:mlp:width=256
-                built in: tasks digits, mnist and photographs; models lenet, alexnet and sheets
+                built in: tasks digits, mnist, photographs and text; models lenet, alexnet, sheets and gpt
   cost          NAME[:LENGTH][@RADIUS], such as flat, linear, exponential:2 or linear@3 (no wires beyond distance 3)
   objective     NAME[:STRENGTH][,OPTION=VALUE...], such as topoloss:0.5 or spatial_correlation:0.25,ramp=0.1
                 several are joined by +; a study takes several strengths, such as topoloss:0.5,2

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from locality_prior._check import Problem, boolean, short, shown, wrong
+from locality_prior._check import Problem, choice, short, shown, wrong
 from locality_prior.geometry import Geometry, Grid, meet
 from locality_prior.layers import Locality, LocalityLinear
 from locality_prior.layers.base import DENSE
@@ -180,7 +180,7 @@ class Placement:
         return _between(self[name])
 
     @contextmanager
-    def record(self, items: bool = False) -> Iterator[Recording]:
+    def record(self, items: bool | Literal["last"] = False) -> Iterator[Recording]:
         """Record the units' activations for the length of a ``with`` block.
 
         Inside and after the block, ``seen[name]`` is (samples, units): every image, token and position of a feature map
@@ -198,19 +198,56 @@ class Placement:
         torch.Size([5, 9])
 
         Args:
-            items: whether to give one row for each item of the batch, (items, units): the mean over tokens or
-                positions. The batch goes along axis 0, or along axis 1 where a recurrent network, an attention module
-                or one of torch's transformers says ``batch_first=False``, and in the modules inside it.
+            items: whether to give one row for each item of the batch, (items, units): True for the mean over tokens or
+                positions, "last" for the last token alone. The batch goes along axis 0, or along axis 1 where a
+                recurrent network, an attention module or one of torch's transformers says ``batch_first=False``, and in
+                the modules inside it.
 
         Raises:
-            ValueError: while the model runs, a module gives an output with no axis that fits the geometry.
+            ValueError: while the model runs, a module gives an output with no axis that fits the geometry, or, for
+                the last token, one with several axes along which it could be.
         """
-        items = boolean("items", items)
+        items = choice("items", items, (False, True, "last"))
         seen = Recording(self.names)
         with ExitStack() as stack:
             for placed in self._placed.values():
                 stack.enter_context(hooked(placed.module, _hook(placed, seen._parts[placed.name], items)))
             yield seen
+
+    @contextmanager
+    def lesion(self, name: str, units: Any) -> Iterator[None]:
+        """Knock out some units of a module for the length of a ``with`` block: they give 0.
+
+        A unit gives 0 wherever its module is called, in what the module gives; what goes on inside the module is as it
+        was. Gradients do not flow through the units. The hooks are removed at the end of the block, after an exception
+        too. A :meth:`record` inside the block sees the zeros.
+
+        >>> import torch
+        >>> from locality_prior import Grid, place
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 9))
+        >>> placed = place(net, {"0": Grid(3, 3)})
+        >>> with placed.lesion("0", [0, 4]):
+        ...     y = net(torch.randn(5, 4))
+        >>> (y == 0).all(0).nonzero().flatten()
+        tensor([0, 4])
+
+        Args:
+            name: name of a placed module.
+            units: the numbers of the units, (units,) whole numbers from 0.
+
+        Raises:
+            ValueError: numbers that are not those of units.
+        """
+        placed = self[name]
+        lost = mask_of("units", units, len(placed.geometry))
+
+        def silence(module: nn.Module, args: Any, output: Any) -> Any:
+            packed = first_of(output, PackedSequence)
+            found = first_of(output, Tensor) if packed is None else packed.data
+            return output if found is None else silenced(placed, output, lost.to(found.device))
+
+        with hooked(placed.module, silence):
+            yield
 
 
 def place(
@@ -274,6 +311,21 @@ def _of(known: dict[str, T], name: Any) -> T:
     if not isinstance(name, str) or name not in known:
         raise wrong("name", shown(name), f"one of {short(', '.join(known))}")
     return known[name]
+
+
+def mask_of(name: str, numbers: Any, n: int) -> Tensor:
+    """Which of ``n`` units ``numbers`` names, (n,) bool."""
+    expected = f"whole numbers from 0 to {n - 1} of shape (units,)"
+    try:
+        given = torch.as_tensor(numbers, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise wrong(name, shown(numbers), expected) from None
+    whole = given.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64) or not given.numel()
+    if given.dim() != 1 or not whole or bool(((given < 0) | (given >= n)).any()):
+        raise wrong(name, shown(numbers), expected)
+    lost = torch.zeros(n, dtype=torch.bool, device="cpu")
+    lost[given.long()] = True
+    return lost
 
 
 def _units(module: nn.Module) -> int | None:
@@ -360,15 +412,18 @@ def hooked(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> Ite
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def _hook(placed: Placed, parts: list[Tensor], items: bool) -> Callable[[nn.Module, Any, Any], None]:
+def _hook(placed: Placed, parts: list[Tensor], items: bool | Literal["last"]) -> Callable[[nn.Module, Any, Any], None]:
     def see(module: nn.Module, args: Any, output: Any) -> None:
         parts.append(rows(placed, output, items))
 
     return see
 
 
-def rows(placed: Placed, output: Any, items: bool) -> Tensor:
-    """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow."""
+def rows(placed: Placed, output: Any, items: bool | Literal["last"]) -> Tensor:
+    """A module's output as (samples, units), or (items, units): a copy, since in-place operations may follow.
+
+    An item's row is the mean over its tokens or positions, or that of the "last" token.
+    """
     n = len(placed.geometry)
     packed = first_of(output, PackedSequence)
     if packed is not None:
@@ -376,7 +431,10 @@ def rows(placed: Placed, output: Any, items: bool) -> Tensor:
             steps: Tensor = packed.data
             return steps.clone()
         padded, lengths = pad_packed_sequence(packed, batch_first=True)
-        return padded.sum(1) / lengths.to(padded.device)[:, None]
+        lengths = lengths.to(padded.device)
+        if items == "last":
+            return padded[torch.arange(len(padded), device=padded.device), lengths - 1]
+        return padded.sum(1) / lengths[:, None]
     found = first_of(output, Tensor)
     if found is None:
         raise wrong(
@@ -393,8 +451,14 @@ def rows(placed: Placed, output: Any, items: bool) -> Tensor:
     batch = 0 if along == placed.batch else placed.batch
     sequences = isinstance(placed.module, (nn.RNNBase, nn.MultiheadAttention)) or batch == 1
     if found.dim() == 1 or (found.dim() == 2 and sequences):  # one item, without a batch
-        return found.reshape(-1, n).mean(0, keepdim=True)
+        found = found.movedim(along, -1).reshape(-1, n)
+        return found[-1:].clone() if items == "last" else found.mean(0, keepdim=True)
     others = [k for k in range(found.dim()) if k not in (batch, along)]
+    if items == "last" and others:
+        if len(others) > 1:
+            given = f"{placed.name}, whose output of shape {tuple(found.shape)} has {len(others)} axes of positions"
+            raise wrong("targets", given, "one axis of tokens, of which the last is taken")
+        return found.select(others[0], -1).clone()
     return found.mean(others) if others else found.clone()
 
 

@@ -1,3 +1,5 @@
+from locality_prior.analysis.contrasts import Localizer as Localizer
+from locality_prior.analysis.contrasts import localizer as localizer
 from locality_prior.analysis.factors import correlation_factors as correlation_factors
 from locality_prior.analysis.likeness import MapSimilarity as MapSimilarity
 from locality_prior.analysis.likeness import map_similarity as map_similarity
@@ -10,8 +12,11 @@ from locality_prior.analysis.maps import morans_i as morans_i
 from locality_prior.analysis.maps import normed as normed
 from locality_prior.analysis.maps import response_correlation as response_correlation
 from locality_prior.analysis.maps import spatial_variance as spatial_variance
+from locality_prior.analysis.sentences import MinimalPairs as MinimalPairs
+from locality_prior.analysis.sentences import minimal_pairs as minimal_pairs
 from locality_prior.analysis.statistics import PairedComparison as PairedComparison
 from locality_prior.analysis.statistics import PairedTest as PairedTest
+from locality_prior.analysis.statistics import fdr as fdr
 from locality_prior.analysis.statistics import holm as holm
 from locality_prior.analysis.statistics import mean_interval as mean_interval
 from locality_prior.analysis.statistics import near_end as near_end

@@ -259,6 +259,37 @@ def holm(p: Any) -> list[float | None]:
     return corrected
 
 
+def fdr(p: Any) -> Floats:
+    """p-values corrected for the rate of false discoveries: min_{j ≥ i} min(1, m p_(j) / j).
+
+    The method is that of Benjamini & Hochberg (J. R. Statist. Soc. B 1995). Of m tests the largest p stays, and each
+    smaller one is multiplied by m over its rank, but becomes no larger than one after it. Of those called significant
+    below α, a share of at most α is expected to be wrong, if the tests are independent or positively dependent.
+
+    >>> import locality_prior as lp
+    >>> lp.analysis.fdr([0.5, 0.25, 0.125])
+    array([0.5  , 0.375, 0.375])
+
+    Args:
+        p: (tests,) the p-values; None or NaN, for a test that is undefined, is not counted and becomes NaN.
+
+    Returns:
+        (tests,) float64.
+
+    Raises:
+        ValueError: a p that is not from 0 to 1.
+    """
+    values = floats("p", p, "tests")
+    defined = np.flatnonzero(~np.isnan(values))
+    if not ((values[defined] >= 0) & (values[defined] <= 1)).all():
+        raise wrong("p", values.tolist(), "numbers from 0 to 1")
+    order = defined[np.argsort(values[defined], kind="stable")]
+    corrected = np.full(len(values), np.nan)
+    scaled = values[order] * len(order) / np.arange(1, len(order) + 1)
+    corrected[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
+    return corrected
+
+
 def near_end(interval: tuple[float, float] | None) -> float | None:
     """The end of a confidence interval that is nearer to 0; None for no interval, and for one that holds 0.
 

@@ -1,6 +1,8 @@
 from pathlib import Path
 
+from locality_prior.catalog.language import text as text
 from locality_prior.catalog.models import alexnet as alexnet
+from locality_prior.catalog.models import gpt as gpt
 from locality_prior.catalog.models import lenet as lenet
 from locality_prior.catalog.models import sheets as sheets
 from locality_prior.catalog.tasks import digits as digits

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from locality_prior._check import boolean, check_fits, choice, count, number, wrong
-from locality_prior.geometry import Geometry, Grid
+from locality_prior.geometry import Geometry, Grid, default_sheet
 from locality_prior.runs import places
 from locality_prior.runs.task import Shard, Task
 
@@ -182,6 +184,122 @@ def sheets(
         before, width = at, len(at)
     modules["head"] = nn.Linear(width, _logits(task, classes))
     return Sheets(modules, place, local)
+
+
+class Attention(nn.Module):
+    """Causal attention of several heads, in four linear layers: each token attends to itself and those before it.
+
+    softmax(Q Kᵀ / √d) V for each head, of width d = width / heads (Vaswani et al., NeurIPS 2017).
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(items, tokens, width) → (items, tokens, width)."""
+        parts = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed: Tensor = self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        return mixed
+
+
+class Block(nn.Module):
+    """A block of a transformer with normalisation first: x + attention(norm(x)), and then x + MLP(norm(x)) of that."""
+
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.up, self.hidden, self.down = nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(items, tokens, width) → (items, tokens, width)."""
+        x = x + self.attention(self.norm1(x))
+        mixed: Tensor = x + self.down(self.hidden(self.up(self.norm2(x))))
+        return mixed
+
+
+class Embedding(nn.Module):
+    """Each token's vector, and that of its position."""
+
+    def __init__(self, vocabulary: int, context: int, width: int) -> None:
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(items, tokens) whole numbers → (items, tokens, width)."""
+        there, most = tokens.shape[-1], self.position.num_embeddings
+        if there > most:
+            raise wrong("inputs", f"{there} tokens", f"at most {most}, which is the context")
+        embedded: Tensor = self.token(tokens) + self.position.weight[:there]
+        return embedded
+
+
+def gpt(
+    task: Task | None = None,
+    layers: int = 2,
+    width: int = 256,
+    heads: int = 4,
+    context: int | None = None,
+    vocabulary: int | None = None,
+) -> Sheets:
+    """A transformer that predicts the next token: pre-norm blocks, causal attention, learned positions.
+
+    Token and position embeddings, ``layers`` blocks of attention (``block1.attention``: linear layers ``query``,
+    ``key``, ``value`` and ``out``) and an MLP of four times the width (``block1.up``, GELU ``block1.hidden``,
+    ``block1.down``), LayerNorm, and a linear layer to logits. Initial weights are those of GPT-2 (Radford et al. 2019):
+    normal with a standard deviation of 0.02, or 0.02/√(2 layers) in ``out`` and ``down``, which add to what passes by;
+    biases are 0.
+
+    What passes from block to block lies on a square sheet of ``width`` units (256: 16×16), and each MLP's hidden units
+    lie on one of four times as many (1,024: 32×32). The sheets to look at are the attention's outputs and the MLP's
+    hidden units, and all of the blocks' linear layers may be local.
+
+    Args:
+        task: what it learns; its different tokens are counted, and its context is taken.
+        layers: how many blocks.
+        width: units that pass from block to block.
+        heads: parts that the width is divided into, each with an attention of its own.
+        context: the most tokens that it reads, where they are not those of the task.
+        vocabulary: how many logits, where there is no task.
+    """
+    layers, width = count("layers", layers, most=1000), count("width", width, most=1 << 16)
+    if width % count("heads", heads, most=width):
+        raise wrong("heads", heads, f"a number that divides the width, {width}")
+    words, most = _tokens(task, vocabulary, context)
+    hidden = 4 * width
+    check_fits(2 * layers * 12 * width * width, f"a network of {layers} blocks of width {width:,}", "choose fewer.")
+    at, wide = default_sheet(width), default_sheet(hidden)
+    modules: dict[str, nn.Module] = {"embed": Embedding(words, most, width)}
+    place: dict[str, Geometry] = {}
+    local: dict[str, tuple[Geometry, Geometry]] = {}
+    for name in (f"block{k}" for k in range(1, layers + 1)):
+        modules[name] = Block(width, hidden, heads)
+        place |= {f"{name}.attention": at, f"{name}.hidden": wide}
+        local |= {f"{name}.attention.{part}": (at, at) for part in ("query", "key", "value", "out")}
+        local |= {f"{name}.up": (at, wide), f"{name}.down": (wide, at)}
+    modules |= {"norm": nn.LayerNorm(width), "head": nn.Linear(width, words)}
+    for at_name, module in nn.ModuleDict(modules).named_modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            adds = at_name.endswith((".out", ".down"))
+            nn.init.normal_(module.weight, std=0.02 / math.sqrt(2 * layers) if adds else 0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    return Sheets(modules, place, local)
+
+
+def _tokens(task: Task | None, vocabulary: int | None, context: int | None) -> tuple[int, int]:
+    """How many different tokens a model of language reads and predicts, and the most that it reads at once."""
+    found = []
+    for name, given in (("vocabulary", vocabulary), ("context", context)):
+        own = getattr(task, name, None)
+        if given is None and own is None:
+            what = "none" if task is None else f"none, and {task.name} has none"
+            raise wrong(name, what, "a number, or a task that has one, such as text")
+        found.append(count(name, own if given is None else given, most=1 << 20))
+    return found[0], found[1]
 
 
 def _logits(task: Task | None, classes: int | None) -> int:

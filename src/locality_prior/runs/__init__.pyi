@@ -1,6 +1,8 @@
 from locality_prior.runs.arrays import Items as Items
 from locality_prior.runs.config import Recipe as Recipe
 from locality_prior.runs.config import Run as Run
+from locality_prior.runs.lesions import Lesion as Lesion
+from locality_prior.runs.lesions import lesion as lesion
 from locality_prior.runs.machine import Machine as Machine
 from locality_prior.runs.recording import record as record
 from locality_prior.runs.task import Batch as Batch

@@ -330,7 +330,7 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
     for batch in task.kept():
         if not len(batch.targets):
             continue
-        seen = responses(network, to_device(batch.inputs, device), len(batch.targets))
+        seen = responses(network, task, to_device(batch.inputs, device), len(batch.targets))
         for name, values in seen.items():
             geometry = network.placed[name].geometry
             if isinstance(geometry, Channels):
@@ -346,13 +346,13 @@ def activations(network: Network, task: Task, device: torch.device) -> tuple[dic
     return found, torch.cat(labels).numpy() if labels else None
 
 
-def responses(network: Network, inputs: Any, items: int) -> dict[str, Tensor]:
+def responses(network: Network, task: Task, inputs: Any, items: int) -> dict[str, Tensor]:
     """The responses of each placed module's units to one batch, (items, units).
 
     Raises:
         Problem: a module that has not one response for each item.
     """
-    with network.placed.record(items=True) as seen:
+    with network.placed.record(items="last" if task.response == "last" else True) as seen:
         call(network.model, inputs)
     found = {name: seen[name] for name in network.placed}
     for name, values in found.items():

@@ -107,6 +107,8 @@ class Task(ABC):
     classes: tuple[str, ...] | None = None
     #: Scores beside the loss. Cuts of wires are judged by the first one. Without any, the loss may rise by a tenth.
     scores: tuple[Score, ...] = ()
+    #: What a unit's response to an item is: its mean over tokens or positions, or that at the last token.
+    response: Literal["mean", "last"] = "mean"
 
     @property
     @abstractmethod
@@ -140,10 +142,13 @@ class Task(ABC):
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """The loss of a batch, a scalar: the mean over its items. Here it is cross-entropy."""
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(logits_of(outputs), targets)
 
     def score(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        """Each of :attr:`scores` by its name: a tensor with a number for each item, of which the mean is reported."""
+        """Each of :attr:`scores` by its name: a tensor whose mean over all batches is reported.
+
+        It has a number for each item, or for each part of the items, such as a character.
+        """
         return {}
 
     def ceiling(self) -> float:
@@ -270,7 +275,8 @@ class Classification(Task):
         return self._each_once(self._test, representative(self._test.labels, KEPT), Shard())
 
     def score(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        likeliest = outputs.topk(min(5, outputs.shape[1])).indices == targets[:, None]
+        logits = logits_of(outputs)
+        likeliest = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
         scores = {"accuracy": 100.0 * likeliest[:, 0].double()}
         if len(self.classes or ()) > 10:
             scores["top5_accuracy"] = 100.0 * likeliest.any(1).double()
@@ -285,6 +291,11 @@ class Classification(Task):
         for read, planned in zip(items.read([shard.of(b) for b in batches], seed), batches, strict=True):
             inputs = read.inputs if self.transform is None or not len(read.labels) else self.transform(read.inputs)
             yield Batch(inputs, read.labels, len(planned), read.labels, read.broken)
+
+
+def logits_of(outputs: Any) -> Any:
+    """What a model gives, or its attribute ``logits``, as the models of the ``transformers`` library have it."""
+    return getattr(outputs, "logits", outputs)
 
 
 def _scaled(pixels: Tensor) -> Tensor:

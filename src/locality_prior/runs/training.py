@@ -369,7 +369,7 @@ def check_fit(net: Network, task: Task) -> None:
     try:
         evaluate(net.model, task, iter([batch]), torch.device("cpu"))
         with torch.no_grad(), naming("place"):
-            responses(net, batch.inputs, len(batch.targets))
+            responses(net, task, batch.inputs, len(batch.targets))
         if net.objectives and len(batch.targets) > 1:
             _try_objectives(net, batch.inputs)
     except Told:
