@@ -262,7 +262,7 @@ def _responses(net: Network, task: Task, run: Run, device: torch.device) -> dict
         for batch in task.epoch(run.seed, 1, run.recipe.batch_size, Shard()):
             some = first(batch, left)
             if len(some.targets):
-                for name, values in responses(net, to_device(some.inputs, device), len(some.targets)).items():
+                for name, values in responses(net, task, to_device(some.inputs, device), len(some.targets)).items():
                     kept[name].append(values.double().cpu())
             left -= len(some.targets)
             if left <= 0:
