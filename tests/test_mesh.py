@@ -483,6 +483,12 @@ def test_near_pairs_of_a_graph_are_those_of_the_whole_to_the_bit() -> None:
         assert torch.equal(between(graph, radius), torch.where(d <= radius, d, math.inf))
 
 
+def test_a_graph_of_too_many_nodes_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("locality_prior._check._memory", lambda: 1 << 14)
+    with pytest.raises(RuntimeError, match=r"The ways between 3,000 nodes would take .*: use a smaller graph"):
+        ring_of(3_000).distances(rows=torch.tensor([0]))
+
+
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_graphs_take_sparse_tensors() -> None:
     dense = torch.tensor(reference.EDGES)
