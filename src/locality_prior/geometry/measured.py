@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locality_prior._check import ArgumentError, Problem, Told, count, instance, wrong
+from locality_prior._check import ArgumentError, Problem, Told, check_fits, count, instance, wrong
 from locality_prior.geometry._given import reals
 from locality_prior.geometry._ways import Edges as Ways
 from locality_prior.geometry._ways import Shortest
@@ -97,6 +97,7 @@ class Graph(Measured):
     def meet(self, source: Geometry) -> Shortest | None:
         if self != source:
             return None
+        check_fits(8 * self._nodes, f"the ways between {self._nodes:,} nodes", "use a smaller graph")
         nodes = np.arange(self._nodes)
         return Shortest(self._ways, nodes, nodes)
 

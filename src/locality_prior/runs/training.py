@@ -219,8 +219,9 @@ def _go_on(
     loop = Loop(
         fabric, net, model, optimizer, task, run, directory, machine.save_every, told, history, part, maps, arranger
     )
-    if when == "before" and not state:
-        loop.save()  # including the orders, which would take long to find again
+    if when == "before":
+        if not state:
+            loop.save()  # including the orders, which would take long to find again
         if fabric.is_global_zero:
             (directory / files.BEFORE).unlink(missing_ok=True)
     with _logger(fabric, directory, run) as log:
