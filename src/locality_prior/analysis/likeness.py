@@ -140,8 +140,8 @@ def map_similarity(a: Any, b: Any, geometry: Geometry, permutations: int = 5, se
     for name, values in (("a", one), ("b", other)):
         units(name, values.shape[1], geometry)
     if isinstance(geometry, Permuted):
-        geometry, place = geometry.base, geometry.units.numpy()
-        one, other = one[:, place], other[:, place]
+        place = geometry.units.numpy()
+        geometry, one, other = geometry.base, one[:, place], other[:, place]
     permutations, seed = count("permutations", permutations, 1, MOST_PERMUTATIONS), count("seed", seed, 0)
     return best_of_symmetries(one, other, axes_of(geometry), permutations, seed)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 #: The most cells of a sheet, most of which may be without a unit.
 MOST_CELLS = 1 << 24
 
-#: A cortex is of one hemisphere where so much larger a share of its vertices is on one side than on the other. One that was
-#: inflated to a sphere has no side.
+#: A cortex is of one hemisphere where so much larger a share of its vertices is on one side than on the other. One that
+#: was inflated to a sphere has no side.
 ASIDE = 0.8
 
 Kind = Literal["cells", "hexagons", "sphere", "points", "surface"]
