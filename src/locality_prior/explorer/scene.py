@@ -284,10 +284,10 @@ def in_order(shown: Network) -> Network:
             continue
         order = np.lexsort(at.xy.T)
         cells = np.arange(len(at))
-        row, column = cells // at.shape[-1], cells % at.shape[-1]
+        own = np.stack([cells % at.shape[-1], cells // at.shape[-1]], axis=1).astype(np.float64)
         if at.kind == "hexagons":
-            row, column = row * HIGH, column + row % 2 / 2
-        if not np.allclose(at.xy[order], np.stack([column, row], axis=1), atol=1e-3):
+            own = np.stack([own[:, 0] + own[:, 1] % 2 / 2, own[:, 1] * HIGH], axis=1)
+        if not np.allclose(at.xy[order], own, atol=1e-3):
             down, right = (1.0, 1.0, *at.spacing)[-2:]
             sheets[name] = replace(sheet, places=Places(at.xy * (right, -down), "points"))
         elif (order != cells).any():

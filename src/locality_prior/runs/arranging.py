@@ -99,7 +99,7 @@ class Arranger:
             expected = "an arrangement before or after training"
             raise wrong("arrange", f"{how} with {fixed.WORD}, which would change the network's function", expected)
         steps = run.recipe.epochs * task.steps(run.recipe.batch_size, 1)
-        if how.when == "during" and 0 < steps < how.every:
+        if isinstance(how, words.Arrangement) and how.when == "during" and 0 < steps < how.every:
             given = f"{how}, every {how.every:,} of {steps:,} steps of training"
             raise wrong("arrange", given, f"every={steps} or less")
         # an objective may be a part of the network that mixes units, as a blur is
