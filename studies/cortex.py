@@ -18,8 +18,8 @@ SIDE = 28
 CALCARINE = (-8.0, -80.0, 6.0)  # mm, in the space of the MNI
 
 
-def patch() -> tuple[lp.Mesh, lp.Mesh]:
-    """A patch of 28 · 28 vertices, and the same vertices in the order of an image's pixels, row by row.
+def patch() -> tuple[lp.Geometry, lp.Geometry]:
+    """A patch of 28 · 28 vertices, and the same places in the order of an image's pixels, row by row.
 
     The hemisphere is laid flat around the middle of the patch, by the azimuthal equidistant projection of FreeSurfer's
     sphere. The vertices are those nearest to the middle, measured by the larger of their two coordinates, so that they
@@ -38,7 +38,8 @@ def patch() -> tuple[lp.Mesh, lp.Mesh]:
     k = ((torch.arange(SIDE, dtype=torch.float64) + 0.5) / SIDE - 0.5) * 2 * flat[near].abs().max()
     square = torch.cartesian_prod(-k, k).flip(1)  # the first row is at the top
     pixels = torch.as_tensor(linear_sum_assignment(torch.cdist(square, flat[near]))[1])
-    return hemisphere.part(near), hemisphere.part(near[pixels])
+    here = hemisphere.part(near)
+    return here, here.permuted(pixels)
 
 
 def stack(layers: int = 3, classes: int = 10) -> nn.Module:
