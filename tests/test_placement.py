@@ -17,6 +17,7 @@ from torch.testing import assert_close
 import locality_prior as lp
 from locality_prior.catalog.language import Text
 from locality_prior.runs import Recipe, Run, train
+from locality_prior.runs.network import network
 
 
 def mlp() -> nn.Sequential:
@@ -417,6 +418,10 @@ def test_gpt2_learns_a_text(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "run" / "analysis.json").read_text())
     found = [told["measures"][key] for key in ("bits_per_byte", "morans_i.transformer.h.0.mlp.act")]
     assert np.isfinite(found).all()
+    made = network(run, task)
+    v = lp.fold(made.model).get_submodule("transformer.h.0.mlp.c_fc").weight.detach().T  # which has it as (in, out)
+    assert_close(made.layers[0].strength(made.model), v.abs())
+    assert_close(made.layers[0].incoming(made.model), v)
     assert task.log_probabilities(net, ["the cat"])[0] < 0
 
 

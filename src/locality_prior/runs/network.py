@@ -24,7 +24,7 @@ from locality_prior.objectives import Objective
 from locality_prior.objectives import words as objectives
 from locality_prior.placement import Placement, place
 from locality_prior.retrofit.plan import localize, plan
-from locality_prior.retrofit.targets import plain_kind
+from locality_prior.retrofit.targets import is_conv1d, plain_kind
 from locality_prior.runs import door, places
 from locality_prior.runs.config import Named, Run
 from locality_prior.runs.task import Task
@@ -61,12 +61,13 @@ class Layer:
         return torch.cat(parts, dim=1)
 
     def _effective(self, model: nn.Module) -> list[Tensor]:
-        """V of each of the layer's parameters."""
+        """V of each of the layer's parameters, (out, in, …)."""
         module = model.get_submodule(self.name)
         with torch.no_grad():
             if isinstance(module, Locality):
                 module = module.fold()
-            return [_weight(module, name).detach() for name in self.parameters]
+            found = [_weight(module, name).detach() for name in self.parameters]
+            return [v.T for v in found] if is_conv1d(type(module)) else found  # which has it as (in, out)
 
     def penalty(self, model: nn.Module) -> Tensor:
         """‖W‖₁ of the layer's raw weights, a differentiable scalar."""
