@@ -67,8 +67,8 @@ class Blocks:
         for a, d in zip(flow, lengths, strict=True):
             # a wire to the rest, and where both are symmetric as much from there
             linear += a[:, rest] @ d[:, order[rest]].T * (2 if len(flow) == 1 else 1)
-        inside = [torch.from_numpy(x[0][:, at].copy()) for x, at in ((flow, units), (lengths, there))]
-        return Quadratic(*inside, torch.from_numpy(linear))
+        among, between = flow[0][:, units].copy(), lengths[0][:, there].copy()
+        return Quadratic(torch.from_numpy(among), torch.from_numpy(between), torch.from_numpy(linear))
 
 
 def improve_in_windows(problem: Blocks, order: Tensor, sheet: Geometry, places: Tensor, clock: Clock) -> Tensor:
