@@ -98,6 +98,7 @@ def test_contestants_take_turns() -> None:
     assert "".join(said) == "aabb" + "aabb" + "bbaa" + "aabb"
 
 
+@pytest.mark.slow
 def test_the_layers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round of every kind of row, on a sheet small enough for a test."""
     monkeypatch.setattr(bench, "ROUNDS", 1)
@@ -138,6 +139,7 @@ def test_objectives_are_compared_with_what_they_equal(monkeypatch: pytest.Monkey
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.slow
 def test_an_objectives_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "TURN", 0.1)
@@ -149,6 +151,7 @@ def test_an_objectives_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
     row = bench._scale(70)("scale_4900", CPU)
     assert "229,008 wires" in row.detail
@@ -157,6 +160,7 @@ def test_a_large_sheet_is_measured_in_a_process_of_its_own() -> None:
     assert row.baseline > 0
 
 
+@pytest.mark.slow
 def test_correlations_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "TURN", 0.1)
     monkeypatch.setattr(bench, "SHEET", Grid(24, 24))
@@ -170,6 +174,7 @@ def test_correlations_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.ratio > 1
 
 
+@pytest.mark.slow
 def test_an_epoch_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALITY_PRIOR_DATA", str(write_mnist(tmp_path / "data")))
     monkeypatch.setattr(bench, "cores", lambda: 1)

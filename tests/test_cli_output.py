@@ -204,6 +204,7 @@ def test_the_end_of_training_is_told_however_quick_it_was(tmp_path: Path, monkey
     assert read_progress(tmp_path / "progress.json") == 10.0
 
 
+@pytest.mark.slow
 def test_a_notebook_has_one_table_that_changes(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = f"""
@@ -290,6 +291,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
 # In a log, and quiet
 
 
+@pytest.mark.slow
 def test_a_log_file_has_no_control_characters_and_quiet_leaves_results_and_failures(tmp_path: Path) -> None:
     arguments = ["study", *SMALL, "--model", MODEL, f"{JOBS}:failing", "--cost", "flat", "--seeds", "1"]
     arguments += ["--out", str(tmp_path / "out")]

@@ -33,6 +33,7 @@ def test_own_geometry() -> None:
     assert 1 < float(lengths.split()[-1]) < 2
 
 
+@pytest.mark.slow
 def test_own_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main = runpy.run_path(str(EXAMPLES / "own_loop.py"))["main"]
     main(tmp_path, seeds=(1,), steps=3)
@@ -62,6 +63,7 @@ def test_two_objectives(capsys: pytest.CaptureFixture[str]) -> None:
         assert numbers[1] > numbers[0] + 0.1
 
 
+@pytest.mark.slow
 def test_own_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command in the file's own docstring, with smaller sheets and for one epoch."""
     monkeypatch.chdir(EXAMPLES.parent)

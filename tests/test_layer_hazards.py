@@ -459,6 +459,7 @@ def descend(model: nn.Module, x: Tensor) -> None:
         optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of views: nothing here changes them in place
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Each with the whole layers, or with a part of each (FSDP, old and new)."""

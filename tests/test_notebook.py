@@ -68,6 +68,7 @@ def converted(notebook: Any) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Jupyter's own
 def test_an_executed_notebook_holds_the_page() -> None:
     book = notebook()

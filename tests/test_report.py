@@ -677,6 +677,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         assert re.fullmatch(r"[a-z0-9_-]{1,60}\.(png|pdf)", path.name)
 
 
+@pytest.mark.slow
 def test_hostile_names_of_methods_are_text(tmp_path: Path) -> None:
     long = "w" * 10_000
     told = {

@@ -857,6 +857,7 @@ def test_undefined_numbers_are_null(tmp_path: Path) -> None:
 # --- networks of one's own loop --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_folder_of_recorded_networks_is_a_study(tmp_path: Path) -> None:
     from locality_prior.report import write
     from locality_prior.studies import find
