@@ -175,7 +175,7 @@ class Geometry(ABC):
 
         Args:
             order: the place of each unit, (units,) whole numbers: a permutation of 0, 1, …, units − 1. See
-                :mod:`locality_prior.arrange` for functions that find one.
+                ``lp.arrange`` for functions that find one.
 
         Raises:
             ValueError: ``order`` is not a permutation of as many units, or the geometry is of distances between two

@@ -45,7 +45,7 @@ def lesion(
 ) -> Lesion:
     """Knock out units of a sheet, and again and again as many that are drawn at random from the whole sheet.
 
-    A unit that is knocked out gives 0 (see :meth:`~locality_prior.placement.Placement.lesion`). The loss and the scores
+    A unit that is knocked out gives 0 (see :meth:`~locality_prior.Placement.lesion`). The loss and the scores
     are those over the task's kept items, as in the lesions that each run measures.
 
     >>> import torch
