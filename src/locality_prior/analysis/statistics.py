@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from locality_prior._check import count, needs, number, wrong
 from locality_prior.analysis._given import Floats, floats
@@ -247,10 +248,7 @@ def holm(p: Any) -> list[float | None]:
     Raises:
         ValueError: a p that is not from 0 to 1.
     """
-    values = floats("p", p, "tests")
-    defined = np.flatnonzero(~np.isnan(values))
-    if not ((values[defined] >= 0) & (values[defined] <= 1)).all():
-        raise wrong("p", values.tolist(), "numbers from 0 to 1")
+    values, defined = _p_values(p)
     corrected: list[float | None] = [None] * len(values)
     least = 0.0
     for rank, k in enumerate(defined[np.argsort(values[defined], kind="stable")]):
@@ -279,15 +277,21 @@ def fdr(p: Any) -> Floats:
     Raises:
         ValueError: a p that is not from 0 to 1.
     """
-    values = floats("p", p, "tests")
-    defined = np.flatnonzero(~np.isnan(values))
-    if not ((values[defined] >= 0) & (values[defined] <= 1)).all():
-        raise wrong("p", values.tolist(), "numbers from 0 to 1")
+    values, defined = _p_values(p)
     order = defined[np.argsort(values[defined], kind="stable")]
     corrected = np.full(len(values), np.nan)
     scaled = values[order] * len(order) / np.arange(1, len(order) + 1)
     corrected[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
     return corrected
+
+
+def _p_values(p: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """p-values, and the numbers of those that are defined."""
+    values = floats("p", p, "tests")
+    defined = np.flatnonzero(~np.isnan(values))
+    if not ((values[defined] >= 0) & (values[defined] <= 1)).all():
+        raise wrong("p", values.tolist(), "numbers from 0 to 1")
+    return values, defined
 
 
 def near_end(interval: tuple[float, float] | None) -> float | None:

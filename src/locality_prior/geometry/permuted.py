@@ -104,6 +104,7 @@ class _Reordered(Meeting):
 
     def __init__(self, met: Meeting, targets: Tensor | None, sources: Tensor | None) -> None:
         self.met, self.targets, self.sources = met, targets, sources
+        self._units = [None if order is None else inverse(order) for order in (targets, sources)]
         self.shape = met.shape
         if met.wired is not None:
             self.wired = self._pairs(met.wired // self.shape[1], met.wired % self.shape[1]).sort().values
@@ -122,9 +123,8 @@ class _Reordered(Meeting):
 
     def _pairs(self, i: Tensor, j: Tensor) -> Tensor:
         """The numbers of pairs of units, for pairs of places."""
-        i = i if self.targets is None else inverse(self.targets)[i]
-        j = j if self.sources is None else inverse(self.sources)[j]
-        return i * self.shape[1] + j
+        target, source = (at if units is None else units[at] for units, at in zip(self._units, (i, j), strict=True))
+        return target * self.shape[1] + source
 
     def near(self, within: float) -> Iterator[Pairs]:
         if type(self.met).near is Meeting.near or within == float("inf"):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from locality_prior.geometry import Geometry, Permuted
-from locality_prior.placement import Placed, hooked, silenced
 from locality_prior.runs.loop import evaluate
 from locality_prior.runs.network import Network, call, sheet_of, to_device
 from locality_prior.runs.stages import Reader, held, staged
@@ -133,18 +131,11 @@ def _lesioned(
     for base, chosen in zip(OF_SHEETS, _chosen(placed.geometry, draw(numbers[0], 0, 5, numbers[1])), strict=True):
         scores = []
         for which in chosen:
-            lost = torch.zeros(len(sheet), dtype=torch.bool)
-            lost[which] = True
-            units = lost.repeat(len(placed.geometry) // len(sheet)).to(device)
-            with hooked(placed.module, partial(_silence, placed, units)):
+            units = torch.cat([which + first for first in range(0, len(placed.geometry), len(sheet))])
+            with net.placed.lesion(name, units):
                 scores.append(_score(rest, task, after(), device))
         found[base] = math.fsum(scores) / len(scores)
     return found
-
-
-def _silence(placed: Placed, lost: Tensor, module: nn.Module, args: object, output: object) -> object:
-    """A hook by which the units of a module that are ``lost`` give 0."""
-    return silenced(placed, output, lost)
 
 
 def _chosen(geometry: Geometry, seed: int) -> tuple[list[Tensor], list[Tensor]]:
