@@ -112,8 +112,8 @@ def parse(name: str, text: Any) -> Arrangement | Learned | None:
         key, _, value = (part.strip() for part in option.partition("="))
         if key != known or key in values:
             raise wrong(name, repr(text), f"{by}:{when}" + (f", with {known}=N at most once" if known else " alone"))
-        number: Any = int(value) if value.isdecimal() else value or "nothing"
-        values[key] = count(f"{name} {key}", number, least=0 if key == "epochs" else 1, most=1_000_000)
+        read: Any = int(value) if value.isdecimal() else value or "nothing"
+        values[key] = count(f"{name} {key}", read, least=0 if key == "epochs" else 1, most=1_000_000)
     return Arrangement(by, when, **values)  # type: ignore[arg-type]
 
 
