@@ -254,6 +254,21 @@ def test_no_token_sees_those_after_it() -> None:
     torch.testing.assert_close(net(x[:, :7]), y[:, :7])
 
 
+@pytest.mark.parametrize("window", [1, 3, 40])
+def test_a_token_attends_to_a_window(window: int) -> None:
+    net = catalog.gpt(layers=1, width=16, heads=2, window=window, context=12, vocabulary=30).eval()
+    x = torch.randint(30, (3, 12))
+    y = net(x)
+    for t in range(12):
+        changed = x.clone()
+        changed[:, t] = (x[:, t] + 1) % 30
+        moved = (net(changed) - y).abs().amax((0, 2)) > 0
+        assert moved.nonzero()[:, 0].tolist() == list(range(t, min(t + window, 12)))
+    whole = catalog.gpt(layers=1, width=16, heads=2, context=12, vocabulary=30).eval()
+    whole.load_state_dict(net.state_dict())
+    assert torch.allclose(whole(x), y, atol=1e-6) == (window == 40)
+
+
 def test_its_attention_is_that_of_torch() -> None:
     net = catalog.gpt(layers=1, width=16, heads=4, context=9, vocabulary=30)
     own, theirs, x = net.block1.attention, nn.MultiheadAttention(16, 4, batch_first=True), torch.randn(2, 9, 16)
@@ -293,6 +308,7 @@ def test_its_sheets_and_local_layers() -> None:
         (lambda: catalog.gpt(tiny.blobs()), "vocabulary: got none, and blobs has none, expected a number"),
         (lambda: catalog.gpt(vocabulary=5), "context: got none, expected a number"),
         (lambda: catalog.gpt(made(), heads=3), "heads: got 3, expected a number that divides the width, 256"),
+        (lambda: catalog.gpt(made(), window=0), "window: got 0, expected a whole number from 1"),
         (lambda: catalog.gpt(made(), layers=0), "layers: got 0, expected a whole number from 1"),
         (lambda: catalog.gpt(made(), width=10**6), "width: got 1000000, expected a whole number from 1"),
         (lambda: catalog.gpt(made(), width=65536, layers=1000), "network of 1000 blocks of width 65,536 would take"),

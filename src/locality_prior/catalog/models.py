@@ -189,28 +189,34 @@ def sheets(
 class Attention(nn.Module):
     """Causal attention of several heads, in four linear layers: each token attends to itself and those before it.
 
-    softmax(Q Kᵀ / √d) V for each head, of width d = width / heads (Vaswani et al., NeurIPS 2017).
+    softmax(Q Kᵀ / √d) V for each head, of width d = width / heads (Vaswani et al., NeurIPS 2017). With a ``window`` w,
+    a token attends to itself and to the w − 1 before it (sliding-window attention: Beltagy, Peters & Cohan 2020).
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, window: int | None = None) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         """(items, tokens, width) → (items, tokens, width)."""
         parts = (self.query(x), self.key(x), self.value(x))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed: Tensor = self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        if self.window is None:
+            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            near = torch.ones(2 * x.shape[1:2], dtype=torch.bool, device=x.device).tril().triu(1 - self.window)
+            seen = F.scaled_dot_product_attention(q, k, v, near)
+        mixed: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return mixed
 
 
 class Block(nn.Module):
     """A block of a transformer with normalisation first: x + attention(norm(x)), and then x + MLP(norm(x)) of that."""
 
-    def __init__(self, width: int, hidden: int, heads: int) -> None:
+    def __init__(self, width: int, hidden: int, heads: int, window: int | None = None) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads, window)
         self.norm2 = nn.LayerNorm(width)
         self.up, self.hidden, self.down = nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
 
@@ -242,6 +248,7 @@ def gpt(
     layers: int = 2,
     width: int = 256,
     heads: int = 4,
+    window: int | None = None,
     context: int | None = None,
     vocabulary: int | None = None,
 ) -> Sheets:
@@ -262,6 +269,7 @@ def gpt(
         layers: how many blocks.
         width: units that pass from block to block.
         heads: parts that the width is divided into, each with an attention of its own.
+        window: tokens that a token attends to, itself and those just before it; None: all before it.
         context: the most tokens that it reads, where they are not those of the task.
         vocabulary: how many logits, where there is no task.
     """
@@ -269,6 +277,7 @@ def gpt(
     if width % count("heads", heads, most=width):
         raise wrong("heads", heads, f"a number that divides the width, {width}")
     words, most = _tokens(task, vocabulary, context)
+    near = None if window is None else count("window", window, most=1 << 20)
     hidden = 4 * width
     check_fits(2 * layers * 12 * width * width, f"a network of {layers} blocks of width {width:,}", "choose fewer.")
     at, wide = default_sheet(width), default_sheet(hidden)
@@ -276,7 +285,7 @@ def gpt(
     place: dict[str, Geometry] = {}
     local: dict[str, tuple[Geometry, Geometry]] = {}
     for name in (f"block{k}" for k in range(1, layers + 1)):
-        modules[name] = Block(width, hidden, heads)
+        modules[name] = Block(width, hidden, heads, near)
         place |= {f"{name}.attention": at, f"{name}.hidden": wide}
         local |= {f"{name}.attention.{part}": (at, at) for part in ("query", "key", "value", "out")}
         local |= {f"{name}.up": (at, wide), f"{name}.down": (wide, at)}

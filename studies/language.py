@@ -1,0 +1,182 @@
+"""The transformers of studies/language.yaml on other sheets, and what they have learned of language.
+
+When the study has run,
+
+    python studies/language.py results/language
+
+measures its networks, beside the same networks before training. For each one it finds the units of a sheet that respond
+more to one set of windows than to another, asks whether they lie together, and what the network loses without them; and
+it scores BLiMP's minimal pairs. The numbers go to ``language.csv`` in the study's folder, where networks that are
+already in it are not measured again, and their means over seeds to the screen.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import locality_prior as lp
+from locality_prior.catalog import gpt
+from locality_prior.catalog.language import Pairs, Text, blimp
+from locality_prior.catalog.models import Sheets
+from locality_prior.layers import locality_layers
+from locality_prior.runs import lesion
+from locality_prior.runs.config import read_run
+from locality_prior.runs.machine import Machine
+from locality_prior.runs.network import Network, network
+from locality_prior.runs.training import task_of
+
+#: The sheets whose units are looked at, the share of units that is chosen, and how many random lesions there are.
+SHEETS, TOP, TIMES = ("block2.attention", "block2.hidden"), 0.05, 99
+#: How many pairs of each of BLiMP's paradigms are read.
+PAIRS = 200
+#: Sets of windows whose last characters are of two kinds.
+KINDS = {"vowels": ("vowels", "consonants"), "capitals": ("capitals", "consonants"), "spaces": ("spaces", "consonants")}
+
+
+def mlps(task: Text) -> Sheets:
+    """The first layer of each MLP alone may be local, as TopoNets has its loss on GPT-2's ``c_fc``."""
+    net = gpt(task)
+    return Sheets(
+        dict(net.named_children()), net.place, {name: at for name, at in net.local.items() if name.endswith(".up")}
+    )
+
+
+def projections(task: Text) -> Sheets:
+    """Attention's projections alone may be local, on sheets that are closed to a torus, as Topoformer has them."""
+    net, torus = gpt(task), lp.Grid(16, 16, periodic=True)
+    net.local = {name: (torus, torus) for name in net.local if ".attention." in name}
+    net.place = {name: torus if name.endswith(".attention") else sheet for name, sheet in net.place.items()}
+    return net
+
+
+def sublayers(task: Text) -> Sheets:
+    """The sheets are the outputs of attention and of the MLP in each block, as TopoLM has its loss on them."""
+    net = gpt(task)
+    place = {name.replace("hidden", "down"): net.place["block1.attention"] for name in net.place}
+    return Sheets(dict(net.named_children()), place, net.local)
+
+
+def networks(home: Path, run: str) -> tuple[Text, dict[str, Network]]:
+    """The task of a run, and its network as it is before training and after."""
+    settings = read_run(home / run)
+    task = task_of(settings, None, Machine())
+    assert isinstance(task, Text)
+    found = {when: network(settings, task) for when in ("untrained", "trained")}
+    model, path = found["trained"].model, home / run / "model.safetensors"
+    if any(True for _ in locality_layers(model)):
+        lp.load(path, model)
+    else:
+        from safetensors.torch import load_model
+
+        load_model(model, path)
+    return task, found
+
+
+def contrasts(task: Text) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Pairs of sets of windows, by name: of two kinds of last characters, and of text against scrambled text.
+
+    Scrambled windows are the same ones, each with all of its characters but the last in a random order.
+    """
+    kept = list(task.kept())
+    windows, kinds = torch.cat([b.inputs for b in kept]), torch.cat([b.labels for b in kept])
+    for name, ends in KINDS.items():
+        one, other = (windows[kinds == task.classes.index(kind)] for kind in ends)
+        yield name, one, other
+    generator = torch.Generator().manual_seed(0)
+    scrambled = windows.clone()
+    for row in scrambled:
+        row[:-1] = row[torch.randperm(len(row) - 1, generator=generator)]
+    yield "text", windows, scrambled
+
+
+@torch.no_grad()
+def responses(net: Network, windows: Tensor) -> dict[str, Tensor]:
+    """Responses of each sheet's units at each window's last token, (windows, units)."""
+    with net.placed.record(items="last") as seen:
+        net.model(windows)
+        return {name: seen[name] for name in net.placed}
+
+
+def measured(net: Network, task: Text, pairs: Pairs) -> Iterator[tuple[str, str, float | None]]:
+    """The measures of one network: sheet, name and value."""
+    net.model.eval()
+    for name, *sets in contrasts(task):
+        one, other = (responses(net, windows) for windows in sets)
+        for sheet in SHEETS:
+            if sheet not in net.placed:
+                continue
+            found = lp.analysis.localizer(one[sheet], other[sheet], net.placed[sheet].geometry, top=TOP)
+            yield sheet, f"{name}: significant units", float(found.significant.mean())
+            yield sheet, f"{name}: Moran's I", found.moran.i
+            yield sheet, f"{name}: p, places", found.moran.p
+            yield sheet, f"{name}: p, items", found.p_items
+            if len(found.units):
+                harm = lesion(net.model, net.placed, task, sheet, found.units, times=TIMES)
+                whole = harm.whole["bits_per_byte"]
+                yield sheet, f"{name}: lesion, bits", harm.lesioned["bits_per_byte"] - whole
+                yield sheet, f"{name}: random lesion, bits", float(np.mean(harm.random["bits_per_byte"])) - whole
+                yield sheet, f"{name}: p, lesion", harm.p["bits_per_byte"]
+    scores = [task.log_probabilities(net.model, sentences) for sentences in (pairs.good, pairs.bad)]
+    for paradigm, found in lp.analysis.minimal_pairs(*scores, pairs.paradigm).items():
+        yield "", f"BLiMP {paradigm}", found.accuracy
+
+
+def some(pairs: Pairs) -> Pairs:
+    """The first pairs of each paradigm."""
+    rank: dict[str, int] = {}
+    first = []
+    for k, paradigm in enumerate(pairs.paradigm):
+        rank[paradigm] = rank.get(paradigm, 0) + 1
+        first += [k] if rank[paradigm] <= PAIRS else []
+    return Pairs(*([part[k] for k in first] for part in pairs))
+
+
+def main(directory: str) -> None:
+    """Measure the networks that are not measured yet, and print the mean of each measure over the seeds."""
+    home = Path(directory)
+    to, pairs = home / "language.csv", some(blimp())
+    fields = ["run", "condition", "when", "seed", "sheet", "measure", "value"]
+    rows: list[dict[str, str]] = []
+    if to.exists():
+        with to.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    there = {row["run"] for row in rows}
+    for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
+        if cell["measures"] is None or cell["run"] in there:
+            continue
+        task, both = networks(home, cell["run"])
+        print(cell["run"], flush=True)
+        for when, net in both.items():
+            about = {"run": cell["run"], "condition": cell["condition"], "when": when, "seed": str(cell["seed"])}
+            for sheet, measure, value in measured(net, task, pairs):
+                rows.append(about | {"sheet": sheet, "measure": measure, "value": "" if value is None else str(value)})
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fields)
+            writer.writeheader()
+            writer.writerows(rows)
+    tell(rows)
+
+
+def tell(rows: list[dict[str, str]]) -> None:
+    """Print the mean over seeds of each measure, a line for each condition."""
+    by: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    for row in rows:
+        if row["value"]:
+            values = by.setdefault((row["sheet"], row["measure"]), {})
+            values.setdefault((row["condition"], row["when"]), []).append(float(row["value"]))
+    for (sheet, measure), values in by.items():
+        print(f"{sheet} {measure}".strip())
+        for (condition, when), one in values.items():
+            print(f"  {np.mean(one):8.4f}  {min(one):8.4f} … {max(one):8.4f}  {when:9}  {condition}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
