@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,23 @@ SHEETS, TOP, TIMES = ("block2.attention", "block2.hidden"), 0.05, 99
 PAIRS = 200
 #: Sets of windows whose last characters are of two kinds.
 KINDS = {"vowels": ("vowels", "consonants"), "capitals": ("capitals", "consonants"), "spaces": ("spaces", "consonants")}
+#: The study's conditions, with their controls and what a figure calls them.
+CALLED = {
+    "linear": ("control", "linear cost"),
+    "linear@3": ("control", "wires within 3"),
+    "linear@3 shuffled": ("control", "as many wires, shuffled"),
+    "control, gpt:window=8": ("control", "attention to 8 characters"),
+    "topoloss:10, mlps": ("control, mlps", "TopoLoss"),
+    "mask:0.11, projections": ("control, projections", "Topoformer's masks"),
+    "spatial_correlation:2.5,neighbourhoods=5,radius=5, sublayers": ("control, sublayers", "TopoLM's loss"),
+    "spatial_correlation:2.5, sublayers": ("control, sublayers", "the same, all pairs"),
+}
+#: The measures that the figure shows.
+DRAWN = {
+    "bits_per_byte": "bits a byte, less the control's",
+    "morans_i.block1.attention": "Moran's I, first attention",
+    "morans_i.block2.attention": "Moran's I, second attention",
+}
 
 
 def mlps(task: Text) -> Sheets:
@@ -108,6 +126,7 @@ def responses(net: Network, windows: Tensor) -> dict[str, Tensor]:
 def measured(net: Network, task: Text, pairs: Pairs) -> Iterator[tuple[str, str, float | None]]:
     """The measures of one network: sheet, name and value."""
     net.model.eval()
+    yield from maps(net, task)
     for name, *sets in contrasts(task):
         one, other = (responses(net, windows) for windows in sets)
         for sheet in SHEETS:
@@ -124,9 +143,27 @@ def measured(net: Network, task: Text, pairs: Pairs) -> Iterator[tuple[str, str,
                 yield sheet, f"{name}: lesion, bits", harm.lesioned["bits_per_byte"] - whole
                 yield sheet, f"{name}: random lesion, bits", float(np.mean(harm.random["bits_per_byte"])) - whole
                 yield sheet, f"{name}: p, lesion", harm.p["bits_per_byte"]
-    scores = [task.log_probabilities(net.model, sentences) for sentences in (pairs.good, pairs.bad)]
-    for paradigm, found in lp.analysis.minimal_pairs(*scores, pairs.paradigm).items():
-        yield "", f"BLiMP {paradigm}", found.accuracy
+    good, bad = (task.log_probabilities(net.model, sentences) for sentences in (pairs.good, pairs.bad))
+    for paradigm, told in lp.analysis.minimal_pairs(good, bad, pairs.paradigm).items():
+        yield "", f"BLiMP {paradigm}", told.accuracy
+
+
+def maps(net: Network, task: Text) -> Iterator[tuple[str, str, float | None]]:
+    """Moran's I of the maps of kinds of characters: at the units' own places, and at those that an arrangement finds.
+
+    Every other window says how the units are arranged, and the rest are those that the maps are of.
+    """
+    kept = list(task.kept())
+    seen = responses(net, torch.cat([b.inputs for b in kept]))
+    kinds = np.concatenate([b.labels.numpy() for b in kept])
+    there = np.unique(kinds)
+    for sheet in (name for name in SHEETS if name in seen):
+        found, geometry = seen[sheet].numpy(), net.placed[sheet].geometry
+        means = lp.analysis.class_means(found[1::2], kinds[1::2])[there]
+        order = lp.arrange.by_similarity(seen[sheet][::2], geometry)
+        for where, at in (("own places", geometry), ("arranged", geometry.permuted(order))):
+            moran = np.asarray(lp.analysis.morans_i(means, at, permutations=1).i, dtype=np.float64)
+            yield sheet, f"Moran's I of kinds, {where}", float(np.nanmean(moran))
 
 
 def some(pairs: Pairs) -> Pairs:
@@ -149,8 +186,9 @@ def main(directory: str) -> None:
         with to.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     there = {row["run"] for row in rows}
-    for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
-        if cell["measures"] is None or cell["run"] in there:
+    cells = [c for c in json.loads((home / "study.json").read_text("utf-8"))["cells"] if c["measures"] is not None]
+    for cell in cells:
+        if cell["run"] in there:
             continue
         task, both = networks(home, cell["run"])
         print(cell["run"], flush=True)
@@ -163,6 +201,7 @@ def main(directory: str) -> None:
             writer.writeheader()
             writer.writerows(rows)
     tell(rows)
+    draw(cells, home / "figures" / "cost.png")
 
 
 def tell(rows: list[dict[str, str]]) -> None:
@@ -176,6 +215,33 @@ def tell(rows: list[dict[str, str]]) -> None:
         print(f"{sheet} {measure}".strip())
         for (condition, when), one in values.items():
             print(f"  {np.mean(one):8.4f}  {min(one):8.4f} … {max(one):8.4f}  {when:9}  {condition}")
+
+
+def draw(cells: list[dict[str, Any]], to: Path) -> None:
+    """What each condition costs and how clear its maps are, each less those of its control of the same seed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    from scipy.stats import t
+
+    at = {(cell["condition"], cell["seed"]): cell["measures"] for cell in cells}
+    figure, axes = plt.subplots(1, len(DRAWN), figsize=(9.5, 3.6), sharey=True, layout="constrained")
+    for ax, (measure, called) in zip(axes, DRAWN.items(), strict=True):
+        for k, (condition, (control, _)) in enumerate(CALLED.items()):
+            seeds = sorted(seed for name, seed in at if name == condition and (control, seed) in at)
+            pairs = [(at[condition, seed].get(measure), at[control, seed].get(measure)) for seed in seeds]
+            values = [one - other for one, other in pairs if one is not None and other is not None]
+            ax.plot(values, np.full(len(values), -k), "o", color=f"C{k}", ms=4, alpha=0.5, mew=0)
+            if len(values) > 1:
+                half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+                ax.errorbar(np.mean(values), -k, xerr=half, fmt="|", color=f"C{k}", ms=10, capsize=2)
+        ax.axvline(0, color="0.7", lw=0.8, zorder=0)
+        ax.set_xlabel(called)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(-np.arange(len(CALLED)), [called for _, called in CALLED.values()])
+    to.parent.mkdir(exist_ok=True)
+    figure.savefig(to, dpi=150)
 
 
 if __name__ == "__main__":
