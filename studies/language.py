@@ -8,6 +8,10 @@ measures its networks, beside the same networks before training. For each one it
 more to one set of windows than to another, asks whether they lie together, and what the network loses without them; and
 it scores BLiMP's minimal pairs. The numbers go to ``language.csv`` in the study's folder, where networks that are
 already in it are not measured again, and their means over seeds to the screen.
+
+    python studies/language.py times results/language
+
+says how long a step of training takes in each condition.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +28,12 @@ import torch
 from torch import Tensor
 
 import locality_prior as lp
+from locality_prior._timing import in_turns
 from locality_prior.catalog import gpt
 from locality_prior.catalog.language import Pairs, Text, blimp
 from locality_prior.catalog.models import Sheets
 from locality_prior.layers import locality_layers
-from locality_prior.runs import lesion
+from locality_prior.runs import Recipe, Shard, Task, lesion
 from locality_prior.runs.config import read_run
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.network import Network, network
@@ -204,6 +209,36 @@ def main(directory: str) -> None:
     draw(cells, home / "figures" / "cost.png")
 
 
+def times(directory: str) -> None:
+    """Print how long a step of training takes in each condition: medians over turns, on one thread."""
+    torch.set_num_threads(1)
+    home, steps = Path(directory), {}
+    for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
+        if cell["condition"] not in steps and cell["measures"] is not None:
+            settings = read_run(home / cell["run"])
+            task = task_of(settings, None, Machine())
+            steps[cell["condition"]] = step(network(settings, task), task, settings.recipe)
+    found = in_turns(steps, rounds=7, turn=1000.0)
+    for condition, ms in found.items():
+        print(f"{ms:8.1f} ms  {ms / found['control']:5.2f}  {condition}")
+
+
+def step(net: Network, task: Task, recipe: Recipe) -> Callable[[], None]:
+    """A step of training, halfway through, on one batch again and again."""
+    batch = next(iter(task.epoch(1, 1, recipe.batch_size, Shard())))
+    optimizer = torch.optim.AdamW(net.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+    def call() -> None:
+        optimizer.zero_grad()
+        loss = task.loss(net.model(batch.inputs), batch.targets)
+        for objective in net.objectives:
+            loss = loss + objective(0.5) if objective.LOSS else loss
+        loss.backward()
+        optimizer.step()
+
+    return call
+
+
 def tell(rows: list[dict[str, str]]) -> None:
     """Print the mean over seeds of each measure, a line for each condition."""
     by: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
@@ -245,4 +280,7 @@ def draw(cells: list[dict[str, Any]], to: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["times"]:
+        times(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])
