@@ -40,17 +40,21 @@ from locality_prior.runs.network import Network, network
 from locality_prior.runs.training import task_of
 
 #: The sheets whose units are looked at, the share of units that is chosen, and how many random lesions there are.
-SHEETS, TOP, TIMES = ("block2.attention", "block2.hidden"), 0.05, 99
+SHEETS, TOP, TIMES = ("block2.attention", "block2.hidden"), 0.05, 19
+#: The contrasts whose units are knocked out, all on the first of these sheets.
+KNOCKED_OUT = ("vowels", "text")
+#: Random divisions of the windows that the localizer compares its units with.
+PERMUTATIONS = 199
 #: How many pairs of each of BLiMP's paradigms are read.
 PAIRS = 200
 #: Sets of windows whose last characters are of two kinds.
 KINDS = {"vowels": ("vowels", "consonants"), "capitals": ("capitals", "consonants"), "spaces": ("spaces", "consonants")}
 #: The study's conditions, with their controls and what a figure calls them.
 CALLED = {
-    "linear": ("control", "linear cost"),
-    "linear@3": ("control", "wires within 3"),
-    "linear@3 shuffled": ("control", "as many wires, shuffled"),
-    "control, gpt:window=8": ("control", "attention to 8 characters"),
+    "linear, lr 0.004": ("control", "linear cost"),
+    "linear@3, lr 0.004": ("control", "wires within 3"),
+    "linear@3 shuffled, lr 0.004": ("control", "as many wires, shuffled"),
+    "control, gpt (window 8)": ("control", "attention to 8 characters"),
     "topoloss:10, mlps": ("control, mlps", "TopoLoss"),
     "mask:0.11, projections": ("control, projections", "Topoformer's masks"),
     "spatial_correlation:2.5,neighbourhoods=5,radius=5, sublayers": ("control, sublayers", "TopoLM's loss"),
@@ -87,13 +91,13 @@ def sublayers(task: Text) -> Sheets:
     return Sheets(dict(net.named_children()), place, net.local)
 
 
-def networks(home: Path, run: str) -> tuple[Text, dict[str, Network]]:
+def networks(run: Path) -> tuple[Text, dict[str, Network]]:
     """The task of a run, and its network as it is before training and after."""
-    settings = read_run(home / run)
+    settings = read_run(run)
     task = task_of(settings, None, Machine())
     assert isinstance(task, Text)
     found = {when: network(settings, task) for when in ("untrained", "trained")}
-    model, path = found["trained"].model, home / run / "model.safetensors"
+    model, path = found["trained"].model, run / "model.safetensors"
     if any(True for _ in locality_layers(model)):
         lp.load(path, model)
     else:
@@ -137,12 +141,13 @@ def measured(net: Network, task: Text, pairs: Pairs) -> Iterator[tuple[str, str,
         for sheet in SHEETS:
             if sheet not in net.placed:
                 continue
-            found = lp.analysis.localizer(one[sheet], other[sheet], net.placed[sheet].geometry, top=TOP)
+            geometry = net.placed[sheet].geometry
+            found = lp.analysis.localizer(one[sheet], other[sheet], geometry, top=TOP, permutations=PERMUTATIONS)
             yield sheet, f"{name}: significant units", float(found.significant.mean())
             yield sheet, f"{name}: Moran's I", found.moran.i
             yield sheet, f"{name}: p, places", found.moran.p
             yield sheet, f"{name}: p, items", found.p_items
-            if len(found.units):
+            if sheet == SHEETS[0] and name in KNOCKED_OUT:
                 harm = lesion(net.model, net.placed, task, sheet, found.units, times=TIMES)
                 whole = harm.whole["bits_per_byte"]
                 yield sheet, f"{name}: lesion, bits", harm.lesioned["bits_per_byte"] - whole
@@ -191,14 +196,13 @@ def main(directory: str) -> None:
         with to.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     there = {row["run"] for row in rows}
-    cells = [c for c in json.loads((home / "study.json").read_text("utf-8"))["cells"] if c["measures"] is not None]
-    for cell in cells:
-        if cell["run"] in there:
+    for path, told in analysed(home).items():
+        if path in there:
             continue
-        task, both = networks(home, cell["run"])
-        print(cell["run"], flush=True)
+        task, both = networks(home / path)
+        print(path, flush=True)
         for when, net in both.items():
-            about = {"run": cell["run"], "condition": cell["condition"], "when": when, "seed": str(cell["seed"])}
+            about = {"run": path, "condition": told["condition"], "when": when, "seed": str(told["seed"])}
             for sheet, measure, value in measured(net, task, pairs):
                 rows.append(about | {"sheet": sheet, "measure": measure, "value": "" if value is None else str(value)})
         with to.open("w", newline="", encoding="utf-8") as file:
@@ -206,18 +210,24 @@ def main(directory: str) -> None:
             writer.writeheader()
             writer.writerows(rows)
     tell(rows)
-    draw(cells, home / "figures" / "cost.png")
+    draw(list(analysed(home).values()), home / "figures" / "cost.png")
+
+
+def analysed(home: Path) -> dict[str, Any]:
+    """What each run that has ended says of itself, by its folder."""
+    found = sorted(home.glob("runs/*/analysis.json"))
+    return {path.parent.relative_to(home).as_posix(): json.loads(path.read_text("utf-8")) for path in found}
 
 
 def times(directory: str) -> None:
     """Print how long a step of training takes in each condition: medians over turns, on one thread."""
     torch.set_num_threads(1)
     home, steps = Path(directory), {}
-    for cell in json.loads((home / "study.json").read_text("utf-8"))["cells"]:
-        if cell["condition"] not in steps and cell["measures"] is not None:
-            settings = read_run(home / cell["run"])
+    for path, told in analysed(home).items():
+        if told["condition"] not in steps:
+            settings = read_run(home / path)
             task = task_of(settings, None, Machine())
-            steps[cell["condition"]] = step(network(settings, task), task, settings.recipe)
+            steps[told["condition"]] = step(network(settings, task), task, settings.recipe)
     found = in_turns(steps, rounds=7, turn=1000.0)
     for condition, ms in found.items():
         print(f"{ms:8.1f} ms  {ms / found['control']:5.2f}  {condition}")
@@ -252,7 +262,7 @@ def tell(rows: list[dict[str, str]]) -> None:
             print(f"  {np.mean(one):8.4f}  {min(one):8.4f} … {max(one):8.4f}  {when:9}  {condition}")
 
 
-def draw(cells: list[dict[str, Any]], to: Path) -> None:
+def draw(runs: list[dict[str, Any]], to: Path) -> None:
     """What each condition costs and how clear its maps are, each less those of its control of the same seed."""
     import matplotlib
 
@@ -260,7 +270,7 @@ def draw(cells: list[dict[str, Any]], to: Path) -> None:
     import matplotlib.pyplot as plt
     from scipy.stats import t
 
-    at = {(cell["condition"], cell["seed"]): cell["measures"] for cell in cells}
+    at = {(run["condition"], run["seed"]): run["measures"] for run in runs}
     figure, axes = plt.subplots(1, len(DRAWN), figsize=(9.5, 3.6), sharey=True, layout="constrained")
     for ax, (measure, called) in zip(axes, DRAWN.items(), strict=True):
         for k, (condition, (control, _)) in enumerate(CALLED.items()):
