@@ -19,7 +19,8 @@ from locality_prior._check import wrong
 from locality_prior._files import write_text
 from locality_prior._timing import cores
 from locality_prior.bench import epoch, layers, networks, objectives
-from locality_prior.bench.row import Measure, Row
+from locality_prior.bench.row import Measure
+from locality_prior.bench.row import Row as Row
 
 ROWS: dict[str, Measure] = {**layers.ROWS, **objectives.ROWS, **networks.ROWS, **epoch.ROWS}
 

@@ -90,12 +90,8 @@ def _reference_step(name: str, device: torch.device) -> Row:
 def _learned_step(name: str, device: torch.device) -> Row:
     points, units = Points(SMALL.positions, learned=True), len(SMALL)
     ours = LocalityLinear(units, units, source=points, device=device)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)  # more of them make a step of this size slower on a busy machine
+    with one_thread():  # more of them make a step of this size slower on a busy machine
         times = compare({"ours": step(ours, 64), "baseline": step(_layer(device, sheet=SMALL), 64)})
-    finally:
-        torch.set_num_threads(threads)
     return against(name, times, f"{units:,} units whose positions learn, a full step, one thread; at fixed positions")
 
 

@@ -45,7 +45,7 @@ def _objective(ours: Loss, plain: Loss, sheet: Grid, device: torch.device, round
 
         return both
 
-    return compare({"ours": call(ours), "baseline": call(plain)}, rounds=min(ROUNDS, rounds))
+    return compare({"ours": call(ours), "baseline": call(plain)}, rounds)
 
 
 def _topoloss(name: str, device: torch.device) -> Row:
@@ -203,12 +203,8 @@ def train(kind: type[Objective] | None, device: torch.device) -> Callable[[], No
 
 def _step(kind: type[Objective]) -> Measure:
     def measure(name: str, device: torch.device) -> Row:
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(1)  # as in a study, whose cells each have a core
+        with one_thread():
             times = compare({"ours": train(kind, device), "baseline": train(None, device)})
-        finally:
-            torch.set_num_threads(threads)
         return against(
             name, times, "a step of three 16×16 sheets on a retina, batch 128, one thread; without objective"
         )

@@ -87,7 +87,7 @@ def by_unit(x: Tensor) -> bool:
 
 
 def _laid_out(x: Tensor, by_unit: bool) -> Tensor:
-    """A batch, laid out unit by unit or example by example; torch's BatchNorm and LayerNorm are slow in mixed company."""
+    """A batch in the layout that is asked for: torch's normalisations are slow unless it is the one they expect."""
     return x.t().contiguous().t() if by_unit else x.contiguous()
 
 
@@ -121,7 +121,8 @@ class _SparseLinear(torch.autograd.Function):
             training = grad_enabled and any(ctx.needs_input_grad[:3])
             y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
             ctx.by_unit = by_unit(x)
-            return _laid_out(y, ctx.by_unit).data  # autograd must not take it for a view, so that ReLU(inplace=True) may change it
+            # autograd must not take it for a view, so that ReLU(inplace=True) may change it
+            return _laid_out(y, ctx.by_unit).data
         finally:
             if mine:
                 workspace.lock.release()
