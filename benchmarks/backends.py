@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import locality_prior as lp
-from locality_prior import bench
 from locality_prior._timing import cores, in_turns
+from locality_prior.bench.layers import Layer, infer, step
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     table = Table("radius", "wires a unit", "density", "batch", "", *ways, "nn.Linear", "auto")
     for radius in options.radii:
         cost = lp.cost.Linear().within(radius)
-        layers: dict[str, bench.Layer] = {"nn.Linear": torch.nn.Linear(units, units, device=device)}
+        layers: dict[str, Layer] = {"nn.Linear": torch.nn.Linear(units, units, device=device)}
         for way in (*ways, "auto"):
             layers[way] = lp.LocalityLinear(
                 units, units, source=sheet, target=sheet, cost=cost, backend=way, device=device
@@ -42,7 +42,7 @@ def main() -> None:
         chosen = "dense" if auto.pattern is None else auto.pattern.choice(torch.float32, device)
         wires = len(layers["wires"].weight)
         for batch in options.batches:
-            for name, make in (("train", bench.step), ("infer", bench.infer)):
+            for name, make in (("train", step), ("infer", infer)):
                 times = in_turns({k: make(layer, batch) for k, layer in layers.items()}, 7, 15.0)
                 row = [f"{times[way]:.2f}" for way in (*ways, "nn.Linear")]
                 table.add_row(

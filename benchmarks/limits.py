@@ -19,10 +19,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locality_prior import bench
 from locality_prior._timing import cores
+from locality_prior.bench.layers import SCALE_BATCH
+from locality_prior.bench.row import SHEET
 
-K, BATCH = len(bench.SHEET), re.compile(r"_b(\d+)")
+K, BATCH = len(SHEET), re.compile(r"_b(\d+)")
 
 
 def rates() -> tuple[float, float, float]:
@@ -52,8 +53,8 @@ def work(name: str, detail: str) -> tuple[float, float, float] | None:
     batch = int(found[1]) if (found := BATCH.search(name)) else 64
     wires = float(found[1].replace(",", "")) if (found := re.search(r"([\d,]+) wires", detail)) else float(K * K)
     if name.startswith("scale"):
-        batch = bench.SCALE_BATCH
-    elif name in ("prior_memory_4096", "mnist_epoch"):
+        batch = SCALE_BATCH
+    elif not name.startswith(("dense", "reference", "folded", "local")):
         return None
     training = "infer" not in name
     operations = 2 * batch * wires * (3 if training else 1)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import torch
 
-from locality_prior import _memory, bench
+from locality_prior import _memory
 from locality_prior._timing import cores, in_turns
+from locality_prior.bench.row import SHEET
 
 
 def main() -> None:
     torch.set_num_threads(cores())
-    units = len(bench.SHEET)
+    units = len(SHEET)
     x, grad, shape = torch.randn(64, units), torch.randn(64, units), (units, units)
     kept = torch.empty(shape)
     times = in_turns(

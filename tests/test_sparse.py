@@ -334,8 +334,9 @@ def test_dtypes_and_meta(backend: str) -> None:
 
 @backends
 def test_stacked_layers_hand_their_batch_on_as_it_lies(backend: str) -> None:
-    """Units keep their public order; between layers a batch stays laid out unit by unit, so that nothing is moved."""
-    a, b, x = local(2, backend=backend), local(2, backend=backend), torch.randn(64, 1024, requires_grad=True)
+    """A batch that lies unit by unit stays so in memory, forward and backward, and nothing is moved on the way."""
+    a, b = local(2, backend=backend), local(2, backend=backend)
+    x = torch.randn(1024, 64).t().requires_grad_()
     between = a(x).relu()
     assert between.t().is_contiguous()
     made: list[tuple[int, int]] = []
@@ -354,7 +355,24 @@ def test_stacked_layers_hand_their_batch_on_as_it_lies(backend: str) -> None:
     assert back.t().is_contiguous()
     folded = nn.Sequential(lp.fold(a), nn.ReLU(), lp.fold(b))
     assert_close(y, folded(x))
-    assert_close(b(between.contiguous()), y)
+
+
+@backends
+@pytest.mark.parametrize("batch", [1, 9, 64, 130])
+def test_a_batch_leaves_in_the_layout_in_which_it_came(backend: str, batch: int) -> None:
+    """As torch's own layers have it: BatchNorm and LayerNorm take many times as long on a batch in the other layout."""
+    layer = local(2, backend=backend)
+    x, grad = torch.randn(batch, 1024), torch.randn(batch, 1024)
+    expected = torch.autograd.functional.vjp(lp.fold(layer), x, grad)
+    for given in (x, x.t().contiguous().t()):
+        for back in (grad, grad.t().contiguous().t()):
+            given = given.detach().requires_grad_()
+            y = layer(given)
+            (found,) = torch.autograd.grad(y, given, back)
+            assert_close((y, found), expected)
+            for one in (y, found):
+                assert one.is_contiguous() == given.is_contiguous()
+                assert one.t().is_contiguous() == given.t().is_contiguous()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and there is none here")
@@ -646,7 +664,7 @@ def test_wiring_is_the_dense_layers(backend: str, cost: Cost | None) -> None:
 def test_folding_what_is_too_large_takes_a_word(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = small(backend), torch.randn(3, 30)
     assert_close(lp.fold(layer)(x), layer(x))
-    monkeypatch.setattr("locality_prior.layers.linear.DENSE", 100)
+    monkeypatch.setattr("locality_prior.layers.base.DENSE", 100)
     with pytest.raises(ValueError, match="dense: got False for 16 × 30 weights"):
         lp.fold(layer)
     with pytest.raises(ValueError, match="dense: got False"):

@@ -170,10 +170,14 @@ void pack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step
 /* Copy a panel (units, width) back into n examples of x. */
 void unpack(int64_t units, int64_t threads, int64_t n, int64_t width, int64_t step, const real *panel, real *x) {
     LINES({
-        real block[8 * LANES][LINE];
-        for (int64_t u = 0; u < here; u++)
-            for (int64_t b = 0; b < n; b++) block[b][u] = panel[(first + u) * width + b];
-        for (int64_t b = 0; b < n; b++) memcpy(x + b * step + first, block[b], sizeof(real) * here);
+        for (int64_t b = 0; b < n; b++) {
+            real *to = x + b * step + first;
+            const real *from = panel + first * width + b;
+            if (here == LINE)
+                for (int64_t u = 0; u < LINE; u++) to[u] = from[u * width];
+            else
+                for (int64_t u = 0; u < here; u++) to[u] = from[u * width];
+        }
     })
 }
 

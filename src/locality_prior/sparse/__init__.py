@@ -5,9 +5,9 @@ some cases. *Wires* uses only the wires: in C where there is a compiler, through
 multiplies small dense blocks, a tile of target units with the window of source units within their reach; it works on
 any device and in any dtype.
 
-The order of the units is always the public one. The output of a batch is laid out in memory unit by unit, as the
-transpose of a contiguous tensor. Element-wise functions keep that layout, which is also the one that the next sparse
-layer reads fastest.
+The order of the units is always the public one. The output of a batch lies in memory as the input does: example by
+example, as torch's own layers have it, or unit by unit, as the transpose of a contiguous tensor. The latter is computed
+fastest, and element-wise functions keep it; torch's BatchNorm and LayerNorm take many times as long on it.
 """
 
 from locality_prior.sparse.function import Kernel as Kernel

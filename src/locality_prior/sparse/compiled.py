@@ -12,6 +12,7 @@ from locality_prior._compiled import call, serves
 from locality_prior._memory import empty
 from locality_prior.functional import Workspace
 from locality_prior.prior import Wires
+from locality_prior.sparse.function import by_unit
 
 #: How many vectors wide a panel may be, and how many bytes a vector has.
 WIDTHS, VECTOR = (1, 2, 4, 8), 32
@@ -56,18 +57,19 @@ class CompiledRows:
         panels = _pack(x)
         given = (self.ends, self.sources, weight.contiguous(), prior, None if bias is None else bias.contiguous())
         y = [self._made("product", panel, self.shape[0], *given) for panel in panels]
-        return _by_unit(y, len(x)), (panels, _by_unit if x.stride(0) == 1 else _by_example) if training else None
+        put = _by_unit if by_unit(x) else _by_example
+        return put(y, len(x)), (panels, put) if training else None
 
     def backward(
         self, grad: Tensor, x: Tensor | None, weight: Tensor | None, prior: Tensor, kept: Any, space: Workspace
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of x, (n, in), and of W, (wires,), from that of y, (n, out)."""
         grad_x = grad_weight = None
-        seen, as_given = kept
+        seen, put = kept
         panels = _pack(grad)
         if weight is not None:
             given = (self.shape[1], self.ends, self.sources, *self._reach, weight.contiguous(), prior)
-            grad_x = as_given([self._made("back", panel, self.shape[1], *given) for panel in panels], len(grad))
+            grad_x = put([self._made("back", panel, self.shape[1], *given) for panel in panels], len(grad))
         if x is not None:
             grad_weight = empty((self.count,), grad)
             for k, (to, read) in enumerate(zip(panels, seen, strict=True)):
@@ -86,7 +88,7 @@ def _pack(x: Tensor) -> list[Tensor]:
     """x (n, units) as panels (units, width), the last one padded with zeros; a view of x where that is possible."""
     lanes, units = VECTOR // x.element_size(), x.shape[1]
     x = x.resolve_neg()
-    if x.stride(0) != 1 and not x.is_contiguous():
+    if 1 not in x.stride():
         x = x.contiguous()
     panels = []
     for part in torch.split(x, lanes * WIDTHS[-1]):
@@ -94,7 +96,7 @@ def _pack(x: Tensor) -> list[Tensor]:
         width = next(lanes * w for w in WIDTHS if lanes * w >= n)
         if part.stride() == (1, width) and n == width:
             panels.append(part.t())
-        elif part.stride(0) == 1:
+        elif part.stride(1) != 1:
             panels.append(torch.nn.functional.pad(part.t(), (0, width - n)).contiguous())
         else:
             panels.append(part.new_empty(units, width))

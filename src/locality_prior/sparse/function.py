@@ -13,7 +13,10 @@ from locality_prior.functional import Workspace, not_autocast, ordinary, ordinar
 
 
 class Kernel(Protocol):
-    """A way to multiply with V = P∘W, (out, in), where W and P come as (wires,)."""
+    """A way to multiply with V = P∘W, (out, in), where W and P come as (wires,).
+
+    A result may lie in memory in either way, example by example or unit by unit.
+    """
 
     def forward(
         self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, space: Workspace, training: bool
@@ -52,7 +55,8 @@ def sparse_linear(
         workspace: buffers that are used again at every step. A second thread that works at the same time gets others.
 
     Returns:
-        (…, out); a batch of vectors is laid out unit by unit, which the next sparse layer reads fastest.
+        (…, out), in memory as the input is: example by example, or unit by unit (the transpose of a contiguous
+        tensor) where a batch of vectors comes in that way. The gradient of the input too.
 
     Raises:
         ValueError: a weight or a bias of another size, dtype or device than the input and the wires ask for.
@@ -75,6 +79,16 @@ def sparse_linear(
         y = _plain(rows, weight * prior, targets, sources, out_features)
         y = y if bias is None else y + bias
     return y.reshape(*x.shape[:-1], out_features)
+
+
+def by_unit(x: Tensor) -> bool:
+    """Whether a batch (n, units) lies in memory unit by unit."""
+    return x.stride(0) == 1 and not x.is_contiguous()
+
+
+def _laid_out(x: Tensor, by_unit: bool) -> Tensor:
+    """A batch in the layout that is asked for: torch's normalisations are slow unless it is the one they expect."""
+    return x.t().contiguous().t() if by_unit else x.contiguous()
 
 
 def _plain(x: Tensor, v: Tensor, targets: Tensor, sources: Tensor, out_features: int) -> Tensor:
@@ -106,7 +120,9 @@ class _SparseLinear(torch.autograd.Function):
         try:
             training = grad_enabled and any(ctx.needs_input_grad[:3])
             y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
-            return y.data  # autograd must not take it for a view, so that ReLU(inplace=True) may change it
+            ctx.by_unit = by_unit(x)
+            # autograd must not take it for a view, so that ReLU(inplace=True) may change it
+            return _laid_out(y, ctx.by_unit).data
         finally:
             if mine:
                 workspace.lock.release()
@@ -122,6 +138,7 @@ class _SparseLinear(torch.autograd.Function):
                 grad_x, grad_weight = ctx.kernel.backward(
                     grad, x if need_weight else None, weight if need_x else None, ctx.prior, ctx.kept, ctx.workspace
                 )
+                grad_x = None if grad_x is None else _laid_out(grad_x, ctx.by_unit)
         else:
             targets, sources = ctx.ends
             if need_x:
