@@ -58,7 +58,6 @@ CALLED = {
     "topoloss:10, mlps": ("control, mlps", "TopoLoss"),
     "mask:0.11, projections": ("control, projections", "Topoformer's masks"),
     "spatial_correlation:2.5,neighbourhoods=5,radius=5, sublayers": ("control, sublayers", "TopoLM's loss"),
-    "spatial_correlation:2.5, sublayers": ("control, sublayers", "the same, all pairs"),
 }
 #: The measures that the figure shows.
 DRAWN = {
