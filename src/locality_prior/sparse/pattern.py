@@ -48,7 +48,7 @@ class Pattern:
         self._made: dict[object, Any] = {}
 
     @cached_property
-    def _positions(self) -> Tensor:
+    def positions(self) -> Tensor:
         """Coordinates of the target units, from which tiles are made."""
         try:
             return self._rule.target.positions.detach().cpu()
@@ -84,7 +84,7 @@ class Pattern:
             ValueError: "wires" in a dtype for which torch has no sparse products.
         """
         if self.choice(dtype, device) == "windowed":
-            made = lambda: Windows(self.wires, best_tiles(self._positions, self.wires), device)  # noqa: E731
+            made = lambda: Windows(self.wires, best_tiles(self.positions, self.wires), device)  # noqa: E731
             return self._make(Windows, device, made)
         if CompiledRows.serves(self.wires, dtype, device):
             return self._make(CompiledRows, device, lambda: CompiledRows(self.wires))
@@ -100,12 +100,12 @@ class Pattern:
         return made
 
     def gather(self, matrix: Tensor) -> Tensor:
-        """A matrix (out, in) on the wires, (wires,)."""
+        """A matrix (out, in, …) on the wires, (wires, …)."""
         return matrix[self.ends(matrix.device)]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """Values (wires,) as a matrix (out, in), 0 elsewhere."""
-        return values.new_zeros(self.wires.shape).index_put(self.ends(values.device), values)
+        """Values (wires, …) as a matrix (out, in, …), 0 elsewhere."""
+        return values.new_zeros(*self.wires.shape, *values.shape[1:]).index_put(self.ends(values.device), values)
 
     def __deepcopy__(self, memo: Any) -> Pattern:
         return self  # it never changes
