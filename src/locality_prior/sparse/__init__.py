@@ -10,9 +10,11 @@ transpose of a contiguous tensor. Element-wise functions keep that layout, which
 layer reads fastest.
 """
 
+from locality_prior.sparse.convolution import Convolution as Convolution
 from locality_prior.sparse.function import Kernel as Kernel
 from locality_prior.sparse.function import sparse_linear as sparse_linear
 from locality_prior.sparse.pattern import Pattern as Pattern
 from locality_prior.sparse.pattern import pattern_for as pattern_for
+from locality_prior.sparse.planes import Sliding as Sliding
 from locality_prior.sparse.rows import Rows as Rows
 from locality_prior.sparse.windows import Windows as Windows

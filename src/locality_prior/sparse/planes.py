@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._compiled import call, serves
-from locality_prior._memory import empty
+from locality_prior._memory import aside, empty
 from locality_prior.prior import Wires
 
 #: Lengths are multiples of so many bytes: the widest vector (BYTES in kernels.c).
@@ -74,7 +74,7 @@ class Planes:
         one = _over(max(_over(h + 2 * ph, sh) * pitch, self.length + max(shift)), step) * step
         #: Numbers in all planes of a channel.
         self.count = sh * sw * one
-        self.offsets = torch.tensor([p * one + s for p, s in zip(plane, shift, strict=True)], device="cpu")
+        self.offsets = torch.tensor([p * one + s for p, s in zip(plane, shift, strict=True)])
 
         found = []
         for p in range(sh * sw):
@@ -90,7 +90,7 @@ class Planes:
         self.phases = [
             Phase(
                 *(down, right, lines, p * one + first, length, taps),
-                back=torch.tensor([self.front + first - shift[t] for t in taps], dtype=torch.int64, device="cpu"),
+                back=torch.tensor([self.front + first - shift[t] for t in taps], dtype=torch.int64),
             )
             for p, first, length, down, right, lines, taps in found
         ]
@@ -144,16 +144,18 @@ class CompiledConvolution:
     @cached_property
     def _back(self) -> tuple[Tensor, Tensor, Tensor]:
         """The wires by source: where each source's begin, the target of each, and its number."""
-        counts = torch.bincount(self._wires.sources, minlength=self.shape[1])
-        order = torch.argsort(self._wires.sources, stable=True)
-        ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return ends, self._wires.rows()[order].to(torch.int32), order
+        with aside():
+            counts = torch.bincount(self._wires.sources, minlength=self.shape[1])
+            order = torch.argsort(self._wires.sources, stable=True)
+            ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            return ends, self._wires.rows()[order].to(torch.int32), order
 
     def planes(self, x: Tensor) -> Planes:
         """The layout for images like ``x``, (n, channels, h, w)."""
         key = (*x.shape[2:], x.dtype)
         if key not in self._planes:
-            self._planes[key] = Planes(self.slide, (x.shape[2], x.shape[3]), BYTES // x.element_size())
+            with aside():
+                self._planes[key] = Planes(self.slide, (x.shape[2], x.shape[3]), BYTES // x.element_size())
         return self._planes[key]
 
     def forward(self, x: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
