@@ -30,7 +30,7 @@ from locality_prior.sparse import Convolution, Sliding, pattern_for
 Size = int | tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 #: "auto" is dense where there are fewer pairs of channels than this, or where more than this share of them has a wire.
-SMALL, FULL = 1 << 12, 0.1
+SMALL, FULL = 1 << 12, 0.17
 
 
 class LocalityConv2d(Plain, nn.Conv2d):
@@ -52,11 +52,13 @@ class LocalityConv2d(Plain, nn.Conv2d):
         source, target: places of the channels, as in :class:`LocalityLinear`.
         cost: the cost of a wire of length d, or a word for it; the default is ``Linear()``, c(d) = 1 + d.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K source channels; not with groups.
-        backend: how to compute, as in :class:`LocalityLinear`. "dense" convolves with the whole P∘W. "wires" goes
-            through the wires one after another, in C, on a CPU in float32 or float64; "windowed", and "wires" elsewhere,
-            convolves tiles of target channels with the source channels in their reach. With these two ``weight`` is
-            (wires, kh, kw): one kernel for each wire, in row-major order of the pairs; they need groups=1. "auto"
-            chooses "wires" where it was measured to be quicker, and "dense" otherwise.
+        backend: how to compute. "dense" convolves with the whole P∘W. With "wires" and "windowed" ``weight`` is
+            (wires, kh, kw), one kernel for each wire in row-major order of the pairs; they need a cost that ends, as in
+            :class:`LocalityLinear`, and groups=1. "wires" goes through the wires one after another, in C, where that is
+            possible: on a CPU, in float32 or float64, with a compiler. "windowed", and "wires" elsewhere, convolves tiles
+            of target channels with the source channels within their reach. "auto" chooses "wires" where it was measured
+            to be quicker, and "dense" otherwise. Every backend starts from the same weights, and loads the state dict
+            of every other.
         device, dtype: of the parameters.
 
     Shape:

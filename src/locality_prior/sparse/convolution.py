@@ -18,7 +18,7 @@ from locality_prior.sparse.windows import Windows, best_tiles
 #: How many target channels a tile may have; the largest is the dense convolution.
 TILES = (16, 32, 64, 128, 256, 1 << 62)
 #: What a channel in the window of a tile costs, in taps of a block.
-SEEN = 256
+SEEN = 512
 #: Tiles and windows have a multiple of so many channels: with other numbers torch takes up to twice as long.
 MULTIPLE = 16
 

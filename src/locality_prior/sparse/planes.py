@@ -170,14 +170,16 @@ class CompiledConvolution:
         )
         return planes.images(y, 0, planes.output).contiguous()
 
-    def backward(self, grad: Tensor, x: Tensor, v: Tensor | None, of_weight: bool) -> tuple[Tensor | None, Tensor | None]:
+    def backward(
+        self, grad: Tensor, x: Tensor, v: Tensor | None, of_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of x, where V is given, and of V, if ``of_weight``, from that of y, (n, out, h′, w′)."""
         planes, n = self.planes(x), len(x)
         given = planes.lay_gradient(grad)
         grad_x = grad_v = None
         if of_weight:
             grad_v = empty((len(self.sources), *self.slide.kernel), grad)
-            plane, *strides = _strided(given)
+            _, *strides = _strided(given)
             call(
                 *("correlate", grad.dtype, self.shape[0], n, planes.length, self.ends, self.sources),
                 *(len(planes.offsets), planes.offsets, given[..., planes.front :], *strides),
@@ -216,8 +218,11 @@ def _over(n: int, step: int) -> int:
 
 
 def _lines(phase: int, stride: int, padding: int, size: int) -> tuple[int, int, int]:
-    """Along one axis of the padded image, of every ``stride``-th line from ``phase`` on: how many are padding before the
-    image begins, the first one in the image, and how many there are in it."""
+    """Of every ``stride``-th line of a padded image, from line ``phase`` on, along one axis.
+
+    Returns:
+        How many of them come before the image, which line of the image is the first, and how many lie in the image.
+    """
     skipped = max(0, _over(padding - phase, stride))
     first = phase + stride * skipped - padding
     return skipped, first, _over(size - first, stride)
