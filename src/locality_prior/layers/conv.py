@@ -54,11 +54,11 @@ class LocalityConv2d(Plain, nn.Conv2d):
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K source channels; not with groups.
         backend: how to compute. "dense" convolves with the whole P∘W. With "wires" and "windowed" ``weight`` is
             (wires, kh, kw), one kernel for each wire in row-major order of the pairs; they need a cost that ends, as in
-            :class:`LocalityLinear`, and groups=1. "wires" goes through the wires one after another, in C, where that is
-            possible: on a CPU, in float32 or float64, with a compiler. "windowed", and "wires" elsewhere, convolves tiles
-            of target channels with the source channels within their reach. "auto" chooses "wires" where it was measured
-            to be quicker, and "dense" otherwise. Every backend starts from the same weights, and loads the state dict
-            of every other.
+            :class:`LocalityLinear`, and groups=1. "wires" goes through the wires one after another, in C, where that
+            is possible: on a CPU, in float32 or float64, with a compiler. "windowed", and "wires" elsewhere, convolves
+            tiles of target channels with the source channels within their reach. "auto" chooses "wires" where it was
+            measured to be quicker, and "dense" otherwise. Every backend starts from the same weights, and loads the
+            state dict of every other.
         device, dtype: of the parameters.
 
     Shape:

@@ -60,16 +60,23 @@ class Convolution:
             kind = torch.get_autocast_dtype(x.device.type)
             x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
             bias = None if bias is None else bias.to(kind)
-        out = self.pattern.wires.shape[0]
-        # a kernel relies on the sizes for which it was made
-        for name, value, shape in (("weight", weight, (len(prior), *self.slide.kernel)), ("bias", bias, (out,))):
+        if ordinary(x, weight):
+            self._check(x, weight, bias)
+            if self.compiled(x.dtype, x.device):
+                y: Tensor = _Compiled.apply(x, weight, bias, prior, self)
+                return y
+        return self.windowed(x, weight * prior, bias)
+
+    def _check(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        """Raise where a tensor does not fit, since C relies on the sizes."""
+        wires = self.pattern.wires
+        for name, value, shape in (
+            ("weight", weight, (wires.count, *self.slide.kernel)),
+            ("bias", bias, wires.shape[:1]),
+        ):
             if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
                 given = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
                 raise wrong(name, given, f"{shape}, {x.dtype} on {x.device}, like the input")
-        if ordinary(x, weight) and self.compiled(x.dtype, x.device):
-            y: Tensor = _Compiled.apply(x, weight, bias, prior, self)
-            return y
-        return self.windowed(x, weight * prior, bias)
 
     def windowed(self, x: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """V ⋆ x + b, (n, out, h′, w′), of V (wires, kh, kw), in torch."""
@@ -82,7 +89,7 @@ class Convolution:
             bias = bias.new_zeros(count * tall).index_copy(0, windows.place, bias)
         y = F.conv2d(
             x.index_select(1, windows.window),
-            blocks.unflatten(0, (count * tall, wide)),
+            blocks.view(count * tall, wide, *slide.kernel),
             bias,
             slide.stride,
             slide.padding,

@@ -179,10 +179,10 @@ class CompiledConvolution:
         grad_x = grad_v = None
         if of_weight:
             grad_v = empty((len(self.sources), *self.slide.kernel), grad)
-            _, *strides = _strided(given)
+            _, image, plane = _strided(given)
             call(
                 *("correlate", grad.dtype, self.shape[0], n, planes.length, self.ends, self.sources),
-                *(len(planes.offsets), planes.offsets, given[..., planes.front :], *strides),
+                *(len(planes.offsets), planes.offsets, given[..., planes.front :], image, plane),
                 *_strided(planes.lay(x)),
                 grad_v,
             )
