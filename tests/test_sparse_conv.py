@@ -253,7 +253,7 @@ def test_auto_takes_what_was_measured_to_be_quicker() -> None:
 
     assert auto(256, 3).weight.shape == (6308, 3, 3)
     assert "6308 wires" in repr(auto(256, 3))
-    for dense in (auto(256, 5), auto(49, 1), lp.LocalityConv2d(256, 256, 3, device="meta")):
+    for dense in (auto(256, 5), auto(64, 1), lp.LocalityConv2d(256, 256, 3, device="meta")):
         assert dense.weight.dim() == 4
 
 

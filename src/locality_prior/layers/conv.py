@@ -30,7 +30,8 @@ from locality_prior.sparse import Convolution, Sliding, pattern_for
 Size = int | tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 #: "auto" is dense where there are fewer pairs of channels than this, or where more than this share of them has a wire.
-SMALL, FULL = 1 << 12, 0.17
+#: (On 64 channels a pass over the wires took between 0.5 and 1.1 of torch's time, on 144 at 16 % between 0.5 and 0.75.)
+SMALL, FULL = 1 << 13, 0.17
 
 
 class LocalityConv2d(Plain, nn.Conv2d):
