@@ -442,7 +442,7 @@ def test_windows_are_small_in_any_geometry(sheet: lp.Geometry) -> None:
     assert windows.entries < 5 * pattern.wires.count
     scattered = Windows(pattern.wires, torch.randperm(1024) // 16, torch.device("cpu"))
     assert scattered.entries > 10 * pattern.wires.count
-    assert best_tiles(pattern._positions, pattern.wires).bincount().max() <= 128
+    assert best_tiles(pattern.positions, pattern.wires).bincount().max() <= 128
 
 
 @pytest.mark.parametrize(

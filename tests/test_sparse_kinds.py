@@ -23,6 +23,8 @@ MAKE: dict[str, Callable[..., Any]] = {
     "rnn": lambda **o: lp.LocalityRNN(5, 12, nonlinearity="relu", units=SHEET, **o),
     "gru": lambda **o: lp.LocalityGRU(5, 12, 2, units=SHEET, **o),
     "lstm": lambda **o: lp.LocalityLSTM(5, 12, bidirectional=True, units=SHEET, **o),
+    "conv": lambda **o: lp.LocalityConv2d(12, 12, 3, 2, 1, source=SHEET, **o),
+    "conv_same": lambda **o: lp.LocalityConv2d(12, 12, (2, 3), padding="same", padding_mode="circular", **o),
 }
 CUT = lp.cost.Linear().within(1.5)
 kinds = pytest.mark.parametrize("kind", MAKE)
@@ -30,12 +32,14 @@ kinds = pytest.mark.parametrize("kind", MAKE)
 
 def given(kind: str, dtype: torch.dtype = torch.float64, n: int = 3) -> Tensor:
     """An input for a layer of ``MAKE``."""
+    if kind.startswith("conv"):
+        return torch.randn(n, 12, 5, 6, dtype=dtype)
     return torch.randn(7, n, 5, dtype=dtype)
 
 
 def output(layer: nn.Module, x: Tensor) -> Tensor:
     """What a layer gives for ``x``, without its state."""
-    y: Tensor = layer(x)[0]
+    y: Tensor = layer(x) if isinstance(layer, nn.Conv2d) else layer(x)[0]
     return y
 
 

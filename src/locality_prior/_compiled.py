@@ -26,8 +26,8 @@ REALS = {torch.float32: "float", torch.float64: "double"}
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The functions of ``kernels.c`` in ``dtype``; None where they cannot be compiled.
 
-    They are compiled for this machine's processor, in half a second, and belong to this process: nothing is left on
-    disk that another machine could find. The compiler is ``$CC``, or ``cc`` if that is not set.
+    They are compiled for this machine's processor, in less than a second, and belong to this process: nothing is left
+    on disk that another machine could find. The compiler is ``$CC``, or ``cc`` if that is not set.
     """
     source = resources.files("locality_prior").joinpath("kernels.c").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

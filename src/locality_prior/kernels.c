@@ -199,3 +199,88 @@ void spread(int64_t rows, int64_t threads, int64_t rest, int64_t cells, int64_t 
         }
     }
 }
+
+/* Convolutions. Images are laid out in planes, one for each channel, with zeros between their rows, so that every tap of a
+ * kernel is a fixed offset in the plane (sparse/planes.py says how). The planes of x lie x_plane numbers apart, and its
+ * images x_image; those of y in the same way. Row i has the wires ends[i] … ends[i + 1] - 1, wire k comes from the channel
+ * others[k], and its tap t has the weight v[k taps + t] and reads at offsets[t]. `length` is a multiple of 64 bytes. */
+#ifdef __AVX512F__
+#define BYTES 64
+#else
+#define BYTES 32
+#endif
+typedef real wide __attribute__((vector_size(BYTES)));
+typedef real wide_loaded __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+#define ACROSS ((int64_t)(BYTES / sizeof(real)))
+/* how many target channels a thread takes at a time */
+#define CHANNELS 16
+
+/* N vectors of y[i] */
+#define TAPS(N)                                                                                                        \
+    static inline __attribute__((always_inline)) void taps_##N(                                                        \
+        int64_t from, int64_t to, const int32_t *others, int64_t taps, const int64_t *offsets, const real *v,          \
+        real bias, const real *x, int64_t x_plane, real *y) {                                                          \
+        wide sum[N];                                                                                                   \
+        _Pragma("GCC unroll 8") for (int w = 0; w < N; w++) sum[w] = bias + (wide){0};                                 \
+        for (int64_t k = from; k < to; k++)                                                                            \
+            for (int64_t t = 0; t < taps; t++) {                                                                       \
+                const wide_loaded *seen = (const wide_loaded *)(x + others[k] * x_plane + offsets[t]);                 \
+                _Pragma("GCC unroll 8") for (int w = 0; w < N; w++) sum[w] += v[k * taps + t] * seen[w];               \
+            }                                                                                                          \
+        _Pragma("GCC unroll 8") for (int w = 0; w < N; w++) ((wide_loaded *)y)[w] = sum[w];                            \
+    }
+TAPS(1) TAPS(2) TAPS(4) TAPS(8)
+
+/* y[n, i, p] = bias[i] + Σ_k Σ_t v[k, t] x[n, others[k], p + offsets[t]] for p < length; bias may be null */
+void convolve(int64_t rows, int64_t threads, int64_t images, int64_t length, const int64_t *ends, const int32_t *others,
+              int64_t taps, const int64_t *offsets, const real *v, const real *bias, const real *x, int64_t x_image,
+              int64_t x_plane, real *y, int64_t y_image, int64_t y_plane) {
+    const int64_t parts = (rows + CHANNELS - 1) / CHANNELS;
+#pragma omp parallel for schedule(dynamic, 1) num_threads((int)threads)
+    for (int64_t part = 0; part < images * parts; part++) {
+        const int64_t n = part / parts, first = part % parts * CHANNELS;
+        for (int64_t i = first; i < rows && i < first + CHANNELS; i++) {
+            int64_t p = 0;
+#define SPAN(N)                                                                                                  \
+    for (; p + N * ACROSS <= length; p += N * ACROSS)                                                            \
+        taps_##N(ends[i], ends[i + 1], others, taps, offsets, v, bias ? bias[i] : 0, x + n * x_image + p, x_plane, \
+                 y + n * y_image + i * y_plane + p);
+            SPAN(8) SPAN(4) SPAN(2) SPAN(1)
+        }
+    }
+}
+
+/* gradient[j] = Σ_n Σ_p y[n, p] x[n, p + at[j]] for N of the j */
+#define DOTS(N)                                                                                                        \
+    static inline __attribute__((always_inline)) void dots_##N(                                                        \
+        int64_t images, int64_t length, const real *y, int64_t y_image, const real *x, int64_t x_image,                \
+        const int64_t *at, real *gradient) {                                                                           \
+        wide sum[N] = {0};                                                                                             \
+        for (int64_t n = 0; n < images; n++)                                                                           \
+            for (int64_t p = 0; p < length; p += ACROSS) {                                                             \
+                const wide here = *(const wide_loaded *)(y + n * y_image + p);                                         \
+                _Pragma("GCC unroll 8") for (int j = 0; j < N; j++)                                                    \
+                    sum[j] += here * *(const wide_loaded *)(x + n * x_image + p + at[j]);                              \
+            }                                                                                                          \
+        for (int j = 0; j < N; j++) {                                                                                  \
+            gradient[j] = 0;                                                                                           \
+            for (int64_t lane = 0; lane < ACROSS; lane++) gradient[j] += sum[j][lane];                                 \
+        }                                                                                                              \
+    }
+DOTS(1) DOTS(2) DOTS(4) DOTS(8)
+
+/* gradient[k, t] = Σ_n Σ_p y[n, i, p] x[n, others[k], p + offsets[t]] for the wires k of all rows i */
+void correlate(int64_t rows, int64_t threads, int64_t images, int64_t length, const int64_t *ends, const int32_t *others,
+               int64_t taps, const int64_t *offsets, const real *y, int64_t y_image, int64_t y_plane, const real *x,
+               int64_t x_image, int64_t x_plane, real *gradient) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads((int)threads)
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at[8], j = ends[i] * taps;
+#define SOME(N)                                                                                                   \
+    for (; j + N <= ends[i + 1] * taps; j += N) {                                                                 \
+        for (int m = 0; m < N; m++) at[m] = others[(j + m) / taps] * x_plane + offsets[(j + m) % taps];           \
+        dots_##N(images, length, y + i * y_plane, y_image, x, x_image, at, gradient + j);                         \
+    }
+        SOME(8) SOME(4) SOME(2) SOME(1)
+    }
+}

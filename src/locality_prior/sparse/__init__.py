@@ -10,9 +10,11 @@ example, as torch's own layers have it, or unit by unit, as the transpose of a c
 fastest, and element-wise functions keep it; torch's BatchNorm and LayerNorm take many times as long on it.
 """
 
+from locality_prior.sparse.convolution import Convolution as Convolution
 from locality_prior.sparse.function import Kernel as Kernel
 from locality_prior.sparse.function import sparse_linear as sparse_linear
 from locality_prior.sparse.pattern import Pattern as Pattern
 from locality_prior.sparse.pattern import pattern_for as pattern_for
+from locality_prior.sparse.planes import Sliding as Sliding
 from locality_prior.sparse.rows import Rows as Rows
 from locality_prior.sparse.windows import Windows as Windows

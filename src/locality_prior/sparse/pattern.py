@@ -50,7 +50,7 @@ class Pattern:
         self._made: dict[object, Any] = {}
 
     @cached_property
-    def _positions(self) -> Tensor:
+    def positions(self) -> Tensor:
         """Coordinates of the rows, from which tiles are made: a tile has the rows of its units in all matrices."""
         try:
             units = self._rule.target.positions.detach().cpu()
@@ -99,7 +99,7 @@ class Pattern:
             ValueError: "wires" in a dtype for which torch has no sparse products.
         """
         if self.choice(dtype, device) == "windowed":
-            made = lambda: Windows(self.wires, best_tiles(self._positions, self.wires), device)  # noqa: E731
+            made = lambda: Windows(self.wires, best_tiles(self.positions, self.wires), device)  # noqa: E731
             return self._make(Windows, device, made)
         if CompiledRows.serves(self.wires, dtype, device):
             return self._make(CompiledRows, device, lambda: CompiledRows(self.wires))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,13 +28,14 @@ class Windows:
         wires: which pairs have a wire.
         tiles: tile numbers of the target units, (out,), from :func:`best_tiles`.
         device: where to compute.
+        multiple: pad tiles and windows to a multiple of so many units.
     """
 
-    def __init__(self, wires: Wires, tiles: Tensor, device: torch.device) -> None:
+    def __init__(self, wires: Wires, tiles: Tensor, device: torch.device, multiple: int = 1) -> None:
         out, features = self.shape = wires.shape
         order = torch.argsort(tiles, stable=True)  # target units, tile by tile
         counts = torch.bincount(tiles)
-        n, tall = len(counts), int(counts.max())
+        n, tall = len(counts), -(-int(counts.max()) // multiple) * multiple
         starts = counts.cumsum(0) - counts
         slot = torch.empty_like(order)
         slot[order] = torch.arange(out) - starts[tiles[order]]
@@ -44,7 +46,7 @@ class Windows:
         # the window of a tile: its sources, each once, in order
         pairs, which = torch.unique(tiles[rows] * features + wires.sources, return_inverse=True)
         sizes = torch.bincount(pairs // features, minlength=n)
-        wide = int(sizes.max())
+        wide = -(-int(sizes.max()) // multiple) * multiple
         column = torch.arange(len(pairs)) - (sizes.cumsum(0) - sizes)[pairs // features]
         window = torch.zeros(n * wide, dtype=torch.int64)  # padded with unit 0, whose weights are 0
         window[pairs // features * wide + column] = pairs % features
@@ -113,14 +115,16 @@ class Windows:
         return seen
 
 
-def best_tiles(positions: Tensor, wires: Wires) -> Tensor:
+def best_tiles(
+    positions: Tensor, wires: Wires, sizes: Sequence[int] = TILES, taps: int = 1, seen: int = SEEN
+) -> Tensor:
     """Tiles of the size that is quickest: larger tiles gather less and multiply more zeros.
 
-    The price of a size is the number of entries in all blocks plus ``SEEN`` times the number of units in all windows,
-    as estimated from some of the tiles.
+    The price of a size is the number of entries in all blocks, times ``taps``, plus ``seen`` times the number of units
+    in all windows, as estimated from some of the tiles.
     """
     best, least = torch.empty(0), math.inf
-    for size in TILES:
+    for size in sizes:
         numbers = tiles(positions, size)
         n = int(numbers.max()) + 1
         looked_at = torch.linspace(0, n - 1, min(n, LOOKED_AT), dtype=torch.float64).long()
@@ -129,9 +133,9 @@ def best_tiles(positions: Tensor, wires: Wires) -> Tensor:
         wide = 0
         for tile in looked_at.tolist():
             units = order[ends[tile] : ends[tile + 1]].tolist()
-            seen = torch.cat([wires.sources[wires.ends[i] : wires.ends[i + 1]] for i in units])
-            wide = max(wide, int((seen.bincount() > 0).sum()))
-        price = n * wide * (min(size, len(positions)) + SEEN)
+            window = torch.cat([wires.sources[wires.ends[i] : wires.ends[i + 1]] for i in units])
+            wide = max(wide, int((window.bincount() > 0).sum()))
+        price = n * wide * (min(size, len(positions)) * taps + seen)
         if price < least:
             best, least = numbers, price
     return best
