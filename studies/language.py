@@ -4,7 +4,7 @@ When the study has run,
 
     python studies/language.py results/language
 
-measures its networks, beside the same networks before training. For each one it finds the units of a sheet that respond
+measures its networks, and the control before training too. For each one it finds the units of a sheet that respond
 more to one set of windows than to another, asks whether they lie together, and what the network loses without them; and
 it scores BLiMP's minimal pairs. The numbers go to ``language.csv`` in the study's folder, where networks that are
 already in it are not measured again, and their means over seeds to the screen.
@@ -200,6 +200,8 @@ def main(directory: str) -> None:
             continue
         task, both = networks(home / path)
         print(path, flush=True)
+        if told["condition"] != "control":
+            del both["untrained"]  # which differs by its places alone
         for when, net in both.items():
             about = {"run": path, "condition": told["condition"], "when": when, "seed": str(told["seed"])}
             for sheet, measure, value in measured(net, task, pairs):
