@@ -1,0 +1,99 @@
+"""Attention as torch computes it, in every option."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from reference import named, sampled
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import locality_prior as lp
+
+LENGTH, KEYS, BATCH, HEADS, SIZE = 4, 5, 3, 2, 6
+#: What a constructor is given.
+MADE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no bias": {"bias": False},
+    "bias_kv": {"add_bias_kv": True},
+    "zero_attn": {"add_zero_attn": True},
+    "both added": {"add_bias_kv": True, "add_zero_attn": True},
+    "other keys": {"kdim": 3},
+    "other values": {"vdim": 2, "bias": False, "add_bias_kv": True},
+    "dropout": {"dropout": 0.4},
+}
+#: Which of query, key and value are one tensor: all of them, key and value, or none.
+GIVEN = ("self", "memory", "apart")
+MASKS = ("none", "boolean", "additive", "boolean of each", "additive of each", "causal", "all of a row")
+PADDINGS = ("none", "boolean", "additive", "all")
+LAYOUTS = ("batch first", "time first", "no batch")
+ROWS = sampled(
+    list(MADE), list(MASKS), list(PADDINGS), few=[GIVEN, LAYOUTS, ["weights", "of each head", "output alone"]]
+)
+
+
+def mask_of(kind: str, batch: int, queries: int, keys: int) -> Tensor | None:
+    forbidden = torch.rand(batch * HEADS, queries, keys) < 0.3
+    forbidden[..., 0] = False  # a key that every query has
+    added = torch.randn(batch * HEADS, queries, keys, dtype=torch.float64)
+    causal = torch.ones(queries, keys, dtype=torch.bool).triu(1)
+    row = torch.zeros(queries, keys, dtype=torch.bool)
+    row[1] = True
+    return {
+        "none": None,
+        "boolean": forbidden[0],
+        "additive": added[0].masked_fill(forbidden[0], -math.inf),
+        "boolean of each": forbidden,
+        "additive of each": added,
+        "causal": causal,
+        "all of a row": row,
+    }[kind]
+
+
+def padding_of(kind: str, batch: int, keys: int) -> Tensor | None:
+    padded = torch.arange(keys) >= torch.randint(1, keys + 1, (batch, 1))
+    if kind == "all":
+        padded[0] = True
+    return {"none": None, "additive": torch.randn(batch, keys, dtype=torch.float64)}.get(kind, padded)
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
+@pytest.mark.parametrize(("made", "mask", "padding", "given", "layout", "asked"), ROWS, ids=named(ROWS))
+def test_as_torchs_own(made: str, mask: str, padding: str, given: str, layout: str, asked: str) -> None:
+    """Outputs, weights and every gradient; NaN where a query may see nothing, and as many numbers drawn."""
+    options = MADE[made] | {"batch_first": layout == "batch first", "dtype": torch.float64}
+    layer = lp.LocalityMultiheadAttention(SIZE, HEADS, cost="flat", **options)
+    plain = nn.MultiheadAttention(SIZE, HEADS, **options)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter)
+    layer.load_state_dict(plain.state_dict())
+    keys, batch = LENGTH if given == "self" else KEYS, 1 if layout == "no batch" else BATCH
+
+    def sequence(length: int, features: int) -> Tensor:
+        shape = {"batch first": (batch, length), "time first": (length, batch), "no batch": (length,)}[layout]
+        return torch.randn(*shape, features, dtype=torch.float64, requires_grad=True)
+
+    x = [sequence(LENGTH, SIZE), sequence(keys, layer.kdim), sequence(keys, layer.vdim)]
+    if given != "apart":  # where the sizes let them be one
+        x[2] = x[1] if layer.kdim == layer.vdim else x[2]
+        x[1:] = [x[0]] * 2 if given == "self" and layer.kdim == layer.vdim == SIZE else x[1:]
+    attn_mask, padded = mask_of(mask, batch, LENGTH, keys), padding_of(padding, batch, keys)
+    call = {
+        "attn_mask": attn_mask,
+        "key_padding_mask": padded[0] if padded is not None and layout == "no batch" else padded,
+        "is_causal": mask == "causal",
+        "need_weights": asked != "output alone",
+        "average_attn_weights": asked == "weights",
+    }
+    found = []
+    for net in (layer, plain):
+        torch.manual_seed(1)
+        y, weights = net(*x, **call)
+        leaves = [*dict.fromkeys(x), *net.parameters()]
+        loss = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).nansum()
+        loss = loss if weights is None else loss + weights.square().nansum()
+        found.append((y, weights, torch.autograd.grad(loss, leaves), torch.rand(1)))
+    assert_close(found[0], found[1], rtol=1e-12, atol=1e-12, equal_nan=True)
