@@ -646,7 +646,7 @@ def test_wiring_is_the_dense_layers(backend: str, cost: Cost | None) -> None:
 def test_folding_what_is_too_large_takes_a_word(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = small(backend), torch.randn(3, 30)
     assert_close(lp.fold(layer)(x), layer(x))
-    monkeypatch.setattr("locality_prior.layers.linear.DENSE", 100)
+    monkeypatch.setattr("locality_prior.layers.base.DENSE", 100)
     with pytest.raises(ValueError, match="dense: got False for 16 × 30 weights"):
         lp.fold(layer)
     with pytest.raises(ValueError, match="dense: got False"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -540,29 +541,23 @@ def _holds(output: Any) -> bool:
     return first_of(output, PackedSequence) is not None or first_of(output, Tensor) is not None
 
 
-def _effective(module: nn.Module, parameter: str) -> Tensor:
-    """V of a parameter of a torch layer, or of the locality layer of its kind."""
-    if isinstance(module, Locality):
-        return module.effective(parameter)  # type: ignore[operator, no-any-return]
+def _effective(name: str, module: nn.Module, parameter: str) -> Tensor:
+    """V of a parameter of a torch layer, or of the locality layer of its kind, with an entry for each pair."""
+    for wiring in module.wirings() if isinstance(module, Locality) else ():
+        if wiring.name == parameter:
+            if wiring.sparse and math.prod(wiring.shape) > DENSE:
+                shape = " × ".join(map(str, wiring.shape))
+                raise wrong("name", f"{name} of {shape} weights", f"a sparse layer of at most {DENSE:,} pairs")
+            return wiring.matrix(dense=True)
     weight: Tensor = attrgetter(parameter)(module)  # which a parametrization may compute
     return weight
 
 
-def _of_linear(name: str, module: LocalityLinear) -> Tensor:
-    """V of a locality layer, (out, in)."""
-    if module.pattern is None:
-        return module.effective_weight
-    if module.in_features * module.out_features > DENSE:
-        size = f"{name} of {module.out_features} × {module.in_features} weights"
-        raise wrong("name", size, f"a sparse layer of at most {DENSE:,} pairs")
-    return module.pattern.scatter(module.effective_weight)
-
-
-def _of_gates(module: nn.RNNBase, kind: str, layer: int) -> list[Tensor]:
+def _of_gates(name: str, module: nn.RNNBase, kind: str, layer: int) -> list[Tensor]:
     """V of a recurrent layer's gates, for each direction (gates, units, in); ``kind`` is ih or hh."""
     found = []
     for direction in ("", "_reverse")[: 1 + module.bidirectional]:
-        weight = _effective(module, f"weight_{kind}_l{layer % module.num_layers}{direction}")
+        weight = _effective(name, module, f"weight_{kind}_l{layer % module.num_layers}{direction}")
         found.append(weight.reshape(-1, module.hidden_size, weight.shape[1]))
     return found
 
@@ -584,18 +579,18 @@ def _incoming(name: str, module: nn.Module, layer: int) -> Tensor:
         _check_recurrent(name, module)
         if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
             raise wrong("layer", layer, f"a layer from {-layers} to {layers - 1}")
-        each = zip(_of_gates(module, "ih", layer), _of_gates(module, "hh", layer), strict=True)
+        each = zip(_of_gates(name, module, "ih", layer), _of_gates(name, module, "hh", layer), strict=True)
         return torch.cat([torch.cat([w.transpose(0, 1).flatten(1) for w in both], 1) for both in each])
     if isinstance(module, LocalityLinear):
-        return _of_linear(name, module)
+        return _effective(name, module, "weight")
     if isinstance(module, nn.MultiheadAttention):
-        return _effective(module, "out_proj.weight")
+        return _effective(name, module, "out_proj.weight")
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return _effective(module, "weight").flatten(1)
+        return _effective(name, module, "weight").flatten(1)
     if isinstance(module, nn.Linear):
         return module.weight
     if is_conv1d(type(module)):
-        return _effective(module, "weight").T
+        return _effective(name, module, "weight").T
     raise _no_weights(name, module)
 
 
@@ -606,22 +601,22 @@ def _between(placed: Placed) -> list[Between]:
         _check_recurrent(name, module)
         if module.bidirectional or module.hidden_size != len(target):
             raise wrong("name", f"{name}, whose directions are two sheets", "a recurrent network of one direction")
-        found = [Between(gate, target, target) for w in _of_gates(module, "hh", -1) for gate in w]
+        found = [Between(gate, target, target) for w in _of_gates(name, module, "hh", -1) for gate in w]
         if source is not None and module.num_layers == 1:
-            found += [Between(gate, target, source) for w in _of_gates(module, "ih", -1) for gate in w]
+            found += [Between(gate, target, source) for w in _of_gates(name, module, "ih", -1) for gate in w]
         return found
     if isinstance(module, nn.MultiheadAttention):
         if module.in_proj_weight is None:
             raise wrong("name", f"{name}, whose keys or values have sizes of their own", "kdim and vdim of embed_dim")
-        parts = _effective(module, "in_proj_weight").chunk(3)
+        parts = _effective(name, module, "in_proj_weight").chunk(3)
         inside = [Between(part, target, source or target) for part in parts]
-        return [*inside, Between(_effective(module, "out_proj.weight"), target, target)]
+        return [*inside, Between(_effective(name, module, "out_proj.weight"), target, target)]
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         if module.groups > 1:
             raise wrong("name", f"{name}, a convolution of {module.groups} groups", "a convolution of one group")
-        weight = _effective(module, "weight")
+        weight = _effective(name, module, "weight")
     elif isinstance(module, LocalityLinear):
-        weight = _of_linear(name, module)
+        weight = _effective(name, module, "weight")
     elif isinstance(module, nn.Linear) or is_conv1d(type(module)):
         weight = _incoming(name, module, -1)
     else:

@@ -137,6 +137,11 @@ class Wires:
         """The target unit of each wire, (wires,)."""
         return torch.arange(self.shape[0], device="cpu").repeat_interleave(self.ends.diff())
 
+    def stacked(self, times: int) -> Wires:
+        """The same wires in each of ``times`` matrices, one below another."""
+        ends = [self.ends[:1], *(k * self.count + self.ends[1:] for k in range(times))]
+        return Wires((times * self.shape[0], self.shape[1]), torch.cat(ends), self.sources.repeat(times))
+
 
 class Prior:
     """P from source × target × cost.

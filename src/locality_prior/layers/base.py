@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,16 @@ from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
+from locality_prior.functional import Workspace
 from locality_prior.geometry import Distances, Geometry, default_sheet
 from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
+from locality_prior.sparse import Pattern
 
 M = TypeVar("M", bound=nn.Module)
+
+#: The ways to compute with V = P∘W.
+BACKENDS = ("auto", "dense", "windowed", "wires")
 
 #: A sparse layer with more pairs than this becomes a dense matrix only where the caller asks for it.
 DENSE = 1 << 26
@@ -31,13 +37,13 @@ MOST_ENTRIES = 1 << 32
 
 
 def same(matrix: Tensor) -> Tensor:
-    """The matrix (out, in) itself: for a weight that has one entry for each pair."""
+    """The matrix (out, in) itself, or values (wires,): for a weight that has one entry for each."""
     return matrix
 
 
 def stacked(matrix: Tensor, times: int) -> Tensor:
-    """A matrix (out, in) or (out, 1) repeated ``times`` times, for a weight that stacks several matrices of rows."""
-    return matrix.repeat(times, 1)
+    """A matrix (out, in) or (out, 1), or values (wires,), ``times`` times below one another: for stacked matrices."""
+    return matrix.repeat(times, *[1] * (matrix.dim() - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +51,8 @@ class Wiring:
     """One weight W that passes through a prior. Penalties and measures are computed from it.
 
     ``spread`` turns a matrix (out, in) over the rule's pairs into the shape of the weight, or into one that broadcasts
-    to it. In a sparse layer the weight is (wires,), and so is everything below; ``targets`` then has the target unit of
-    each wire.
+    to it. In a sparse layer the weight is (wires, …), with the wires of ``pattern``, and so is everything below;
+    ``spread`` then does the same with values (wires,) over the rule's wires.
     """
 
     name: str
@@ -55,14 +61,14 @@ class Wiring:
     _prior: Callable[[], Tensor]
     _support: Callable[[], Tensor | None]
     spread: Callable[[Tensor], Tensor] = same
-    targets: Tensor | None = None
+    pattern: Pattern | None = None
     #: P as it is now, if the positions of a side learn; what depends on it then has a gradient for them.
     moving: Moving | None = None
 
     @property
     def sparse(self) -> bool:
-        """Whether the weight is (wires,)."""
-        return self.targets is not None
+        """Whether the weight is (wires, …)."""
+        return self.pattern is not None
 
     @property
     def prior(self) -> Tensor:
@@ -110,7 +116,44 @@ class Wiring:
         if scale is None:
             return None
         scale = scale.to(self.weight)
-        return self.spread(scale[:, None]) if self.targets is None else scale[self.targets]
+        return self.spread(scale[:, None] if self.pattern is None else scale[self.pattern.units(scale.device)])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the weight has in a dense layer, (times · out, in, …)."""
+        own = self.weight.shape
+        return tuple(own) if self.pattern is None else (*self.pattern.wires.shape, *own[1:])
+
+    def matrix(self, dense: bool = False) -> Tensor:
+        """V in :attr:`shape`, with an entry for each pair, whether or not it has a wire.
+
+        Raises:
+            ValueError: the layer is sparse, :attr:`shape` has more than ``DENSE`` entries, and ``dense`` is False.
+        """
+        v = self.weight if self.rule.flat else self.weight * self.prior
+        if self.pattern is None:
+            return v
+        if not dense and math.prod(self.shape) > DENSE:
+            given = f"False for {' × '.join(map(str, self.shape))} weights"
+            raise wrong("dense", given, f"at most {DENSE} of them, or dense=True")
+        return self.pattern.scatter(v)
+
+    def takes(self, weight: Tensor) -> bool:
+        """Whether ``weight`` is one for these wires, with an entry for each pair or for each wire alone."""
+        if weight.shape in (self.weight.shape, self.shape):
+            return True
+        if self.sparse or not self.rule.bounded:
+            return False
+        wires = len(self.weight) // self.rule.shape[0] * self.rule.wires().count
+        return self.shape[1] == self.rule.shape[1] and weight.shape == (wires, *self.shape[2:])
+
+    def own(self, weight: Any) -> Any:
+        """A ``weight`` that :meth:`takes` takes, in this layer's form: a matrix on the wires, or wires as a matrix."""
+        if not isinstance(weight, Tensor) or weight.shape == self.weight.shape or not self.takes(weight):
+            return weight  # torch says what is wrong with it
+        if self.pattern is not None:
+            return self.pattern.gather(weight)
+        return Pattern(self.rule, "wires", len(self.weight) // self.rule.shape[0]).scatter(weight)
 
 
 class Locality(nn.Module):
@@ -148,6 +191,10 @@ class Locality(nn.Module):
 
     def _set_cost(self, cost: Cost) -> None:
         raise NotImplementedError
+
+    def takes(self, name: str, weight: Tensor) -> bool:
+        """Whether a state dict may have ``weight`` for the parameter ``name``: the weight of any backend."""
+        return any(wiring.name == name and wiring.takes(weight) for wiring in self.wirings())
 
     def config(self, sheet: Callable[[Geometry], Any] = Geometry.config) -> dict[str, Any]:
         """Plain values from which :meth:`from_config` makes an equal layer, except for its weights.
@@ -189,6 +236,27 @@ class Locality(nn.Module):
             elif isinstance(value, dict) and name in ("cost", "position_cost"):
                 made[name] = costs.from_config(value, custom)
         return cls(**made, **options)
+
+
+def with_cost(rule: Prior, cost: Cost, fixed: bool) -> Prior:
+    """The rule with another cost. Where the wires are ``fixed`` it must have the same ones: ValueError."""
+    refusal = wrong(
+        "cost", f"{cost!r}, which has other wires", "the wires that this sparse layer has, or backend='dense'"
+    )
+    if fixed and not (rule.kept is not None or rule.wired or math.isfinite(cost.reach)):
+        raise refusal
+    with aside():
+        try:
+            made = Prior(rule.source, rule.target, cost, rule.rescale, rule.kept)
+        except ValueError:
+            if not fixed:
+                raise
+            raise refusal from None
+        if fixed and rule.kept is None:
+            before, now = rule.wires(), made.wires()
+            if not (torch.equal(now.ends, before.ends) and torch.equal(now.sources, before.sources)):
+                raise refusal
+    return made
 
 
 def alike(one: Tensor | None, other: Tensor | None) -> bool:
@@ -308,24 +376,31 @@ class Rounded:
 
 
 class Spread(Rounded):
-    """P of a rule, in the shape of a weight."""
+    """P of a rule, in the shape of a weight: (wires, …) where there is a ``pattern``."""
 
-    def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, rule: Prior, spread: Callable[[Tensor], Tensor] = same, pattern: Pattern | None = None) -> None:
         for name, geometry in (("target", rule.target), ("source", rule.source)):
             if geometry.learned:
                 raise wrong(name, repr(geometry), "places that do not learn: only a dense LocalityLinear has such")
-        self.rule, self.spread = rule, spread
+        self.rule, self.spread, self.pattern = rule, spread, pattern
+        self._workspace = Workspace()
         self._found: tuple[torch.device, Tensor | None] | None = None
 
     def _make(self, other: Tensor) -> Tensor:
-        return self.spread(self.rule.dense(other.dtype, other.device).detach())
+        get = self.rule.dense if self.pattern is None else self.rule.signals
+        return self.spread(get(other.dtype, other.device).detach())
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(P∘W) x + b, (…, times · out), of x (…, in) and W (wires,), wire by wire; only with a pattern."""
+        assert self.pattern is not None
+        return self.pattern.linear(x, weight, self.like(weight), bias, self._workspace)
 
     def support(self, weight: Tensor) -> Tensor | None:
-        """Which entries have a wire, as a boolean tensor; None where all do. Not known for a weight on "meta": None.
+        """Which entries have a wire, as a boolean tensor; None where all do, and for a weight on "meta".
 
         To ask whether all have one makes the CPU wait for a GPU, so it is asked once and not at each step.
         """
-        if self.rule.flat or weight.is_meta:
+        if self.rule.flat or self.pattern is not None or weight.is_meta:
             return None
         if self._found is None or self._found[0] != weight.device:
             with aside():
@@ -338,7 +413,8 @@ class Plain(Locality):
     """A torch layer in which some named parameters pass through priors: convolution, recurrence and attention.
 
     A subclass names this class before the torch class that it extends. It keeps that class's state dict and its
-    initialisation (of W). Where there is no wire W is 0, stays 0 and gets no gradient.
+    initialisation (of W). Where there is no wire W is 0, stays 0 and gets no gradient. A parameter whose
+    :class:`Spread` has a pattern is (wires, …): one number for each wire, where torch's layer has a matrix.
     """
 
     #: The prior of each named parameter; empty while torch's constructor runs.
@@ -348,10 +424,17 @@ class Plain(Locality):
     def _wire(self, spreads: dict[str, Spread]) -> None:
         """Put the named parameters behind their priors. This is the last step of the constructor."""
         self._spreads = spreads
+        for name, pattern in self._patterns().items():
+            weight = self._weight(name)
+            weight.data = pattern.gather(weight.data)
         # a hook, since the weights of a child (attention's out_proj) are loaded after the layer's own
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self._drop_unwired()
         self._make_ready()
+
+    def _patterns(self) -> dict[str, Pattern]:
+        """The wires of each sparse parameter."""
+        return {name: spread.pattern for name, spread in self._spreads.items() if spread.pattern is not None}
 
     def _cost(self) -> Cost:
         return self._own_cost
@@ -359,8 +442,8 @@ class Plain(Locality):
     def _set_cost(self, cost: Cost) -> None:
         made: dict[Spread, Spread] = {}
         for spread in self._spreads.values():
-            old = spread.rule
-            made[spread] = Spread(Prior(old.source, old.target, cost, old.rescale), spread.spread)
+            rule = with_cost(spread.rule, cost, fixed=spread.pattern is not None)
+            made[spread] = Spread(rule, spread.spread, spread.pattern)
         self._check_support(list(made.values()), cost)
         before = [wiring.support for wiring in self.wirings()]
         self._own_cost = cost
@@ -394,9 +477,8 @@ class Plain(Locality):
     def wirings(self) -> list[Wiring]:
         def one(name: str, spread: Spread) -> Wiring:
             weight = self._weight(name)
-            return Wiring(
-                name, weight, spread.rule, lambda: spread.like(weight), lambda: spread.support(weight), spread.spread
-            )
+            prior, support = lambda: spread.like(weight), lambda: spread.support(weight)
+            return Wiring(name, weight, spread.rule, prior, support, spread.spread, spread.pattern)
 
         return [one(name, spread) for name, spread in self._spreads.items()]
 
@@ -404,7 +486,9 @@ class Plain(Locality):
         kind = next(k for k in type(self).__mro__ if not issubclass(k, Locality))
         plain: nn.Module = kind(**arguments(self, self.ARGUMENTS), device="meta")  # type: ignore[assignment, call-arg]
         with torch.no_grad():
-            values = {name: self.effective(name).detach().clone() for name, _ in plain.named_parameters()}
+            values = {name: self._weight(name).detach() for name, _ in plain.named_parameters()}
+            values |= {wiring.name: wiring.matrix(dense) for wiring in self.wirings()}
+            values = {name: value.clone() for name, value in values.items()}
         plain.load_state_dict(values, assign=True)
         for name, parameter in plain.named_parameters():
             parameter.requires_grad_(self._weight(name).requires_grad)
@@ -419,14 +503,33 @@ class Plain(Locality):
         for name, spread in self._spreads.items():
             weight = self._weight(name)
             # on "meta" P would have no values, and torch loads its compiler to compute without any
-            if not (spread.rule.flat or weight.is_meta):
+            if weight.is_meta:
+                continue
+            if spread.pattern is not None:
+                with aside():
+                    spread.pattern.ends(weight.device)
+            if spread.pattern is not None or not spread.rule.flat:
                 spread.like(weight)
                 spread.support(weight)
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""
-        super().reset_parameters()  # type: ignore[misc]
+        with self._whole():
+            super().reset_parameters()  # type: ignore[misc]
         self._drop_unwired()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Inside the block sparse parameters are matrices, as torch draws them; the wires' numbers are then kept."""
+        owned = self._owned()
+        held = [(owned[name], owned[name].data, pattern) for name, pattern in self._patterns().items() if name in owned]
+        for weight, own, pattern in held:
+            weight.data = own.new_empty(*pattern.wires.shape, *own.shape[1:])
+        yield
+        for weight, own, pattern in held:
+            drawn, weight.data = weight.data, own
+            with torch.no_grad():
+                weight.copy_(pattern.gather(drawn))
 
     def _owned(self) -> dict[str, nn.Parameter]:
         """The weights behind priors that are parameters here, and not computed by a parametrisation."""
@@ -445,9 +548,12 @@ class Plain(Locality):
         self._make_ready()
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self._before_loading = self._owned()
-        super()._load_from_state_dict(*args, **kwargs)
+        for wiring in self.wirings():  # those of children too, which torch loads after this
+            if f"{prefix}{wiring.name}" in state_dict:
+                state_dict[f"{prefix}{wiring.name}"] = wiring.own(state_dict[f"{prefix}{wiring.name}"])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _after_loading(layer: Plain, keys: object) -> None:

@@ -63,9 +63,9 @@ class LocalityConv1D(LocalityLinear):
             setattr(conv, name, nn.Parameter(value, getattr(self, name).requires_grad))
         return conv.train(self.training)
 
-    def takes(self, weight: Tensor) -> bool:
-        """Whether this layer can load ``weight``: it is (in, out), or (wires,) in row-major order of (out, in)."""
-        return super().takes(_turned(weight))
+    def takes(self, name: str, weight: Tensor) -> bool:
+        """Whether a state dict may have ``weight``: it is (in, out), or (wires,) in row-major order of (out, in)."""
+        return super().takes(name, _turned(weight))
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -141,7 +141,7 @@ def load(
     _check_layers(into, layers)
     tensors |= _loaded(into, layers)
     # by every name that the state dict has for a layer, which may be in several places
-    places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, LocalityLinear)}
+    places = {n: m for n, m in into.named_modules(remove_duplicate=False) if isinstance(m, Locality)}
     # a layer that was pruned before it was saved: the model's own layer takes its wires once all else is known to fit
     pruned = {
         layer: layer.keeping(tensors[_key(name, "kept")])
@@ -155,12 +155,14 @@ def load(
     if state.keys() != tensors.keys():
         odd = sorted(state.keys() ^ tensors.keys())
         raise wrong("model", f"{type(into).__name__}, differing in {', '.join(odd)}", "the parameters in the file")
+    own = {name: pruned.get(layer, layer) for name, layer in places.items()}  # type: ignore[call-overload]
+    weights = {_key(name, w.name): (layer, w.name) for name, layer in own.items() for w in layer.wirings()}
+    kept = {_key(name, "kept"): layer for name, layer in own.items() if isinstance(layer, LocalityLinear)}
     for key, value in tensors.items():
-        name, _, last = key.rpartition(".")
-        own = pruned.get(places[name], places[name]) if name in places else None
-        if state[key].shape != value.shape and not (own is not None and last == "weight" and own.takes(value)):
+        layer, parameter = weights.get(key, (None, ""))
+        if state[key].shape != value.shape and not (layer is not None and layer.takes(parameter, value)):
             raise wrong("model", f"{key} of shape {tuple(state[key].shape)}", f"{tuple(value.shape)}, as in the file")
-        if own is not None and last == "kept" and not torch.equal(own.rule.kept, value):  # type: ignore[arg-type]
+        if key in kept and not torch.equal(kept[key].rule.kept, value):  # type: ignore[arg-type]
             raise wrong("model", f"{key} of other wires", "the wires in the file")
     if model is None:
         into.to_empty(device=torch.get_default_device())
@@ -243,9 +245,8 @@ def _check_sizes(
     """Whether the file holds the weights of the layer that it describes, before time is spent on a prior."""
     if values.get("num_layers", 1) > len(tensors):
         raise wrong("path", f"{os.fspath(path)} with {len(tensors)} tensors", "those of each layer that it describes")
-    weight = tensors.get("weight")
     linear = issubclass(kind, LocalityLinear)
-    if linear and weight is not None and weight.ndim == 1:
+    if linear and tensors.get("weight", torch.empty(0, 0)).ndim == 1:
         return  # a sparse layer: how many wires it has is known once its prior is
     plain: Any = nn.Linear if linear else next(k for k in kind.__mro__ if not issubclass(k, Locality))
     wanted = plain(**{name: values[name] for name in kind.ARGUMENTS}, device="meta").state_dict()
@@ -253,6 +254,8 @@ def _check_sizes(
         wanted["weight"] = wanted["weight"].T
     for name, own in wanted.items():
         given = tensors.get(name, own)
+        if own.dim() > 1 and given.shape[1:] == own.shape[2:]:
+            continue  # (wires, …), likewise
         if given.shape != own.shape:
             expected = f"{tuple(own.shape)}, as it describes"
             raise wrong("path", f"{os.fspath(path)} with {name} of shape {tuple(given.shape)}", expected)

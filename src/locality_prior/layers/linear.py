@@ -16,7 +16,7 @@ from locality_prior.functional import Values, Workspace, dense, locality_linear
 from locality_prior.geometry import Geometry, Points
 from locality_prior.geometry.learned import precision
 from locality_prior.layers.base import (
-    DENSE,
+    BACKENDS,
     Locality,
     Rounded,
     Wiring,
@@ -28,12 +28,12 @@ from locality_prior.layers.base import (
     size,
     tensor,
     tracing,
+    with_cost,
 )
 from locality_prior.moving import Moving, moving_linear
 from locality_prior.prior import Prior, Table, Wires, aside, resolve
-from locality_prior.sparse import Kernel, Pattern, pattern_for, sparse_linear
+from locality_prior.sparse import Pattern, pattern_for
 
-BACKENDS = ("auto", "dense", "windowed", "wires")
 #: Up to this many pairs, a sparse layer draws the numbers that nn.Linear draws, which takes seconds at the limit.
 DRAWN = 1 << 28
 #: Numbers drawn at once.
@@ -182,24 +182,7 @@ class LocalityLinear(Locality):
         return self.rule.cost
 
     def _set_cost(self, cost: Cost) -> None:
-        old = self.rule
-        fixed = None if self.pattern is None and old.kept is None else old.wires()
-        refusal = wrong(
-            "cost", f"{cost!r}, which has other wires", "the wires that this sparse layer has, or backend='dense'"
-        )
-        if fixed is not None and not (old.kept is not None or old.wired or math.isfinite(cost.reach)):
-            raise refusal
-        with aside():
-            try:
-                rule = Prior(old.source, old.target, cost, old.rescale, old.kept)
-            except ValueError:
-                if fixed is None:
-                    raise
-                raise refusal from None
-            if fixed is not None and old.kept is None:
-                now = rule.wires()
-                if not (torch.equal(now.ends, fixed.ends) and torch.equal(now.sources, fixed.sources)):
-                    raise refusal
+        rule = with_cost(self.rule, cost, fixed=self.pattern is not None or self.kept is not None)
         before = self.support
         self.rule, self._values, self._found = rule, None, None
         if not alike(self.support, before):
@@ -246,20 +229,8 @@ class LocalityLinear(Locality):
             if input.ndim == 0 or input.shape[-1] != self.in_features:
                 raise wrong("input", f"shape {tuple(input.shape)}", f"(…, {self.in_features})")
             same_dtype("input", input, self.weight)
-        pattern = self.pattern
-        if pattern is not None:
-            targets, sources = pattern.ends(self.weight.device)
-            return sparse_linear(
-                input,
-                self.weight,
-                self.prior,
-                self.bias,
-                self._kernel,
-                targets,
-                sources,
-                self.out_features,
-                self._workspace,
-            )
+        if self.pattern is not None:
+            return self.pattern.linear(input, self.weight, self.prior, self.bias, self._workspace)
         if self.rule.flat:
             return nn.functional.linear(input, self.weight, self.bias)
         moving = self._moving()
@@ -312,14 +283,11 @@ class LocalityLinear(Locality):
         Raises:
             ValueError: the layer is sparse with more than 67 million pairs, and ``dense`` is False.
         """
-        if self.pattern is not None and not dense and self.in_features * self.out_features > DENSE:
-            shape = f"{self.out_features} × {self.in_features} weights"
-            raise wrong("dense", f"False for {shape}", f"at most {DENSE} of them, or dense=True")
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta", dtype=self.weight.dtype
         )
         with torch.no_grad():
-            weight = self.effective_weight if self.pattern is None else self.pattern.scatter(self.effective_weight)
+            (weight,) = (wiring.matrix(dense) for wiring in self.wirings())
             for name, value in (("weight", weight), ("bias", self.bias)):
                 if value is not None:
                     grad = getattr(self, name).requires_grad
@@ -327,18 +295,8 @@ class LocalityLinear(Locality):
         return linear.train(self.training)
 
     def wirings(self) -> list[Wiring]:
-        targets = None if self.pattern is None else self.pattern.ends(self.weight.device)[0]
-        return [
-            Wiring(
-                "weight",
-                self.weight,
-                self.rule,
-                lambda: self.prior,
-                lambda: self.support,
-                targets=targets,
-                moving=self._moving(),
-            )
-        ]
+        prior, support = lambda: self.prior, lambda: self.support
+        return [Wiring("weight", self.weight, self.rule, prior, support, pattern=self.pattern, moving=self._moving())]
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -387,12 +345,6 @@ class LocalityLinear(Locality):
                 self._prior()
             _ = self.support
 
-    def _kernel(self, rows: Tensor) -> Kernel:
-        """What multiplies ``rows`` with the wires."""
-        assert self.pattern is not None
-        with aside():  # the first call makes it
-            return self.pattern.kernel(rows.dtype, rows.device)
-
     def _way(self, pattern: Pattern) -> str:
         return pattern.describe(self.weight.dtype, self.weight.device)
 
@@ -420,12 +372,6 @@ class LocalityLinear(Locality):
             self.weight = nn.Parameter(other.weight.detach(), self.weight.requires_grad)
         self._values, self._found, self._workspace = None, None, Workspace()
         self._make_ready()
-
-    def takes(self, weight: Tensor) -> bool:
-        """Whether this layer can load ``weight``: it is (out, in), or (wires,) in row-major order."""
-        if weight.shape in (self.weight.shape, self.rule.shape):
-            return True
-        return weight.ndim == 1 and self.rule.bounded and len(weight) == self.rule.wires().count
 
     def _drop_unwired(self, ours: bool = True) -> None:
         """Set W to 0 where there is no wire, in place, or in a copy where the tensor is the caller's (not ``ours``)."""
@@ -473,12 +419,8 @@ class LocalityLinear(Locality):
             if isinstance(positions, Tensor) and args[0].get("assign_to_params_buffers", False):
                 state_dict[f"{prefix}{name}"] = _assigned(points, positions)
         self._share()
-        # the weight of another backend: gather a matrix onto the wires, or scatter the wires into a matrix
-        if isinstance(given, Tensor) and given.ndim != own.ndim:
-            if self.pattern is not None and given.shape == self.rule.shape:
-                state_dict[key] = self.pattern.gather(given)
-            elif self.pattern is None and self.takes(given):
-                state_dict[key] = Pattern(self.rule, self.backend).scatter(given)
+        if given is not None:
+            (state_dict[key],) = (wiring.own(given) for wiring in self.wirings())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._drop_unwired(ours=self.weight is own)  # load_state_dict(…, assign=True): the caller's
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -14,6 +15,7 @@ from locality_prior._check import boolean, choice, count, number, wrong, wrong_t
 from locality_prior.cost import Cost, as_cost
 from locality_prior.geometry import Geometry
 from locality_prior.layers.base import (
+    BACKENDS,
     Plain,
     Spread,
     affordable,
@@ -25,6 +27,7 @@ from locality_prior.layers.base import (
     tensor,
 )
 from locality_prior.prior import Prior
+from locality_prior.sparse import pattern_for
 
 State = Tensor | tuple[Tensor, ...]
 #: The most layers that are stacked.
@@ -43,7 +46,7 @@ class _Recurrent(Plain, nn.RNNBase):
         "dropout",
         "bidirectional",
     )
-    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale")
+    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "backend")
     #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
     GATES: ClassVar[int] = 1
@@ -61,6 +64,7 @@ class _Recurrent(Plain, nn.RNNBase):
         units: Geometry | None = None,
         cost: Cost | str = "linear",
         rescale: bool = False,
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **more: Any,
@@ -83,13 +87,15 @@ class _Recurrent(Plain, nn.RNNBase):
         entries = self.GATES * hidden * ways * ((features + hidden) + (layers - 1) * (hidden * ways + hidden))
         affordable("hidden_size", entries, f"input_size={features}, hidden_size={hidden}, num_layers={layers}")
         made, cost, units = factory(device, dtype), as_cost("cost", cost), own_places("units", units, hidden)
+        backend = choice("backend", backend, BACKENDS)
         rule = Prior(units, units, cost, rescale)
+        spread = Spread(rule, partial(stacked, times=self.GATES), pattern_for(rule, backend, self.GATES))
         plain |= {"num_layers": layers, "bias": bias, "batch_first": batch_first}
         plain |= {"dropout": dropout, "bidirectional": both, **made}
         super().__init__(features, hidden, **plain)  # type: ignore[arg-type]  # of torch's own class
-        self.units, self._own_cost, self.rescale = units, cost, rescale
+        self.units, self._own_cost, self.rescale, self.backend = units, cost, rescale, backend
         recurrent = [name for name in self._flat_weights_names if name.startswith("weight_hh")]
-        self._wire(dict.fromkeys(recurrent, Spread(rule, partial(stacked, times=self.GATES))))
+        self._wire(dict.fromkeys(recurrent, spread))
 
     def flatten_parameters(self) -> None:
         """Do nothing: P∘W is computed anew at every step, so its memory cannot be laid out once and for all."""
@@ -125,7 +131,9 @@ class _Recurrent(Plain, nn.RNNBase):
         return self.bias, self.num_layers, self.dropout, self.training, self.bidirectional
 
     def _run(self, x: Tensor, sizes: Tensor | None, h: State) -> tuple[Tensor, ...]:
-        """Run torch's kernel: outputs, and the last states."""
+        """Outputs and last states: of torch's kernel, or wire by wire."""
+        if self._patterns():
+            return self._by_wires(x, sizes, h if isinstance(h, tuple) else (h,))
         found: tuple[Tensor, ...]
         if sizes is None:
             found = self._kernel()(x, h, self._weights(), *self._options(), self.batch_first)
@@ -134,6 +142,64 @@ class _Recurrent(Plain, nn.RNNBase):
         return found
 
     def _kernel(self) -> Callable[..., tuple[Tensor, ...]]:
+        raise NotImplementedError
+
+    def _by_wires(self, x: Tensor, sizes: Tensor | None, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What torch's kernel computes, with the wires alone; time steps lie one below another, as when packed."""
+        if sizes is None:
+            x = x.transpose(0, 1) if self.batch_first else x
+            steps, shape = [x.shape[1]] * x.shape[0], x.shape[:2]
+            y, *last = self._layers(x.reshape(-1, x.shape[-1]), steps, states)
+            y = y.view(*shape, -1)
+            return y.transpose(0, 1) if self.batch_first else y, *last
+        return self._layers(x, sizes.tolist(), states)
+
+    def _layers(self, rows: Tensor, steps: list[int], states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The outputs of the last layer, and the last states of all; time steps have ``steps`` of the rows each."""
+        last = []
+        ways = 1 + self.bidirectional
+        for layer in range(self.num_layers):
+            found = [
+                self._direction(rows, steps, [h[layer * ways + way] for h in states], f"_l{layer}", bool(way))
+                for way in range(ways)
+            ]
+            rows = torch.cat([y for y, _ in found], 1) if self.bidirectional else found[0][0]
+            last += [state for _, state in found]
+            if layer < self.num_layers - 1 and self.dropout:
+                rows = F.dropout(rows, self.dropout, self.training)
+        return rows, *(torch.stack(h) for h in zip(*last, strict=True))
+
+    def _direction(
+        self, rows: Tensor, steps: list[int], state: Sequence[Tensor], name: str, back: bool
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """One layer in one direction: its outputs, row by row, and its last state.
+
+        Later steps may have fewer rows: those of the sequences that go on, which are the first ones.
+        """
+        name = f"{name}_reverse" if back else name
+        weight_ih, weight_hh = self._weight(f"weight_ih{name}"), self._weight(f"weight_hh{name}")
+        bias_ih, bias_hh = (self._weight(f"{b}{name}") if self.bias else None for b in ("bias_ih", "bias_hh"))
+        spread = self._spreads[f"weight_hh{name}"]
+        # unit by unit, as products with wires are laid out
+        product = weight_ih @ rows.t() if bias_ih is None else torch.addmm(bias_ih[:, None], weight_ih, rows.t())
+        given = [part.t() for part in torch.split(product, steps, 1)]
+        start, outputs, ended = state, [], []
+        state = [h[: steps[-1] if back else steps[0]] for h in state]
+        for x in reversed(given) if back else given:
+            n, before = len(x), len(state[0])
+            if n > before:
+                state = [torch.cat([h, first[before:n]]) for h, first in zip(state, start, strict=True)]
+            elif n < before:
+                ended.append([h[n:] for h in state])
+                state = [h[:n] for h in state]
+            recurrent = spread.linear(state[0], weight_hh, bias_hh)
+            state = self._cell(x, recurrent, *state)
+            outputs.append(state[0])
+        last = [torch.cat(h) for h in zip(state, *reversed(ended), strict=True)] if ended else state
+        return torch.cat(outputs[::-1] if back else outputs), last
+
+    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """The next state, from W_ih x_t + b_ih, from (P∘W_hh) h_{t−1} + b_hh, and from the state before."""
         raise NotImplementedError
 
     def _given(self, hx: Any) -> tuple[Tensor, ...] | None:
@@ -212,6 +278,10 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     def _kernel(self) -> Any:
         return torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
 
+    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        z = given + recurrent
+        return (z.relu() if self.nonlinearity == "relu" else z.tanh(),)
+
 
 class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
     r"""A gated recurrent unit between units that have places: the W_hh of each gate passes through the same P.
@@ -231,6 +301,12 @@ class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
 
     def _kernel(self) -> Any:
         return torch.gru
+
+    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        (h,), k = state, 2 * self.hidden_size
+        r, z = (given[:, :k] + recurrent[:, :k]).sigmoid().chunk(2, 1)
+        n = (given[:, k:] + r * recurrent[:, k:]).tanh()
+        return (n + z * (h - n),)
 
 
 class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
@@ -252,3 +328,8 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
     def _kernel(self) -> Any:
         return torch.lstm
+
+    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        i, f, g, o = (given + recurrent).chunk(4, 1)
+        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c

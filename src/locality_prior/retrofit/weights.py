@@ -51,10 +51,8 @@ class Division:
             ValueError: a W that is not finite in the weight's dtype.
         """
         with aside(), torch.no_grad():
-            if wiring.sparse:
-                assert isinstance(layer, LocalityLinear)
-                assert layer.pattern is not None
-                return _divided(layer.pattern.gather(v), self._on_wires(wiring.rule), into)
+            if wiring.pattern is not None:
+                return _divided(wiring.pattern.gather(v), wiring.spread(self._on_wires(wiring.rule)), into)
             if not isinstance(layer, LocalityLinear):
                 return _divided(v, wiring.spread(wiring.rule.dense(device=v.device)), into)
             blocks = self._blocks(wiring.rule)

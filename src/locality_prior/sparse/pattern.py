@@ -11,10 +11,11 @@ from torch import Tensor
 
 from locality_prior._check import wrong
 from locality_prior._memory import aside
+from locality_prior.functional import Workspace
 from locality_prior.geometry import Graph
 from locality_prior.prior import Prior
 from locality_prior.sparse.compiled import CompiledRows
-from locality_prior.sparse.function import Kernel
+from locality_prior.sparse.function import Kernel, sparse_linear
 from locality_prior.sparse.rows import Rows
 from locality_prior.sparse.windows import Windows, best_tiles
 
@@ -32,35 +33,49 @@ class Pattern:
     Args:
         rule: the prior, with a cost that ends somewhere or a geometry that gives the wires.
         backend: "windowed", "wires" or "auto".
+        times: how many matrices lie one below another, each with the wires of the rule: the gates of a recurrent layer.
 
     Raises:
         ValueError: the cost has no end.
     """
 
-    def __init__(self, rule: Prior, backend: str) -> None:
+    def __init__(self, rule: Prior, backend: str, times: int = 1) -> None:
         if not rule.bounded:
             raise wrong("backend", f"{backend!r} with cost {rule.cost!r}", "a cost that ends, such as .within(4)")
-        self.backend = backend
-        self.wires = rule.wires()
-        #: The target unit of each wire, (wires,).
+        self.backend, self.times = backend, times
+        self.wires = rule.wires().stacked(times)
+        #: The row of each wire in the stacked matrices, (wires,).
         self.targets = self.wires.rows()
         self._rule = rule
         self._made: dict[object, Any] = {}
 
     @cached_property
     def _positions(self) -> Tensor:
-        """Coordinates of the target units, from which tiles are made."""
+        """Coordinates of the rows, from which tiles are made: a tile has the rows of its units in all matrices."""
         try:
-            return self._rule.target.positions.detach().cpu()
+            units = self._rule.target.positions.detach().cpu()
         except ValueError:  # only distances are known
-            return _by_landmarks(self._rule)
+            units = _by_landmarks(self._rule)
+        return units.repeat(self.times, 1)
 
     def ends(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Target and source unit of each wire, (wires,), on ``device``."""
+        """Row and source unit of each wire, (wires,), on ``device``."""
         if ("ends", device) not in self._made:
             self._made["ends", device] = self.targets.to(device), self.wires.sources.to(device)
         made: tuple[Tensor, Tensor] = self._made["ends", device]
         return made
+
+    def units(self, device: torch.device) -> Tensor:
+        """Target unit of each of the rule's wires, which a single matrix has, on ``device``."""
+        return self.ends(device)[0][: len(self.targets) // self.times]
+
+    def linear(self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
+        """y = (P∘W) x + b of W and P on the wires; see :func:`~locality_prior.sparse.function.sparse_linear`."""
+        ends = self.ends(weight.device)
+        return sparse_linear(x, weight, prior, bias, self._kernel, *ends, self.wires.shape[0], workspace)
+
+    def _kernel(self, rows: Tensor) -> Kernel:
+        return self.kernel(rows.dtype, rows.device)
 
     def choice(self, dtype: torch.dtype, device: torch.device) -> str:
         """The way to compute: the one that was asked for, or for "auto" the one that was measured to be quicker."""
@@ -100,12 +115,12 @@ class Pattern:
         return made
 
     def gather(self, matrix: Tensor) -> Tensor:
-        """A matrix (out, in) on the wires, (wires,)."""
+        """A matrix (times · out, in, …) on the wires, (wires, …)."""
         return matrix[self.ends(matrix.device)]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """Values (wires,) as a matrix (out, in), 0 elsewhere."""
-        return values.new_zeros(self.wires.shape).index_put(self.ends(values.device), values)
+        """Values (wires, …) as a matrix (times · out, in, …), 0 elsewhere."""
+        return values.new_zeros(*self.wires.shape, *values.shape[1:]).index_put(self.ends(values.device), values)
 
     def __deepcopy__(self, memo: Any) -> Pattern:
         return self  # it never changes
@@ -126,12 +141,17 @@ def _by_landmarks(rule: Prior, landmarks: int = 8) -> Tensor:
     return d.masked_fill(unreachable, 2 * float(farthest) + 1)
 
 
-def pattern_for(rule: Prior, backend: str) -> Pattern | None:
-    """The wires to compute with; None for "dense", and for "auto" where a layer is small or has many wires."""
+def pattern_for(rule: Prior, backend: str, times: int = 1, small: int = SMALL, full: float = FULL) -> Pattern | None:
+    """The wires to compute with; None for "dense", and for "auto" where a layer is small or has many wires.
+
+    Args:
+        rule, backend, times: of the :class:`Pattern`.
+        small: for "auto", the fewest pairs of the rule from which a layer is quicker with its wires alone.
+        full: for "auto", the largest share of the pairs that may have a wire.
+    """
     if backend in ("windowed", "wires"):
-        return Pattern(rule, backend)
+        return Pattern(rule, backend, times)
     pairs = rule.shape[0] * rule.shape[1]
-    if backend == "dense" or not rule.bounded or pairs < SMALL:
+    if backend == "dense" or not rule.bounded or pairs < small or rule.wires().count > full * pairs:
         return None
-    pattern = Pattern(rule, backend)
-    return pattern if pattern.wires.count <= FULL * pairs else None
+    return Pattern(rule, backend, times)

@@ -1,0 +1,205 @@
+"""Layers of all kinds that compute wire by wire, each against the dense layer of its kind."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reference import pairwise
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import locality_prior as lp
+from locality_prior.layers.base import Plain
+
+SHEET = lp.Grid(3, 4)
+#: On a sheet of twelve units, a layer of each kind.
+MAKE: dict[str, Callable[..., Any]] = {
+    "rnn": lambda **o: lp.LocalityRNN(5, 12, nonlinearity="relu", units=SHEET, **o),
+    "gru": lambda **o: lp.LocalityGRU(5, 12, 2, units=SHEET, **o),
+    "lstm": lambda **o: lp.LocalityLSTM(5, 12, bidirectional=True, units=SHEET, **o),
+}
+CUT = lp.cost.Linear().within(1.5)
+kinds = pytest.mark.parametrize("kind", MAKE)
+
+
+def given(kind: str, dtype: torch.dtype = torch.float64, n: int = 3) -> Tensor:
+    """An input for a layer of ``MAKE``."""
+    return torch.randn(7, n, 5, dtype=dtype)
+
+
+def output(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer gives for ``x``, without its state."""
+    y: Tensor = layer(x)[0]
+    return y
+
+
+def pair(kind: str, backend: str = "wires", seed: int = 0, **options: Any) -> tuple[Any, Any]:
+    """A sparse layer and a dense one that are drawn with one seed."""
+    options = {"cost": CUT, "dtype": torch.float64} | options
+    made = []
+    for one in (backend, "dense"):
+        torch.manual_seed(seed)
+        made.append(MAKE[kind](backend=one, **options))
+    return made[0], made[1]
+
+
+def whole(layer: Plain, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of the parameters of a sparse layer, with an entry for each pair."""
+    patterns = layer._patterns()
+    return {name: patterns[name].scatter(v) if name in patterns else v for name, v in values.items()}
+
+
+def same_values(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert_close(one[name], other[name], rtol=0, atol=0)
+
+
+@kinds
+def test_a_seed_draws_the_same_weights_for_every_backend(kind: str) -> None:
+    torch.manual_seed(0)
+    dense = MAKE[kind](backend="dense", cost=CUT)
+    after = torch.rand(3)
+    torch.manual_seed(0)
+    sparse = MAKE[kind](backend="wires", cost=CUT)
+    assert torch.equal(torch.rand(3), after)
+    assert sparse._patterns()
+    same_values(whole(sparse, dict(sparse.named_parameters())), dict(dense.named_parameters()))
+    assert all(w.weight.shape[0] == len(w.pattern.targets) == len(w.prior) for w in sparse.wirings())
+    for layer in (sparse, dense):
+        torch.manual_seed(1)
+        layer.reset_parameters()
+    same_values(whole(sparse, dict(sparse.named_parameters())), dict(dense.named_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend", "rescale", "dtype"),
+    pairwise([*MAKE], ["windowed", "wires"], [False, True], [torch.float64, torch.float32]),
+)
+def test_outputs_and_gradients_are_those_of_the_dense_layer(
+    kind: str, backend: str, rescale: bool, dtype: torch.dtype
+) -> None:
+    sparse, dense = pair(kind, backend, rescale=rescale, dtype=dtype)
+    x = given(kind, dtype).requires_grad_()
+    y, expected = output(sparse, x), output(dense, x)
+    assert_close(y, expected)
+    assert_close(output(lp.fold(sparse), x), expected)
+    g = torch.randn_like(y)
+    ours = torch.autograd.grad(y, [x, *sparse.parameters()], g)
+    theirs = torch.autograd.grad(expected, [x, *dense.parameters()], g)
+    assert_close(ours[0], theirs[0])
+    names = [name for name, _ in sparse.named_parameters()]
+    for a, b in zip(whole(sparse, dict(zip(names, ours[1:], strict=True))).values(), theirs[1:], strict=True):
+        assert_close(a, b)
+    with torch.no_grad():
+        assert_close(output(sparse, x), expected)
+
+
+@kinds
+def test_every_backend_loads_the_state_of_every_other(kind: str, tmp_path: Path) -> None:
+    sparse, dense = pair(kind)
+    plain, ours = lp.fold(dense).state_dict(), sparse.state_dict()
+    for assign in (False, True):
+        there, back = pair(kind, seed=1)
+        there.load_state_dict(dense.state_dict(), assign=assign)
+        same_values(there.state_dict(), ours)
+        back.load_state_dict(ours, assign=assign)
+        same_values(back.state_dict(), dense.state_dict())
+        model, _ = pair(kind, "windowed", seed=1)
+        nn.Sequential(model).load_state_dict(nn.Sequential(sparse).state_dict(), assign=assign)
+        same_values(model.state_dict(), ours)
+        model.load_state_dict(plain, assign=assign)
+        same_values(whole(model, model.state_dict()), plain)
+    for saved in (sparse, dense):
+        lp.save(saved, tmp_path / "layer.safetensors")
+        found: Any = lp.load(tmp_path / "layer.safetensors")
+        assert found.backend == saved.backend
+        same_values(found.state_dict(), saved.state_dict())
+        there, back = pair(kind, seed=1)
+        for layer in (there, back):
+            lp.load(tmp_path / "layer.safetensors", layer)
+        same_values(there.state_dict(), ours)
+        same_values(back.state_dict(), dense.state_dict())
+    name = sparse.wirings()[0].name
+    with pytest.raises(RuntimeError, match=f"size mismatch for {name}"):
+        sparse.load_state_dict(ours | {name: ours[name][1:]})
+
+
+@kinds
+@pytest.mark.parametrize("rescale", [False, True])
+def test_penalties_and_measures_are_those_of_the_dense_layer(kind: str, rescale: bool) -> None:
+    sparse, dense = pair(kind, rescale=rescale)
+    for measure in (
+        lp.wiring_cost,
+        lp.weight_l1,
+        lp.mean_wire_length,
+        lambda layer: lp.wiring_cost(layer, lp.cost.Sqrt()),
+    ):
+        ours, theirs = measure(sparse), measure(dense)
+        assert_close(ours, theirs)
+        ours.backward()
+        theirs.backward()
+        names = [w.name for w in sparse.wirings()]
+        for name, grad in whole(sparse, {n: sparse.get_parameter(n).grad for n in names}).items():
+            expected = dense.get_parameter(name).grad
+            assert_close(grad, torch.where(grad == 0, 0, expected))  # a dense weight has a gradient without a wire
+            sparse.get_parameter(name).grad = dense.get_parameter(name).grad = None
+
+
+@kinds
+def test_the_cost_may_change_where_the_wires_stay(kind: str) -> None:
+    sparse, dense = pair(kind)
+    x = given(kind)
+    for cost in (lp.cost.Linear(2).within(1.5), lp.cost.Sqrt().within(1.5)):
+        sparse.cost = dense.cost = cost
+        assert_close(output(sparse, x), output(dense, x))
+    for other in (lp.cost.Linear().within(1), lp.cost.Linear().within(3), "linear"):
+        with pytest.raises(ValueError, match=r"cost: got .* which has other wires"):
+            sparse.cost = other
+    assert_close(output(sparse, x), output(dense, x))
+    before = output(sparse, x)
+    with sparse.perturbed():
+        assert not torch.allclose(output(sparse, x), before)
+    assert torch.equal(output(sparse, x), before)
+
+
+@kinds
+def test_copies_pickles_dtypes_and_devices(kind: str) -> None:
+    sparse, dense = pair(kind)
+    x = given(kind)
+    buffer = io.BytesIO()
+    torch.save(sparse, buffer)
+    buffer.seek(0)
+    for layer in (copy.deepcopy(sparse), torch.load(buffer, weights_only=False)):
+        assert_close(output(layer, x), output(dense, x))
+    assert_close(output(sparse.float(), x.float()), output(dense.float(), x.float()))
+    meta = MAKE[kind](cost=CUT, backend="wires", device="meta")
+    assert output(meta, given(kind, torch.float32).to("meta")).shape == output(sparse, x.float()).shape
+    there = meta.to_empty(device="cpu")
+    there.load_state_dict(dense.state_dict())
+    assert_close(output(there, x.float()), output(dense, x.float()))
+
+
+@kinds
+def test_a_cost_without_an_end_is_refused(kind: str) -> None:
+    for backend in ("windowed", "wires"):
+        with pytest.raises(ValueError, match=rf"backend: got '{backend}' with cost Linear\(\), expected a cost"):
+            MAKE[kind](backend=backend)
+    with pytest.raises(ValueError, match="backend: got fast, expected one of auto, dense, windowed, wires"):
+        MAKE[kind](backend="fast", cost=CUT)
+
+
+@kinds
+def test_folding_what_is_too_large_takes_a_word(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse, _ = pair(kind)
+    x = given(kind)
+    monkeypatch.setattr("locality_prior.layers.base.DENSE", 100)
+    with pytest.raises(ValueError, match=r"dense: got False for .* weights, expected at most 100 of them"):
+        lp.fold(sparse)
+    assert_close(output(lp.fold(sparse, dense=True), x), output(sparse, x))
