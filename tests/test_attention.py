@@ -1,4 +1,4 @@
-"""Attention as torch computes it, in every option."""
+"""Attention as torch computes it, in every option, with matrices and wire by wire."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.testing import assert_close
 import locality_prior as lp
 
 LENGTH, KEYS, BATCH, HEADS, SIZE = 4, 5, 3, 2, 6
+BACKENDS = ("dense", "windowed", "wires")
 #: What a constructor is given.
 MADE: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -21,8 +22,8 @@ MADE: dict[str, dict[str, Any]] = {
     "bias_kv": {"add_bias_kv": True},
     "zero_attn": {"add_zero_attn": True},
     "both added": {"add_bias_kv": True, "add_zero_attn": True},
-    "other keys": {"kdim": 3},
-    "other values": {"vdim": 2, "bias": False, "add_bias_kv": True},
+    "other keys": {"kdim": 4},
+    "other values": {"vdim": 9, "bias": False, "add_bias_kv": True},
     "dropout": {"dropout": 0.4},
 }
 #: Which of query, key and value are one tensor: all of them, key and value, or none.
@@ -30,9 +31,8 @@ GIVEN = ("self", "memory", "apart")
 MASKS = ("none", "boolean", "additive", "boolean of each", "additive of each", "causal", "all of a row")
 PADDINGS = ("none", "boolean", "additive", "all")
 LAYOUTS = ("batch first", "time first", "no batch")
-ROWS = sampled(
-    list(MADE), list(MASKS), list(PADDINGS), few=[GIVEN, LAYOUTS, ["weights", "of each head", "output alone"]]
-)
+ASKED = ("weights", "of each head", "output alone")
+ROWS = sampled(list(MADE), list(MASKS), list(PADDINGS), list(BACKENDS), list(ASKED), few=[GIVEN, LAYOUTS])
 
 
 def mask_of(kind: str, batch: int, queries: int, keys: int) -> Tensor | None:
@@ -61,15 +61,15 @@ def padding_of(kind: str, batch: int, keys: int) -> Tensor | None:
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
-@pytest.mark.parametrize(("made", "mask", "padding", "given", "layout", "asked"), ROWS, ids=named(ROWS))
-def test_as_torchs_own(made: str, mask: str, padding: str, given: str, layout: str, asked: str) -> None:
+@pytest.mark.parametrize(("made", "mask", "padding", "backend", "asked", "given", "layout"), ROWS, ids=named(ROWS))
+def test_as_torchs_own(made: str, mask: str, padding: str, backend: str, asked: str, given: str, layout: str) -> None:
     """Outputs, weights and every gradient; NaN where a query may see nothing, and as many numbers drawn."""
     options = MADE[made] | {"batch_first": layout == "batch first", "dtype": torch.float64}
-    layer = lp.LocalityMultiheadAttention(SIZE, HEADS, cost="flat", **options)
-    plain = nn.MultiheadAttention(SIZE, HEADS, **options)
-    for parameter in plain.parameters():
+    layer = lp.LocalityMultiheadAttention(SIZE, HEADS, units=lp.Grid(2, 3), cost="linear@1", backend=backend, **options)
+    for parameter in layer.parameters():
         nn.init.normal_(parameter)
-    layer.load_state_dict(plain.state_dict())
+    plain = lp.fold(layer)
+    assert type(plain) is nn.MultiheadAttention
     keys, batch = LENGTH if given == "self" else KEYS, 1 if layout == "no batch" else BATCH
 
     def sequence(length: int, features: int) -> Tensor:
@@ -92,8 +92,12 @@ def test_as_torchs_own(made: str, mask: str, padding: str, given: str, layout: s
     for net in (layer, plain):
         torch.manual_seed(1)
         y, weights = net(*x, **call)
-        leaves = [*dict.fromkeys(x), *net.parameters()]
+        leaves = dict(enumerate(dict.fromkeys(x))) | dict(net.named_parameters())
         loss = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).nansum()
         loss = loss if weights is None else loss + weights.square().nansum()
-        found.append((y, weights, torch.autograd.grad(loss, leaves), torch.rand(1)))
+        grads = dict(zip(leaves, torch.autograd.grad(loss, [*leaves.values()]), strict=True))
+        if net is plain:  # W's gradient is P∘ that of V
+            for w in layer.wirings():
+                grads[w.name] = w.prior * (grads[w.name] if w.pattern is None else w.pattern.gather(grads[w.name]))
+        found.append((y, weights, grads, torch.rand(1)))
     assert_close(found[0], found[1], rtol=1e-12, atol=1e-12, equal_nan=True)

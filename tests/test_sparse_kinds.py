@@ -23,6 +23,8 @@ MAKE: dict[str, Callable[..., Any]] = {
     "rnn": lambda **o: lp.LocalityRNN(5, 12, nonlinearity="relu", units=SHEET, **o),
     "gru": lambda **o: lp.LocalityGRU(5, 12, 2, units=SHEET, **o),
     "lstm": lambda **o: lp.LocalityLSTM(5, 12, bidirectional=True, units=SHEET, **o),
+    "attention": lambda **o: lp.LocalityMultiheadAttention(12, 2, units=SHEET, batch_first=True, **o),
+    "other keys": lambda **o: lp.LocalityMultiheadAttention(12, 2, kdim=9, units=SHEET, **o),
 }
 CUT = lp.cost.Linear().within(1.5)
 kinds = pytest.mark.parametrize("kind", MAKE)
@@ -30,12 +32,16 @@ kinds = pytest.mark.parametrize("kind", MAKE)
 
 def given(kind: str, dtype: torch.dtype = torch.float64, n: int = 3) -> Tensor:
     """An input for a layer of ``MAKE``."""
-    return torch.randn(7, n, 5, dtype=dtype)
+    return torch.randn(7, n, 12 if kind in ("attention", "other keys") else 5, dtype=dtype)
 
 
 def output(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer gives for ``x``, without its state."""
-    y: Tensor = layer(x)[0]
+    """What a layer gives for ``x``, without its state or its weights."""
+    y: Tensor
+    if isinstance(layer, nn.MultiheadAttention):
+        y = layer(x, x if layer.kdim == 12 else x[..., : layer.kdim], x)[0]
+    else:
+        y = layer(x)[0]
     return y
 
 

@@ -12,17 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from locality_prior._check import boolean, instance, number, positive, wrong, wrong_type
+from locality_prior._check import boolean, choice, instance, number, positive, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
+from locality_prior.functional import Workspace
 from locality_prior.geometry import Distances, Geometry, meet
 from locality_prior.layers.base import (
+    BACKENDS,
     Plain,
     Rounded,
     Spread,
     affordable,
     factory,
     own_places,
-    same,
     same_dtype,
     size,
     stacked,
@@ -30,6 +31,7 @@ from locality_prior.layers.base import (
     tracing,
 )
 from locality_prior.prior import Prior, resolve
+from locality_prior.sparse import pattern_for
 
 
 class PositionBias(Rounded):
@@ -99,6 +101,10 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         positions: places of the positions (a shorter sequence uses the first of them); None: no bias.
         position_cost: c of the bias; the default is ``Linear()``.
         slopes: m_h > 0, one for each head; the default is ALiBi's 2^(−8h/H), h = 1 … H.
+        backend: how to compute the projections, as in :class:`LocalityLinear`: "dense", "windowed", "wires" or "auto".
+            With a sparse backend ``in_proj_weight`` is (3 · wires,), those of queries, keys and values one after
+            another, and ``out_proj.weight`` is (wires,); with keys or values of another size, each projection has its
+            own wires. Every backend starts from the same weights, and loads the state dict of every other.
         device, dtype: of the parameters.
 
     Raises:
@@ -118,7 +124,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         "vdim",
         "batch_first",
     )
-    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "positions", "position_cost", "slopes")
+    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "positions", "position_cost", "slopes", "backend")
 
     def __init__(
         self,
@@ -138,6 +144,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         positions: Geometry | None = None,
         position_cost: Cost | str | None = None,
         slopes: Sequence[float] | None = None,
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -150,13 +157,13 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         switches = {"bias": bias, "add_bias_kv": add_bias_kv, "add_zero_attn": add_zero_attn}
         switches = {k: boolean(k, v) for k, v in (switches | {"batch_first": batch_first}).items()}
         rescale, cost = boolean("rescale", rescale), as_cost("cost", cost)
-        units = own_places("units", units, embed_dim)
+        units, backend = own_places("units", units, embed_dim), choice("backend", backend, BACKENDS)
         bias_over_positions = _position_bias(positions, position_cost, slopes, num_heads)
 
         def spread(features: int, times: int = 1) -> Spread:
             source, target = resolve(features, embed_dim, units if features == embed_dim else None, units)
             rule = Prior(source, target, cost, rescale)
-            return Spread(rule, same if times == 1 else partial(stacked, times=times))
+            return Spread(rule, partial(stacked, times=times), pattern_for(rule, backend, times))
 
         if kdim == vdim == embed_dim:
             spreads = {"in_proj_weight": spread(embed_dim, 3)}
@@ -173,10 +180,12 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             **switches,
             **factory(device, dtype),
         )
-        self.units, self._own_cost, self.rescale, self.positions = units, cost, rescale, positions
+        self.units, self._own_cost, self.rescale, self.backend = units, cost, rescale, backend
+        self.positions = positions
         self._bias = bias_over_positions
         self.position_cost = None if self._bias is None else self._bias.cost
         self.slopes = None if self._bias is None else self._bias.slopes
+        self._workspaces = [Workspace() for _ in range(3)]  # of the projections that are not one product
         self._wire(spreads)
 
     def forward(
@@ -215,25 +224,35 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         if mask is not None:  # nothing masks the keys that were added
             mask = F.pad(mask, (0, self.add_zero_attn + (self.bias_k is not None)))
         y, weights = attend(q, k, v, mask, self.dropout if self.training else 0.0, causal, need_weights)
-        y = F.linear(y.permute(together).flatten(2), self.effective("out_proj.weight"), self.out_proj.bias)
+        y = self._linear("out_proj.weight", y.permute(together).flatten(2), self.out_proj.bias)
         if weights is not None:
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights.squeeze(0) if lone else weights
         return (y.squeeze(batch) if lone else y), weights
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        """q, k and v, each (…, embed_dim); inputs that are one tensor are projected in one product."""
-        inputs, times = [query, key, value], [1, 1, 1]
-        if "in_proj_weight" in self._spreads:
-            if key is value:
-                inputs, times = ([query], [3]) if query is key else ([query, key], [1, 2])
-            weights = torch.split(self.effective("in_proj_weight"), [n * self.embed_dim for n in times])
-        else:  # keys or values of other sizes
-            weights = tuple(self.effective(f"{name}_proj_weight") for name in "qkv")
-        bias = self.in_proj_bias
-        biases = [None] * len(times) if bias is None else torch.split(bias, [n * self.embed_dim for n in times])
-        products = [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
-        return [part for y in products for part in torch.split(y, self.embed_dim, -1)]
+        """q, k and v, each (…, embed_dim)."""
+        inputs, bias = (query, key, value), self.in_proj_bias
+        if "in_proj_weight" in self._spreads and query is key is value:  # one product
+            return list(self._linear("in_proj_weight", query, bias).chunk(3, -1))
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        if "in_proj_weight" not in self._spreads:  # keys or values of other sizes
+            return [self._linear(f"{name}_proj_weight", *xb) for name, *xb in zip("qkv", inputs, biases, strict=True)]
+        spread, weight = self._spreads["in_proj_weight"], self._weight("in_proj_weight")
+        if spread.pattern is None:
+            weights = self.effective("in_proj_weight").chunk(3)
+            return [F.linear(*given) for given in zip(inputs, weights, biases, strict=True)]
+        one = self._spreads["out_proj.weight"].pattern  # between the same units, as each of the three is
+        assert one is not None
+        parts = (weight.chunk(3), spread.like(weight).chunk(3), biases, self._workspaces)
+        return [one.linear(*given) for given in zip(inputs, *parts, strict=True)]
+
+    def _linear(self, name: str, x: Tensor, bias: Tensor | None) -> Tensor:
+        """(P∘W) x + b with the parameter ``name``."""
+        spread = self._spreads[name]
+        if spread.pattern is None:
+            return F.linear(x, self.effective(name), bias)
+        return spread.linear(x, self._weight(name), bias)
 
     def _mask(self, q: Tensor, k: Tensor, padding: Tensor | None, mask: Tensor | None) -> Tensor | None:
         """What is added to the logits; it broadcasts to (batch, heads, L, S). None: nothing."""
@@ -289,8 +308,9 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""
-        self.out_proj.reset_parameters()
-        self._reset_parameters()
+        with self._whole():
+            self.out_proj.reset_parameters()
+            self._reset_parameters()
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
