@@ -33,6 +33,9 @@ from locality_prior.layers.base import (
 from locality_prior.prior import Prior, resolve
 from locality_prior.sparse import pattern_for
 
+#: With "auto", projections between fewer pairs of units than this are computed with matrices, which are quicker there.
+SMALL = 1 << 16
+
 
 class PositionBias(Rounded):
     r"""The bias that attention gets over a distance: −m_h (c(d_ij) − 1), (heads, n, n), for query i and key j.
@@ -163,7 +166,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         def spread(features: int, times: int = 1) -> Spread:
             source, target = resolve(features, embed_dim, units if features == embed_dim else None, units)
             rule = Prior(source, target, cost, rescale)
-            return Spread(rule, partial(stacked, times=times), pattern_for(rule, backend, times))
+            return Spread(rule, partial(stacked, times=times), pattern_for(rule, backend, times, SMALL))
 
         if kdim == vdim == embed_dim:
             spreads = {"in_proj_weight": spread(embed_dim, 3)}
@@ -249,10 +252,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
 
     def _linear(self, name: str, x: Tensor, bias: Tensor | None) -> Tensor:
         """(P∘W) x + b with the parameter ``name``."""
-        spread = self._spreads[name]
-        if spread.pattern is None:
-            return F.linear(x, self.effective(name), bias)
-        return spread.linear(x, self._weight(name), bias)
+        return self._spreads[name].linear(x, self._weight(name), bias)
 
     def _mask(self, q: Tensor, k: Tensor, padding: Tensor | None, mask: Tensor | None) -> Tensor | None:
         """What is added to the logits; it broadcasts to (batch, heads, L, S). None: nothing."""
