@@ -101,3 +101,80 @@ def test_as_torchs_own(made: str, mask: str, padding: str, backend: str, asked: 
                 grads[w.name] = w.prior * (grads[w.name] if w.pattern is None else w.pattern.gather(grads[w.name]))
         found.append((y, weights, grads, torch.rand(1)))
     assert_close(found[0], found[1], rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def by_wires(backend: str = "wires", **options: Any) -> lp.LocalityMultiheadAttention:
+    return lp.LocalityMultiheadAttention(
+        SIZE, HEADS, batch_first=True, units=lp.Grid(2, 3), cost="linear@1", backend=backend, **options
+    )
+
+
+def test_auto_takes_the_wires_where_they_are_quicker() -> None:
+    for units, cost, shape in (
+        (256, "linear@3", (18_924,)),
+        (240, "linear@3", (720, 240)),
+        (256, "linear@9", (768, 256)),
+    ):
+        layer = lp.LocalityMultiheadAttention(units, 2, cost=cost)
+        assert layer.in_proj_weight.shape == shape
+        assert layer.out_proj.weight.dim() == len(shape)
+        assert (layer.backend, "backend=auto" in repr(layer)) == ("auto", True)
+
+
+def test_an_encoder_calls_it() -> None:
+    """Also where torch's own encoder layer would take its fast path, which reads the weights as matrices."""
+    encoder = nn.TransformerEncoderLayer(SIZE, HEADS, 8, batch_first=True).eval()
+    encoder.self_attn = by_wires().eval()
+    x = torch.randn(2, 5, SIZE)
+    with torch.no_grad():
+        y = encoder(x)
+        assert_close(y, encoder(x.clone().requires_grad_()))
+        assert_close(y, lp.fold(encoder)(x))
+
+
+@pytest.mark.parametrize("given", ["self", "apart"])
+def test_transformed(given: str) -> None:
+    """Compiled, under autocast, for the gradients of each sample, and on the meta device."""
+    layer = by_wires("windowed", positions=lp.Line(5))  # which has 16-bit products
+    x, memory = torch.randn(3, 5, SIZE), torch.randn(3, 4, SIZE)
+    parameters = dict(layer.named_parameters())
+
+    def run(parameters: dict[str, Tensor], x: Tensor, memory: Tensor) -> Tensor:
+        y: Tensor
+        y, _ = torch.func.functional_call(layer, parameters, (x, *((x, x) if given == "self" else (memory, memory))))
+        return y
+
+    expected = run(parameters, x, memory)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    assert_close(compiled(x, *((x, x) if given == "self" else (memory, memory)))[0], expected)
+    each = torch.func.vmap(torch.func.grad(lambda *args: run(*args).sum()), (None, 0, 0))(parameters, x, memory)
+    grads = torch.autograd.grad(expected.sum(), list(parameters.values()))
+    assert_close([g.sum(0) for g in each.values()], list(grads))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = run(parameters, x, memory)
+    assert y.dtype == torch.bfloat16
+    assert_close(y.float(), expected, rtol=0.05, atol=0.05)
+    there = by_wires(device="meta")
+    assert there(*[x.to("meta")] * 3)[0].shape == x.shape
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 4}])
+def test_localized(options: dict[str, Any]) -> None:
+    """The model's function is kept where every pair has a wire: W = V / P on the wires."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(SIZE, HEADS, dtype=torch.float64, **options)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.attention(x, x[..., : self.attention.kdim] if options else x, x)[0]
+            return y
+
+    net, x = Net(), torch.randn(5, 3, SIZE, dtype=torch.float64)
+    expected = net(x)
+    with pytest.warns(UserWarning, match="weight decay"):
+        lp.localize(net, {"attention": {"units": lp.Grid(2, 3), "backend": "wires"}}, cost="linear@9")
+    assert isinstance(net.attention, lp.LocalityMultiheadAttention)
+    assert net.attention.out_proj.weight.shape == (SIZE * SIZE,)
+    assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
