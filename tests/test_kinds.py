@@ -464,6 +464,8 @@ def test_a_query_out_of_reach_of_every_key_is_a_number() -> None:
         assert y.isfinite().all()
         y[:, :2].sum().backward()
         assert layer.in_proj_weight.grad.isfinite().all()
+        with torch.autocast("cpu", torch.float16):  # whose range is smaller
+            assert layer(x, x, x, key_padding_mask=padding, need_weights=weights)[0].isfinite().all()
         assert layer(torch.randn(1, 6, 8), x[:, :2], x[:, :2], need_weights=weights)[0].isfinite().all()
 
 
@@ -507,8 +509,10 @@ def test_compiled_whole(kind: str) -> None:
     x = torch.randn(2, 6, 5, 5) if kind in ("convolution", "groups") else torch.randn(4, 2, 6)
     given = (x,) if x.dim() == 4 else (x, x, x)
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
-    for a, b in zip(flat(compiled(*given)), flat(layer(*given)), strict=True):
-        assert_close(a, b)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            for a, b in zip(flat(compiled(*given)), flat(layer(*given)), strict=True):
+                assert_close(a, b)
 
 
 @pytest.mark.parametrize("kind", MAKE)

@@ -25,6 +25,8 @@ MAKE: dict[str, Callable[..., Any]] = {
     "lstm": lambda **o: lp.LocalityLSTM(5, 12, bidirectional=True, units=SHEET, **o),
     "conv": lambda **o: lp.LocalityConv2d(12, 12, 3, 2, 1, source=SHEET, **o),
     "conv_same": lambda **o: lp.LocalityConv2d(12, 12, (2, 3), padding="same", padding_mode="circular", **o),
+    "attention": lambda **o: lp.LocalityMultiheadAttention(12, 2, units=SHEET, batch_first=True, **o),
+    "other keys": lambda **o: lp.LocalityMultiheadAttention(12, 2, kdim=9, units=SHEET, **o),
 }
 CUT = lp.cost.Linear().within(1.5)
 kinds = pytest.mark.parametrize("kind", MAKE)
@@ -34,12 +36,16 @@ def given(kind: str, dtype: torch.dtype = torch.float64, n: int = 3) -> Tensor:
     """An input for a layer of ``MAKE``."""
     if kind.startswith("conv"):
         return torch.randn(n, 12, 5, 6, dtype=dtype)
-    return torch.randn(7, n, 5, dtype=dtype)
+    return torch.randn(7, n, 12 if kind in ("attention", "other keys") else 5, dtype=dtype)
 
 
 def output(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer gives for ``x``, without its state."""
-    y: Tensor = layer(x) if isinstance(layer, nn.Conv2d) else layer(x)[0]
+    """What a layer gives for ``x``, without its state or its weights."""
+    y: Tensor
+    if isinstance(layer, nn.MultiheadAttention):
+        y = layer(x, x if layer.kdim == 12 else x[..., : layer.kdim], x)[0]
+    else:
+        y = layer(x) if isinstance(layer, nn.Conv2d) else layer(x)[0]
     return y
 
 

@@ -12,17 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from locality_prior._check import boolean, instance, number, positive, wrong, wrong_type
+from locality_prior._check import boolean, choice, instance, number, positive, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
+from locality_prior.functional import Workspace
 from locality_prior.geometry import Distances, Geometry, meet
 from locality_prior.layers.base import (
+    BACKENDS,
     Plain,
     Rounded,
     Spread,
     affordable,
     factory,
     own_places,
-    same,
     same_dtype,
     size,
     stacked,
@@ -30,6 +31,10 @@ from locality_prior.layers.base import (
     tracing,
 )
 from locality_prior.prior import Prior, resolve
+from locality_prior.sparse import pattern_for
+
+#: With "auto", projections between fewer pairs of units than this are computed with matrices, which are quicker there.
+SMALL = 1 << 16
 
 
 class PositionBias(Rounded):
@@ -51,20 +56,20 @@ class PositionBias(Rounded):
     def _make(self, other: Tensor) -> Tensor:
         charge = self.cost.cost(self.positions.distances()).detach() - 1
         slopes = torch.tensor(self.slopes, dtype=torch.float64)
-        least = torch.finfo(other.dtype).min / 4  # the sum of two such numbers is finite
-        return (-slopes[:, None, None] * charge).clamp(min=least).to(other.device, other.dtype)
+        return (-slopes[:, None, None] * charge).to(other.device, other.dtype)
 
-    def __call__(self, queries: int, keys: int, like: Tensor) -> Tensor:
-        """Its first rows and columns, in the dtype and on the device of ``like``."""
+    def __call__(self, queries: int, keys: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Its first rows and columns, on the device of ``like`` and rounded to its dtype, in ``dtype``."""
         if max(queries, keys) > len(self.positions):
             raise wrong("query", f"{max(queries, keys)} positions", f"at most {len(self.positions)}, which have places")
-        return self.like(like)[:, :queries, :keys]
+        least = torch.finfo(dtype).min / 4  # the sum of two such numbers is finite
+        return self.like(like)[:, :queries, :keys].to(dtype).clamp(min=least)
 
     def merged(self, query: Tensor, key: Tensor, mask: Tensor | None, batch_first: bool) -> Tensor:
         """The bias together with the caller's mask, boolean or additive: (batch · heads, L, S)."""
         at = -2 if query.dim() == 2 or batch_first else 0
         batch = 1 if query.dim() == 2 else query.shape[0 if batch_first else 1]
-        bias = self(query.shape[at], key.shape[at], query)
+        bias = self(query.shape[at], key.shape[at], query, query.dtype)
         if mask is not None:
             mask = _additive("attn_mask", mask, query.dtype)
         if mask is not None and mask.dim() == 3:
@@ -99,6 +104,10 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         positions: places of the positions (a shorter sequence uses the first of them); None: no bias.
         position_cost: c of the bias; the default is ``Linear()``.
         slopes: m_h > 0, one for each head; the default is ALiBi's 2^(−8h/H), h = 1 … H.
+        backend: how to compute the projections, as in :class:`LocalityLinear`: "dense", "windowed", "wires" or "auto".
+            With a sparse backend ``in_proj_weight`` is (3 · wires,), those of queries, keys and values one after
+            another, and ``out_proj.weight`` is (wires,); with keys or values of another size, each projection has its
+            own wires. Every backend starts from the same weights, and loads the state dict of every other.
         device, dtype: of the parameters.
 
     Raises:
@@ -118,7 +127,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         "vdim",
         "batch_first",
     )
-    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "positions", "position_cost", "slopes")
+    PLACES: ClassVar[tuple[str, ...]] = ("units", "cost", "rescale", "positions", "position_cost", "slopes", "backend")
 
     def __init__(
         self,
@@ -138,6 +147,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         positions: Geometry | None = None,
         position_cost: Cost | str | None = None,
         slopes: Sequence[float] | None = None,
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -150,13 +160,13 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         switches = {"bias": bias, "add_bias_kv": add_bias_kv, "add_zero_attn": add_zero_attn}
         switches = {k: boolean(k, v) for k, v in (switches | {"batch_first": batch_first}).items()}
         rescale, cost = boolean("rescale", rescale), as_cost("cost", cost)
-        units = own_places("units", units, embed_dim)
+        units, backend = own_places("units", units, embed_dim), choice("backend", backend, BACKENDS)
         bias_over_positions = _position_bias(positions, position_cost, slopes, num_heads)
 
         def spread(features: int, times: int = 1) -> Spread:
             source, target = resolve(features, embed_dim, units if features == embed_dim else None, units)
             rule = Prior(source, target, cost, rescale)
-            return Spread(rule, same if times == 1 else partial(stacked, times=times))
+            return Spread(rule, partial(stacked, times=times), pattern_for(rule, backend, times, SMALL))
 
         if kdim == vdim == embed_dim:
             spreads = {"in_proj_weight": spread(embed_dim, 3)}
@@ -173,10 +183,12 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             **switches,
             **factory(device, dtype),
         )
-        self.units, self._own_cost, self.rescale, self.positions = units, cost, rescale, positions
+        self.units, self._own_cost, self.rescale, self.backend = units, cost, rescale, backend
+        self.positions = positions
         self._bias = bias_over_positions
         self.position_cost = None if self._bias is None else self._bias.cost
         self.slopes = None if self._bias is None else self._bias.slopes
+        self._workspaces = [Workspace() for _ in range(3)]  # of the projections that are not one product
         self._wire(spreads)
 
     def forward(
@@ -194,43 +206,66 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             self._check_inputs(query, key, value, key_padding_mask, attn_mask)
         if is_causal and attn_mask is None:
             raise wrong("attn_mask", "None with is_causal=True", "the causal mask: is_causal only says that it is one")
+        # the batch's axis where there is one, or as if there were one
+        lone, batch = query.dim() == 2, 0 if self.batch_first else 1
+        apart, together = ((0, 2, 1, 3), (0, 2, 1, 3)) if self.batch_first else ((1, 2, 0, 3), (2, 0, 1, 3))
+        q, k, v = (
+            torch.unflatten(x.unsqueeze(batch) if lone else x, -1, (self.num_heads, self.head_dim)).permute(apart)
+            for x in self._projected(query, key, value)
+        )  # each (batch, heads, length, head_dim)
+        # as torch does: what a causal mask says is computed without it where nothing else is masked
+        causal = is_causal and not need_weights and key_padding_mask is None and self._bias is None
+        mask = None if causal else self._mask(q, k, key_padding_mask, attn_mask)
+        if self.bias_k is not None and self.bias_v is not None:
+            one = (1, self.num_heads, 1, self.head_dim)
+            k, v = (
+                torch.cat([x, b.view(one).expand(x.shape[0], -1, -1, -1)], 2)
+                for x, b in ((k, self.bias_k), (v, self.bias_v))
+            )
+        if self.add_zero_attn:
+            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        if mask is not None:  # nothing masks the keys that were added
+            mask = F.pad(mask, (0, self.add_zero_attn + (self.bias_k is not None)))
+        y, weights = attend(q, k, v, mask, self.dropout if self.training else 0.0, causal, need_weights)
+        y = self._linear("out_proj.weight", y.permute(together).flatten(2), self.out_proj.bias)
+        if weights is not None:
+            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights.squeeze(0) if lone else weights
+        return (y.squeeze(batch) if lone else y), weights
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """q, k and v, each (…, embed_dim)."""
+        inputs, bias = (query, key, value), self.in_proj_bias
+        if "in_proj_weight" in self._spreads and query is key is value:  # one product
+            return list(self._linear("in_proj_weight", query, bias).chunk(3, -1))
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        if "in_proj_weight" not in self._spreads:  # keys or values of other sizes
+            return [self._linear(f"{name}_proj_weight", *xb) for name, *xb in zip("qkv", inputs, biases, strict=True)]
+        spread, weight = self._spreads["in_proj_weight"], self._weight("in_proj_weight")
+        if spread.pattern is None:
+            weights = self.effective("in_proj_weight").chunk(3)
+            return [F.linear(*given) for given in zip(inputs, weights, biases, strict=True)]
+        one = self._spreads["out_proj.weight"].pattern  # between the same units, as each of the three is
+        assert one is not None
+        parts = (weight.chunk(3), spread.like(weight).chunk(3), biases, self._workspaces)
+        return [one.linear(*given) for given in zip(inputs, *parts, strict=True)]
+
+    def _linear(self, name: str, x: Tensor, bias: Tensor | None) -> Tensor:
+        """(P∘W) x + b with the parameter ``name``."""
+        return self._spreads[name].linear(x, self._weight(name), bias)
+
+    def _mask(self, q: Tensor, k: Tensor, padding: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        """What is added to the logits; it broadcasts to (batch, heads, L, S). None: nothing."""
+        parts = []
+        if mask is not None:
+            mask = _additive("attn_mask", mask, q.dtype)
+            parts.append(torch.unflatten(mask, 0, q.shape[:2]) if mask.dim() == 3 else mask[None, None])
+        if padding is not None:
+            padding = _additive("key_padding_mask", padding, q.dtype)
+            parts.append(padding.view(k.shape[0], 1, 1, k.shape[2]))
         if self._bias is not None:
-            attn_mask, is_causal = self._bias.merged(query, key, attn_mask, self.batch_first), False
-        if key_padding_mask is not None and attn_mask is not None and attn_mask.dtype != torch.bool:
-            key_padding_mask = _additive(
-                "key_padding_mask", key_padding_mask, query.dtype
-            )  # torch wants one kind of mask
-        turn = self.batch_first and query.dim() == 3
-        if turn:  # query, key and value that are one tensor stay one, since torch then projects them in one product
-            turned = {id(x): x.transpose(0, 1) for x in (query, key, value)}
-            query, key, value = (turned[id(x)] for x in (query, key, value))
-        separate = "in_proj_weight" not in self._spreads  # keys and values of other sizes
-        y, weights = F.multi_head_attention_forward(
-            query,
-            key,
-            value,
-            self.embed_dim,
-            self.num_heads,
-            None if separate else self.effective("in_proj_weight"),
-            self.in_proj_bias,
-            self.bias_k,
-            self.bias_v,
-            self.add_zero_attn,
-            self.dropout,
-            self.effective("out_proj.weight"),
-            self.out_proj.bias,
-            training=self.training,
-            key_padding_mask=key_padding_mask,
-            need_weights=need_weights,
-            attn_mask=attn_mask,
-            use_separate_proj_weight=separate,
-            q_proj_weight=self.effective("q_proj_weight") if separate else None,
-            k_proj_weight=self.effective("k_proj_weight") if separate else None,
-            v_proj_weight=self.effective("v_proj_weight") if separate else None,
-            average_attn_weights=average_attn_weights,
-            is_causal=is_causal,
-        )
-        return (y.transpose(0, 1) if turn else y), weights
+            parts.append(self._bias(q.shape[2], k.shape[2], self.out_proj.weight, q.dtype)[None])
+        return sum(parts[1:], parts[0]) if parts else None
 
     def _check_inputs(
         self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, attn_mask: Any = None
@@ -273,8 +308,9 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
 
     def reset_parameters(self) -> None:
         """Draw the weights as torch's own layer draws them, and set W to 0 where there is no wire."""
-        self.out_proj.reset_parameters()
-        self._reset_parameters()
+        with self._whole():
+            self.out_proj.reset_parameters()
+            self._reset_parameters()
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -312,6 +348,26 @@ class _Biased:
         padding = given.get("key_padding_mask")
         padding = None if padding is None else _additive("key_padding_mask", padding, mask.dtype)
         return (), given | {"attn_mask": mask, "key_padding_mask": padding, "is_causal": False}
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, causal: bool, need_weights: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Softmax(q kᵀ/√d + mask) v (Vaswani et al. 2017, arXiv 1706.03762), and the weights if they are needed.
+
+    Args:
+        q, k, v: (batch, heads, L or S, d).
+        mask: what is added to the logits; it broadcasts to (batch, heads, L, S).
+        dropout: the share of the weights that is dropped.
+        causal: mask every key after the query. It excludes ``mask`` and ``need_weights``.
+        need_weights: whether to return the weights, (batch, heads, L, S). Without them the computation is fused.
+    """
+    mask = None if mask is None else mask.to(q.dtype)
+    if not need_weights:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal), None
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    weights = F.dropout((logits if mask is None else logits + mask).softmax(-1), dropout)
+    return weights @ v, weights
 
 
 def _position_bias(positions: Any, cost: Any, slopes: Any, heads: int) -> PositionBias | None:

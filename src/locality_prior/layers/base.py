@@ -17,7 +17,7 @@ from locality_prior import cost as costs
 from locality_prior import geometry as geometries
 from locality_prior._check import count, instance, wrong, wrong_type
 from locality_prior.cost import Cost, as_cost
-from locality_prior.functional import Workspace
+from locality_prior.functional import Workspace, locality_linear
 from locality_prior.geometry import Distances, Geometry, default_sheet
 from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
@@ -391,9 +391,12 @@ class Spread(Rounded):
         return self.spread(get(other.dtype, other.device).detach())
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(P∘W) x + b, (…, times · out), of x (…, in) and W (wires,), wire by wire; only with a pattern."""
-        assert self.pattern is not None
-        return self.pattern.linear(x, weight, self.like(weight), bias, self._workspace)
+        """(P∘W) x + b, (…, times · out), of x (…, in) and W, (times · out, in) or (wires,)."""
+        if self.pattern is not None:
+            return self.pattern.linear(x, weight, self.like(weight), bias, self._workspace)
+        if self.rule.flat:
+            return nn.functional.linear(x, weight, bias)
+        return locality_linear(x, weight, self.like(weight), bias, self._workspace)
 
     def support(self, weight: Tensor) -> Tensor | None:
         """Which entries have a wire, as a boolean tensor; None where all do, and for a weight on "meta".
