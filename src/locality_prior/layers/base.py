@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
@@ -21,7 +21,7 @@ from locality_prior.functional import Workspace
 from locality_prior.geometry import Distances, Geometry, default_sheet
 from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
-from locality_prior.sparse import Pattern
+from locality_prior.sparse import Kernel, Pattern
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -394,6 +394,15 @@ class Spread(Rounded):
         """(P∘W) x + b, (…, times · out), of x (…, in) and W (wires,), wire by wire; only with a pattern."""
         assert self.pattern is not None
         return self.pattern.linear(x, weight, self.like(weight), bias, self._workspace)
+
+    def kernel(self, rows: Tensor) -> Kernel:
+        """What multiplies ``rows`` (n, in) with the wires; only with a pattern."""
+        assert self.pattern is not None
+        return self.pattern.kernel(rows.dtype, rows.device)
+
+    def workspace(self) -> AbstractContextManager[Workspace]:
+        """Buffers to use inside the block, where no other thread has them."""
+        return self._workspace.held()
 
     def support(self, weight: Tensor) -> Tensor | None:
         """Which entries have a wire, as a boolean tensor; None where all do, and for a weight on "meta".
