@@ -6,19 +6,20 @@ Inside, a batch lies in memory unit by unit, (n, units) with strides (1, …), a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from locality_prior._memory import empty
 from locality_prior.functional import not_autocast, ordinary, ordinary_backward
 from locality_prior.layers.base import Spread
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 State = tuple[Tensor, ...]
+T = TypeVar("T")
 
 
 class Cell(Protocol):
@@ -30,8 +31,8 @@ class Cell(Protocol):
     def forward(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[State, Any]:
         """The next state, and what ``backward`` needs; ``recurrent`` may be written to."""
 
-    def backward(self, grads: State, kept: Any) -> tuple[Tensor, Tensor, State]:
-        """Gradients of ``given``, of ``recurrent``, and of the state, without what comes through V."""
+    def backward(self, grads: State, kept: Any, out: Tensor) -> tuple[Tensor, State]:
+        """Gradients of ``recurrent``, and of the state except through V; that of ``given`` is left in ``out``."""
 
 
 class RNNCell:
@@ -49,10 +50,12 @@ class RNNCell:
         h = recurrent.relu_() if self.relu else recurrent.tanh_()
         return (h,), h
 
-    def backward(self, grads: State, kept: Any) -> tuple[Tensor, Tensor, State]:
-        (grad,), back = grads, torch.ops.aten
-        grad = back.threshold_backward(grad, kept, 0) if self.relu else back.tanh_backward(grad, kept)
-        return grad, grad, (grad.new_zeros(()),)
+    def backward(self, grads: State, kept: Any, out: Tensor) -> tuple[Tensor, State]:
+        if self.relu:
+            _relu_backward(grads[0], kept, 0, grad_input=out)
+        else:
+            _tanh_backward(grads[0], kept, grad_input=out)
+        return out, (out.new_zeros(()),)
 
 
 class GRUCell:
@@ -71,18 +74,17 @@ class GRUCell:
         n = (r * of_n).add_(given[:, k:]).tanh_()
         return ((h - n).mul_(z).add_(n),), (recurrent, n, h)
 
-    def backward(self, grads: State, kept: Any) -> tuple[Tensor, Tensor, State]:
+    def backward(self, grads: State, kept: Any, out: Tensor) -> tuple[Tensor, State]:
         (grad,), (recurrent, n, h) = grads, kept
         r, z, of_n = recurrent.chunk(3, 1)
-        given = torch.empty_like(recurrent)
-        at_r, at_z, at_n = given.chunk(3, 1)
+        at_r, at_z, at_n = out.chunk(3, 1)
         through = grad * z
         _tanh_backward(grad - through, n, grad_input=at_n)
         _sigmoid_backward((h - n).mul_(grad), z, grad_input=at_z)
         _sigmoid_backward(of_n * at_n, r, grad_input=at_r)
-        through_v = given.clone()
-        through_v[:, -n.shape[1] :] *= r
-        return given, through_v, (through,)
+        grad_recurrent = out.clone()
+        grad_recurrent[:, -n.shape[1] :] *= r
+        return grad_recurrent, (through,)
 
 
 class LSTMCell:
@@ -102,17 +104,16 @@ class LSTMCell:
         squashed = c.tanh()
         return (o * squashed, c), (recurrent, state[1], squashed)
 
-    def backward(self, grads: State, kept: Any) -> tuple[Tensor, Tensor, State]:
+    def backward(self, grads: State, kept: Any, out: Tensor) -> tuple[Tensor, State]:
         (grad_h, grad_c), (gates, c, squashed) = grads, kept
         i, f, g, o = gates.chunk(4, 1)
-        grad = torch.empty_like(gates)
-        at_i, at_f, at_g, at_o = grad.chunk(4, 1)
+        at_i, at_f, at_g, at_o = out.chunk(4, 1)
         grad_c = grad_c + torch.ops.aten.tanh_backward(grad_h * o, squashed)
         _sigmoid_backward(grad_c * g, i, grad_input=at_i)
         _sigmoid_backward(grad_c * c, f, grad_input=at_f)
         _tanh_backward(grad_c * i, g, grad_input=at_g)
         _sigmoid_backward(grad_h * squashed, o, grad_input=at_o)
-        return grad, grad, (grad.new_zeros(()), grad_c.mul_(f))
+        return out, (out.new_zeros(()), grad_c.mul_(f))
 
 
 def recurrence(
@@ -169,8 +170,8 @@ def _plain(
     return torch.cat(_turned(outputs, back)), *state
 
 
-def _turned(steps: Sequence[Tensor], back: bool) -> Sequence[Tensor]:
-    return steps[::-1] if back else steps
+def _turned(steps: Sequence[T], back: bool) -> list[T]:
+    return [*reversed(steps)] if back else [*steps]
 
 
 def _with(first: State, state: State) -> State:
@@ -199,12 +200,12 @@ class _Recurrence(torch.autograd.Function):
         ctx.save_for_backward(rows, weight_ih, weight_hh, bias_ih, bias_hh, *state)
         ctx.how = cell, spread, steps, back
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
-        product = empty((len(weight_ih), len(rows)), rows)
-        torch.mm(weight_ih, rows.t(), out=product)
-        if bias_ih is not None:
-            product += bias_ih[:, None]
         outputs, ctx.kept = [], []
         with spread.workspace() as space:
+            product = space.buffer("steps", (len(weight_ih), len(rows)), rows)
+            torch.mm(weight_ih, rows.t(), out=product)
+            if bias_ih is not None:
+                product += bias_ih[:, None]
             for part in _turned(torch.split(product, list(steps), 1), back):
                 now = tuple(h[: part.shape[1]] for h in state)
                 recurrent, of_kernel = kernel.forward(now[0], weight_hh, prior, bias_hh, space, training)
@@ -228,33 +229,24 @@ class _Recurrence(torch.autograd.Function):
             return *[None] * 5, *(next(made) if need else None for need in needed)
         rows, weight_ih, weight_hh, _, bias_hh, *_ = given
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
-        out = empty((len(weight_ih), len(rows)), rows)
         outputs, state = grads[0], tuple(g.clone() for g in grads[1:])
         grad_hh = torch.zeros_like(weight_hh) if needed[2] else None
-        grad_bias = torch.zeros_like(bias_hh) if needed[4] else None
-        each = zip(
-            ctx.kept[::-1],
-            _turned(torch.split(out, list(steps), 1), not back),
-            _turned(torch.split(outputs, list(steps)), not back),
-            strict=True,
-        )
+        grad_bias_hh = torch.zeros_like(bias_hh) if needed[4] else None
         with spread.workspace() as space:
-            for (h, of_cell, of_kernel), into, output in each:
+            product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # its gradient
+            parts = [*zip(torch.split(product, list(steps), 1), torch.split(outputs, list(steps)), strict=True)]
+            for (h, of_cell, of_kernel), (part, output) in zip(ctx.kept[::-1], _turned(parts, not back), strict=True):
                 now = tuple(g[: len(output)] for g in state)
-                given_grad, grad, made = cell.backward((now[0] + output, *now[1:]), of_cell)
-                into.copy_(given_grad.t())
+                out = space.buffer("step", part.shape, rows).t()
+                grad, made = cell.backward((now[0] + output, *now[1:]), of_cell, out)
+                part.copy_(out.t())
                 through, step = kernel.backward(grad, h if needed[2] else None, weight_hh, prior, of_kernel, space)
                 if grad_hh is not None:
                     grad_hh += step
-                if grad_bias is not None:
-                    grad_bias += grad.sum(0)
+                if grad_bias_hh is not None:
+                    grad_bias_hh += grad.sum(0)
                 state = _with((through + made[0], *made[1:]), state)
-        return (
-            *[None] * 5,
-            out.t() @ weight_ih if needed[0] else None,
-            out @ rows if needed[1] else None,
-            grad_hh,
-            out.sum(1) if needed[3] else None,
-            grad_bias,
-            *state,
-        )
+            grad_rows = product.t() @ weight_ih if needed[0] else None
+            grad_ih = product @ rows if needed[1] else None
+            grad_bias_ih = product.sum(1) if needed[3] else None
+        return *[None] * 5, grad_rows, grad_ih, grad_hh, grad_bias_ih, grad_bias_hh, *state
