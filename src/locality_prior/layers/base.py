@@ -504,7 +504,12 @@ class Plain(Locality):
         return plain.train(self.training)
 
     def extra_repr(self) -> str:
-        parts = [f"{name}={getattr(self, name)}" for name in self.PLACES if getattr(self, name) not in (None, False)]
+        places = {name: getattr(self, name) for name in self.PLACES if name != "backend"}
+        parts = [f"{name}={value}" for name, value in places.items() if value not in (None, False)]
+        patterns = self._patterns()
+        for name, pattern in [*patterns.items()][:1]:
+            weight, wires = self._weight(name), sum(one.wires.count for one in patterns.values())
+            parts.append(f"{wires} wires, {pattern.describe(weight.dtype, weight.device)}")
         return ", ".join(part for part in (super().extra_repr(), *parts) if part)
 
     def _make_ready(self) -> None:

@@ -92,7 +92,7 @@ class LSTMCell:
 
     def step(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> State:
         i, f, g, o = (given + recurrent).chunk(4, 1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast, as torch's own does
         return o.sigmoid() * c.tanh(), c
 
     def forward(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[State, Any]:
@@ -221,7 +221,7 @@ class _Recurrence(torch.autograd.Function):
         cell, spread, steps, back = ctx.how
         given = ctx.saved_tensors  # raises where one of them has changed since
         needed = ctx.needs_input_grad[5:]
-        if not ordinary_backward(grads[0]):
+        if not all(map(ordinary_backward, grads)):
             wanted = [x for x, need in zip(given, needed, strict=True) if need]
             with torch.enable_grad():
                 again = _plain(cell, spread, steps, back, *given)

@@ -31,6 +31,8 @@ from locality_prior.prior import Prior
 from locality_prior.sparse import pattern_for
 
 State = Tensor | tuple[Tensor, ...]
+#: A layer in which more than this share of all pairs has a wire is quicker dense.
+FULL = 0.1
 #: The most layers that are stacked.
 MOST_LAYERS = 1024
 
@@ -51,6 +53,8 @@ class _Recurrent(Plain, nn.RNNBase):
     #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
     GATES: ClassVar[int] = 1
+    #: So is one whose units have fewer pairs than this. (Measured on a CPU, where torch's LSTM is quick.)
+    SMALL: ClassVar[int] = 1 << 18
 
     def __init__(
         self,
@@ -90,7 +94,9 @@ class _Recurrent(Plain, nn.RNNBase):
         made, cost, units = factory(device, dtype), as_cost("cost", cost), own_places("units", units, hidden)
         backend = choice("backend", backend, BACKENDS)
         rule = Prior(units, units, cost, rescale)
-        spread = Spread(rule, partial(stacked, times=self.GATES), pattern_for(rule, backend, self.GATES))
+        spread = Spread(
+            rule, partial(stacked, times=self.GATES), pattern_for(rule, backend, self.GATES, self.SMALL, FULL)
+        )
         plain |= {"num_layers": layers, "bias": bias, "batch_first": batch_first}
         plain |= {"dropout": dropout, "bidirectional": both, **made}
         super().__init__(features, hidden, **plain)  # type: ignore[arg-type]  # of torch's own class
@@ -237,10 +243,14 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
             is the first cells of a square sheet.
         cost: the cost of a wire of length d, or a word for it; the default is ``Linear()``, c(d) = 1 + d.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K hidden units.
+        backend: how to compute with P∘W_hh, as in :class:`LocalityLinear`. With "windowed" and "wires" ``weight_hh_l0``
+            is (wires,), the wires of each gate after those of the gate before. "auto" takes the wires of a large layer
+            that has few of them. Every backend starts from the same weights, and loads the state dict of every other.
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: the geometry has another number of units, a unit has no wire, or an input or state has another size.
+        ValueError: the geometry has another number of units, a unit has no wire, or an input or state has another size;
+            a sparse backend with a cost that does not end.
         TypeError: an input or state is not a tensor of the weight's dtype (outside autocast).
     """
 
@@ -303,6 +313,7 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
     STATES: ClassVar[int] = 2
     GATES: ClassVar[int] = 4
+    SMALL: ClassVar[int] = 1 << 20
 
     def _kernel(self) -> Any:
         return torch.lstm
