@@ -213,3 +213,138 @@ def test_folding_what_is_too_large_takes_a_word(kind: str, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"dense: got False for .* weights, expected at most 100 of them"):
         lp.fold(sparse)
     assert_close(output(lp.fold(sparse, dense=True), x), output(sparse, x))
+
+
+# Recurrence
+
+RECURRENT: dict[str, Any] = {"RNN": lp.LocalityRNN, "GRU": lp.LocalityGRU, "LSTM": lp.LocalityLSTM}
+
+
+def flat(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return [t for part in output if part is not None for t in flat(part)]
+
+
+def networks(kind: str, *args: Any, **options: Any) -> tuple[Any, Any]:
+    """A sparse and a dense network with the same weights."""
+    sparse, dense = (
+        RECURRENT[kind](5, 12, *args, units=SHEET, cost=CUT, backend=backend, **{"dtype": torch.float64} | options)
+        for backend in ("wires", "dense")
+    )
+    sparse.load_state_dict(dense.state_dict())
+    return sparse, dense
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_first", "bias", "bidirectional"),
+    pairwise([*RECURRENT], [False, True], [False, True], [False, True]),
+)
+def test_recurrence(kind: str, batch_first: bool, bias: bool, bidirectional: bool) -> None:
+    """Layers, dropout, sequences of different lengths, states or none, with a batch or without."""
+    sparse, dense = networks(kind, 2, bias=bias, batch_first=batch_first, dropout=0.3, bidirectional=bidirectional)
+    x = torch.randn(5, 4, 5, dtype=torch.float64, requires_grad=True)
+    batch = 5 if batch_first else 4
+    h = torch.randn(2 * (1 + bidirectional), batch, 12, dtype=torch.float64, requires_grad=True)
+    states = (h, h + 1) if kind == "LSTM" else h
+    one = tuple(s[:, 0] for s in states) if kind == "LSTM" else h[:, 0]
+    lengths = torch.tensor([2, 3, 1, 4, 2])[:batch]
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=batch_first, enforce_sorted=False)
+    for inputs in ((x,), (x, states), (packed, states), (x[0], one)):
+        found = []
+        for layer in (sparse, dense):
+            torch.manual_seed(1)
+            outputs = [y for y in flat(layer(*inputs)) if y.is_floating_point()]
+            # every output is weighted in another way, so that none can stand for another
+            loss = torch.stack([(y * torch.arange(y.numel()).view_as(y)).sum() for y in outputs]).sum()
+            wanted = [x, h, *layer.parameters()]
+            found.append((outputs, torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)))
+        (ours, grads), (theirs, expected) = found
+        assert [y.stride() for y in ours] == [y.stride() for y in theirs]
+        assert_close(ours, theirs)
+        assert_close(grads[:2], expected[:2])
+        names = [name for name, _ in sparse.named_parameters()]
+        assert_close([*whole(sparse, dict(zip(names, grads[2:], strict=True))).values()], [*expected[2:]])
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_gradcheck(kind: str) -> None:
+    sheet = lp.Grid(1, 3)
+    layer = RECURRENT[kind](
+        2, 3, bidirectional=True, units=sheet, cost="linear@1", backend="wires", dtype=torch.float64
+    )
+    names = [name for name, _ in layer.named_parameters()]
+    x, h = torch.randn(2, 2, 2, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
+
+    def f(x: Tensor, h: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        state = (h, 2 * h) if kind == "LSTM" else h
+        return tuple(flat(torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, state))))
+
+    given = (x.requires_grad_(), h.requires_grad_(), *layer.parameters())
+    assert torch.autograd.gradcheck(f, given, fast_mode=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, given, fast_mode=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.", "ignore::torch.jit.TracerWarning", "ignore:The .grad attribute")
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrence_in_transformed_code(kind: str) -> None:
+    sparse, dense = networks(kind)
+    xs = torch.randn(3, 4, 2, 5, dtype=torch.float64)
+    assert_close(torch.func.vmap(lambda x: sparse(x)[0])(xs), torch.stack([dense(x)[0] for x in xs]))
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(sparse, parameters, (x,))[0].square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(dict(sparse.named_parameters()), xs)
+    for k, x in enumerate(xs):
+        expected = torch.autograd.grad(dense(x)[0].square().sum(), [*dense.parameters()])
+        assert_close([*whole(sparse, {name: g[k] for name, g in each.items()}).values()], [*expected])
+    traced = torch.jit.trace(sparse, (xs[0],))  # type: ignore[no-untyped-call]
+    assert_close(traced(xs[1])[0], dense(xs[1])[0])
+    if kind == "LSTM":
+        assert_close(torch.compile(sparse, backend="eager")(xs[1])[0], dense(xs[1])[0])
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrence_under_autocast(kind: str) -> None:
+    sparse, dense = (
+        RECURRENT[kind](5, 12, units=SHEET, cost=CUT, backend=backend) for backend in ("windowed", "dense")
+    )
+    sparse.load_state_dict(dense.state_dict())
+    x = torch.randn(7, 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = flat(sparse(x)), flat(dense(x))
+    assert [y.dtype for y in ours] == [y.dtype for y in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert_close(a.float(), b.float(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_hazards_of_recurrence(kind: str) -> None:
+    sparse, dense = networks(kind)
+    x, other = (torch.randn(4, n, 5, dtype=torch.float64, requires_grad=True) for n in (2, 3))
+    # two forwards before a backward, one backward after another, and an output that is changed in place
+    grads = []
+    for layer in (sparse, dense):
+        y = nn.functional.relu(layer(x)[0], inplace=True)
+        layer(other)
+        grads.append([torch.autograd.grad(y.sum(), x, retain_graph=True), torch.autograd.grad(y.sum(), x)])
+    assert_close(*grads)
+    y = sparse(x)[0]
+    with torch.no_grad():
+        sparse.weight_hh_l0.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_auto_takes_the_wires_of_large_layers_that_have_few() -> None:
+    def made(kind: str, side: int, cost: str) -> Any:
+        sheet = lp.Grid(side, side)
+        return RECURRENT[kind](3, len(sheet), units=sheet, cost=cost, device="meta")
+
+    assert "backend='auto' (wires" in repr(made("LSTM", 32, "linear@3").to_empty(device="cpu"))
+    for kind, smallest in (("RNN", 23), ("GRU", 23), ("LSTM", 32)):
+        assert made(kind, smallest, "linear@3")._patterns()
+        assert not made(kind, smallest - 1, "linear@3")._patterns()
+        assert not made(kind, 32, "linear@8")._patterns()
+        assert not made(kind, 32, "linear")._patterns()

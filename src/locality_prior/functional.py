@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,6 +63,17 @@ class Workspace:
         if stamp == self.stamp:
             return self.buffer("product", weight.shape, weight), stamp
         return self.fill(weight, prior), self.stamp
+
+    @contextmanager
+    def held(self) -> Iterator[Workspace]:
+        """This workspace, locked inside the block, or a new one where another thread is using it."""
+        if not self.lock.acquire(blocking=False):
+            yield Workspace()
+            return
+        try:
+            yield self
+        finally:
+            self.lock.release()
 
     def __deepcopy__(self, memo: Any) -> Workspace:
         return Workspace()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
@@ -21,7 +21,7 @@ from locality_prior.functional import Workspace, locality_linear
 from locality_prior.geometry import Distances, Geometry, default_sheet
 from locality_prior.moving import Moving
 from locality_prior.prior import Prior, aside
-from locality_prior.sparse import Pattern
+from locality_prior.sparse import Kernel, Pattern
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -398,6 +398,15 @@ class Spread(Rounded):
             return nn.functional.linear(x, weight, bias)
         return locality_linear(x, weight, self.like(weight), bias, self._workspace)
 
+    def kernel(self, rows: Tensor) -> Kernel:
+        """What multiplies ``rows`` (n, in) with the wires; only with a pattern."""
+        assert self.pattern is not None
+        return self.pattern.kernel(rows.dtype, rows.device)
+
+    def workspace(self) -> AbstractContextManager[Workspace]:
+        """Buffers to use inside the block, where no other thread has them."""
+        return self._workspace.held()
+
     def support(self, weight: Tensor) -> Tensor | None:
         """Which entries have a wire, as a boolean tensor; None where all do, and for a weight on "meta".
 
@@ -498,7 +507,12 @@ class Plain(Locality):
         return plain.train(self.training)
 
     def extra_repr(self) -> str:
-        parts = [f"{name}={getattr(self, name)}" for name in self.PLACES if getattr(self, name) not in (None, False)]
+        places = {name: getattr(self, name) for name in self.PLACES if name != "backend"}
+        parts = [f"{name}={value}" for name, value in places.items() if value not in (None, False)]
+        patterns = self._patterns()
+        for name, pattern in [*patterns.items()][:1]:
+            weight, wires = self._weight(name), sum(one.wires.count for one in patterns.values())
+            parts.append(f"{wires} wires, {pattern.describe(weight.dtype, weight.device)}")
         return ", ".join(part for part in (super().extra_repr(), *parts) if part)
 
     def _make_ready(self) -> None:

@@ -26,10 +26,13 @@ from locality_prior.layers.base import (
     stacked,
     tensor,
 )
+from locality_prior.layers.cells import Cell, GRUCell, LSTMCell, RNNCell, recurrence
 from locality_prior.prior import Prior
 from locality_prior.sparse import pattern_for
 
 State = Tensor | tuple[Tensor, ...]
+#: A layer in which more than this share of all pairs has a wire is quicker dense.
+FULL = 0.1
 #: The most layers that are stacked.
 MOST_LAYERS = 1024
 
@@ -50,6 +53,8 @@ class _Recurrent(Plain, nn.RNNBase):
     #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
     GATES: ClassVar[int] = 1
+    #: So is one whose units have fewer pairs than this. (Measured on a CPU, where torch's LSTM is quick.)
+    SMALL: ClassVar[int] = 1 << 18
 
     def __init__(
         self,
@@ -89,7 +94,9 @@ class _Recurrent(Plain, nn.RNNBase):
         made, cost, units = factory(device, dtype), as_cost("cost", cost), own_places("units", units, hidden)
         backend = choice("backend", backend, BACKENDS)
         rule = Prior(units, units, cost, rescale)
-        spread = Spread(rule, partial(stacked, times=self.GATES), pattern_for(rule, backend, self.GATES))
+        spread = Spread(
+            rule, partial(stacked, times=self.GATES), pattern_for(rule, backend, self.GATES, self.SMALL, FULL)
+        )
         plain |= {"num_layers": layers, "bias": bias, "batch_first": batch_first}
         plain |= {"dropout": dropout, "bidirectional": both, **made}
         super().__init__(features, hidden, **plain)  # type: ignore[arg-type]  # of torch's own class
@@ -172,34 +179,15 @@ class _Recurrent(Plain, nn.RNNBase):
     def _direction(
         self, rows: Tensor, steps: list[int], state: Sequence[Tensor], name: str, back: bool
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """One layer in one direction: its outputs, row by row, and its last state.
-
-        Later steps may have fewer rows: those of the sequences that go on, which are the first ones.
-        """
+        """One layer in one direction: its outputs, row by row, and its last state."""
         name = f"{name}_reverse" if back else name
-        weight_ih, weight_hh = self._weight(f"weight_ih{name}"), self._weight(f"weight_hh{name}")
-        bias_ih, bias_hh = (self._weight(f"{b}{name}") if self.bias else None for b in ("bias_ih", "bias_hh"))
+        weights = self._weight(f"weight_ih{name}"), self._weight(f"weight_hh{name}")
+        biases = (self._weight(f"bias_ih{name}"), self._weight(f"bias_hh{name}")) if self.bias else (None, None)
         spread = self._spreads[f"weight_hh{name}"]
-        # unit by unit, as products with wires are laid out
-        product = weight_ih @ rows.t() if bias_ih is None else torch.addmm(bias_ih[:, None], weight_ih, rows.t())
-        given = [part.t() for part in torch.split(product, steps, 1)]
-        start, outputs, ended = state, [], []
-        state = [h[: steps[-1] if back else steps[0]] for h in state]
-        for x in reversed(given) if back else given:
-            n, before = len(x), len(state[0])
-            if n > before:
-                state = [torch.cat([h, first[before:n]]) for h, first in zip(state, start, strict=True)]
-            elif n < before:
-                ended.append([h[n:] for h in state])
-                state = [h[:n] for h in state]
-            recurrent = spread.linear(state[0], weight_hh, bias_hh)
-            state = self._cell(x, recurrent, *state)
-            outputs.append(state[0])
-        last = [torch.cat(h) for h in zip(state, *reversed(ended), strict=True)] if ended else state
-        return torch.cat(outputs[::-1] if back else outputs), last
+        y, *last = recurrence(self._cell(), spread, steps, back, rows, weights, biases, tuple(state))
+        return y, last
 
-    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """The next state, from W_ih x_t + b_ih, from (P∘W_hh) h_{t−1} + b_hh, and from the state before."""
+    def _cell(self) -> Cell:
         raise NotImplementedError
 
     def _given(self, hx: Any) -> tuple[Tensor, ...] | None:
@@ -255,10 +243,14 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
             is the first cells of a square sheet.
         cost: the cost of a wire of length d, or a word for it; the default is ``Linear()``, c(d) = 1 + d.
         rescale: multiply row i of P by r_i = K / Σ_j s(d_ij), for K hidden units.
+        backend: how to compute with P∘W_hh, as in :class:`LocalityLinear`. With "windowed" and "wires" ``weight_hh_l0``
+            is (wires,), the wires of each gate after those of the gate before. "auto" takes the wires of a large layer
+            that has few of them. Every backend starts from the same weights, and loads the state dict of every other.
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: the geometry has another number of units, a unit has no wire, or an input or state has another size.
+        ValueError: the geometry has another number of units, a unit has no wire, or an input or state has another size;
+            a sparse backend with a cost that does not end.
         TypeError: an input or state is not a tensor of the weight's dtype (outside autocast).
     """
 
@@ -278,9 +270,8 @@ class LocalityRNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     def _kernel(self) -> Any:
         return torch.rnn_relu if self.nonlinearity == "relu" else torch.rnn_tanh
 
-    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        z = given + recurrent
-        return (z.relu() if self.nonlinearity == "relu" else z.tanh(),)
+    def _cell(self) -> Cell:
+        return RNNCell(self.nonlinearity == "relu")
 
 
 class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
@@ -302,11 +293,8 @@ class LocalityGRU(_Recurrent, nn.GRU):  # type: ignore[misc]
     def _kernel(self) -> Any:
         return torch.gru
 
-    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        (h,), k = state, 2 * self.hidden_size
-        r, z = (given[:, :k] + recurrent[:, :k]).sigmoid().chunk(2, 1)
-        n = (given[:, k:] + r * recurrent[:, k:]).tanh()
-        return (n + z * (h - n),)
+    def _cell(self) -> Cell:
+        return GRUCell()
 
 
 class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
@@ -325,11 +313,10 @@ class LocalityLSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
     STATES: ClassVar[int] = 2
     GATES: ClassVar[int] = 4
+    SMALL: ClassVar[int] = 1 << 20
 
     def _kernel(self) -> Any:
         return torch.lstm
 
-    def _cell(self, given: Tensor, recurrent: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        i, f, g, o = (given + recurrent).chunk(4, 1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+    def _cell(self) -> Cell:
+        return LSTMCell()
