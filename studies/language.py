@@ -5,8 +5,9 @@ When the study has run,
     python studies/language.py results/language
 
 measures its networks, and the control before training too. For each one it finds the units of a sheet that respond
-more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The numbers go to ``language.csv`` in the study's folder, where networks that are
-already in it are not measured again, and their means over seeds to the screen.
+more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The numbers
+go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and their
+means over seeds to the screen.
 
     python studies/language.py times results/language
 
