@@ -5,8 +5,8 @@ When the study has run,
     python studies/language.py results/language
 
 measures its networks, and the control before training too. For each one it finds the units of a sheet that respond
-more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The numbers
-go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and their
+more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The
+numbers go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and their
 means over seeds to the screen.
 
     python studies/language.py times results/language
@@ -60,8 +60,8 @@ CALLED = {
 #: The measures that the figure shows.
 DRAWN = {
     "bits_per_byte": "bits a byte, less the control's",
-    "morans_i.block1.attention": "Moran's I, first attention",
-    "morans_i.block2.attention": "Moran's I, second attention",
+    "morans_i.block2.attention": "Moran's I, attention's outputs",
+    "morans_i.block2.hidden": "Moran's I, hidden units of the MLP",
 }
 
 
