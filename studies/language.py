@@ -6,8 +6,8 @@ When the study has run,
 
 measures its networks, and the control before training too. For each one it finds the units of a sheet that respond
 more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The
-numbers go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and their
-means over seeds to the screen.
+numbers go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and
+their means over seeds to the screen.
 
     python studies/language.py times results/language
 
