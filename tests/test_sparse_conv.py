@@ -181,6 +181,24 @@ def test_gradcheck(way: str) -> None:
 
 
 @ways
+def test_an_output_that_comes_in_again_is_not_counted_twice(way: str) -> None:
+    """A gradient that is itself to be differentiated, of a layer whose input depends on its own weight."""
+    layer = lp.LocalityConv2d(12, 12, 3, padding=1, source=lp.Grid(4, 3), cost=CUT, backend=way, dtype=torch.float64)
+    loss = layer(layer(torch.randn(2, 12, 4, 4, dtype=torch.float64))).square().sum()
+    (expected,) = torch.autograd.grad(loss, layer.weight, retain_graph=True)
+    (found,) = torch.autograd.grad(loss, layer.weight, create_graph=True)
+    assert_close(found, expected)
+
+
+@ways
+def test_an_output_may_be_changed_in_place(way: str) -> None:
+    layer, x = small(way, 1), torch.randn(2, 12, 4, 16, dtype=torch.float64)  # nothing lies between the rows
+    (expected,) = torch.autograd.grad(layer(x).relu().sum(), layer.weight)
+    (found,) = torch.autograd.grad(nn.functional.relu(layer(x), inplace=True).sum(), layer.weight)
+    assert_close(found, expected)
+
+
+@ways
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_under_transformations(way: str) -> None:
     layer = small(way, 3, 1, 1)

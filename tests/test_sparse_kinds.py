@@ -337,6 +337,58 @@ def test_hazards_of_recurrence(kind: str) -> None:
         y.sum().backward()
 
 
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_state_that_comes_in_again_is_not_counted_twice(kind: str) -> None:
+    """A gradient that is itself to be differentiated: of a state that depends on the weights, and of a shared bias."""
+    layer, _ = networks(kind)
+    layer.bias_hh_l0 = layer.bias_ih_l0
+    x = torch.randn(3, 2, 5, dtype=torch.float64)
+    loss = layer(x, layer(x)[1])[0].square().sum()
+    wanted = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0]
+    expected = torch.autograd.grad(loss, wanted, retain_graph=True)
+    assert_close(torch.autograd.grad(loss, wanted, create_graph=True), expected)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_batch_of_nothing(kind: str) -> None:
+    for layer in networks(kind, 2, bidirectional=True):
+        y, state = layer(torch.randn(4, 0, 5, dtype=torch.float64))
+        assert y.shape == (4, 0, 24)
+        assert {h.shape for h in flat(state)} == {(4, 0, 12)}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_what_does_not_fit_the_wires_is_told(kind: str) -> None:
+    layer, dense = networks(kind)
+    x = torch.randn(4, 2, 5, dtype=torch.float64)
+    for name, value in (
+        ("weight_ih", layer.weight_ih_l0[:1]),
+        ("weight_hh", layer.weight_hh_l0[1:]),
+        ("weight_hh", layer.weight_hh_l0.float()),
+        ("weight_hh", dense.weight_hh_l0),
+        ("bias_ih", layer.bias_ih_l0[:1]),
+        ("bias_hh", layer.bias_hh_l0[1:]),
+        ("bias_hh", layer.bias_hh_l0.to("meta")),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: got .* like the input"):
+            torch.func.functional_call(layer, {f"{name}_l0": value.detach()}, (x,))
+    with pytest.raises(ValueError, match=r"h: got .* on meta, expected \(2, 12\), torch.float64 on cpu"):
+        layer(x, dense.to("meta")(x.to("meta"))[1])
+
+
+@pytest.mark.parametrize("backend", ["windowed", "wires"])
+def test_a_thread_that_computes_at_the_same_time(backend: str) -> None:
+    layer = lp.LocalityGRU(5, 12, units=SHEET, cost=CUT, backend=backend, dtype=torch.float64)
+    x, other = (torch.randn(4, 2, 5, dtype=torch.float64) for _ in range(2))
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    layer = copy.deepcopy(layer)
+    with layer._spreads["weight_hh_l0"].workspace():  # as another thread has it
+        y, _ = layer(x)
+    layer(other)
+    (found,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0)
+    assert_close(found, expected)
+
+
 def test_auto_takes_the_wires_of_large_layers_that_have_few() -> None:
     def made(kind: str, side: int, cost: str) -> Any:
         sheet = lp.Grid(side, side)

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from locality_prior.functional import not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import gradients, not_autocast, ordinary, ordinary_backward
 from locality_prior.layers.base import Spread
+from locality_prior.sparse.function import check_like
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -139,6 +140,17 @@ def recurrence(
         state: what to start from, each (batch, units).
     """
     if not_autocast(rows) and ordinary(rows, weights[1]) and len(rows):
+        pattern, batch = spread.pattern, len(state[0])
+        assert pattern is not None
+        stacked, units = pattern.wires.shape
+        check_like(
+            rows,
+            weight_ih=(weights[0], (stacked, rows.shape[1])),
+            weight_hh=(weights[1], (pattern.wires.count,)),
+            bias_ih=(biases[0], (stacked,)),
+            bias_hh=(biases[1], (stacked,)),
+            **{name: (h, (batch, units)) for name, h in zip("hc", state, strict=False)},
+        )
         found: tuple[Tensor, ...] = _Recurrence.apply(
             cell, spread, steps, back, torch.is_grad_enabled(), rows, *weights, *biases, *state
         )
@@ -201,7 +213,8 @@ class _Recurrence(torch.autograd.Function):
         ctx.how = cell, spread, steps, back
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
         outputs, ctx.kept = [], []
-        with spread.workspace() as space:
+        with spread.workspace() as ctx.workspace:
+            space = ctx.workspace
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)
             torch.mm(weight_ih, rows.t(), out=product)
             if bias_ih is not None:
@@ -222,17 +235,18 @@ class _Recurrence(torch.autograd.Function):
         given = ctx.saved_tensors  # raises where one of them has changed since
         needed = ctx.needs_input_grad[5:]
         if not all(map(ordinary_backward, grads)):
-            wanted = [x for x, need in zip(given, needed, strict=True) if need]
-            with torch.enable_grad():
-                again = _plain(cell, spread, steps, back, *given)
-                made = iter(torch.autograd.grad(again, wanted, grads, create_graph=True, allow_unused=True))
-            return *[None] * 5, *(next(made) if need else None for need in needed)
+
+            def formula(*given: Any) -> tuple[Tensor, ...]:
+                return _plain(cell, spread, steps, back, *given)
+
+            return *[None] * 5, *gradients(formula, given, needed, grads)
         rows, weight_ih, weight_hh, _, bias_hh, *_ = given
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
         outputs, state = grads[0], tuple(g.clone() for g in grads[1:])
         grad_hh = torch.zeros_like(weight_hh) if needed[2] else None
         grad_bias_hh = torch.zeros_like(bias_hh) if needed[4] else None
-        with spread.workspace() as space:
+        space = ctx.workspace
+        with space.lock:
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # its gradient
             parts = [*zip(torch.split(product, list(steps), 1), torch.split(outputs, list(steps)), strict=True)]
             for (h, of_cell, of_kernel), (part, output) in zip(ctx.kept[::-1], _turned(parts, not back), strict=True):
