@@ -280,6 +280,7 @@ def test_the_repr_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CompiledConvolution, "serves", lambda *_: True)
     assert "backend='auto' (wires, compiled)" in repr(lp.LocalityConv2d(256, 256, 3, **cut))
     assert "backend='wires' (compiled)" in repr(small("wires"))
+    assert repr(small("wires")).count(" wires, ") == 1
     assert "backend='windowed'" in repr(small("windowed"))
     monkeypatch.setattr(CompiledConvolution, "serves", lambda *_: False)
     assert "backend='wires' (windowed)" in repr(small("wires"))
@@ -304,6 +305,14 @@ def test_large_tiles_are_chosen_for_small_kernels(monkeypatch: pytest.MonkeyPatc
         assert count > 1
         assert tall[kernel] % 16 == wide % 16 == 0
     assert tall[3] < tall[1]
+
+
+def test_images_of_many_sizes_leave_little_behind() -> None:
+    layer = small("wires", 1, dtype=torch.float32)
+    for wide in range(1, 200):
+        layer(torch.randn(1, 12, 1, wide))
+    assert layer._convolution is not None
+    assert len(layer._convolution.in_c._planes) < 100
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from reference import pairwise
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import locality_prior as lp
 from locality_prior.layers.base import Plain
@@ -196,6 +198,19 @@ def test_copies_pickles_dtypes_and_devices(kind: str) -> None:
     assert_close(output(there, x.float()), output(dense, x.float()))
 
 
+def test_weights_that_cannot_be_drawn_anew_stay() -> None:
+    """Torch draws only matrices, so it cannot draw the wires of a weight that a parametrisation computes."""
+    sparse, dense = pair("attention")
+    x = given("attention")
+    for layer in (sparse, dense):
+        prune.l1_unstructured(layer, "in_proj_weight", 0.3)
+    dense.reset_parameters()
+    with pytest.raises(ValueError, match="fewer than 2 dimensions"):
+        sparse.reset_parameters()
+    assert sparse.out_proj.weight.dim() == 1
+    assert output(sparse, x).shape == output(dense, x).shape
+
+
 @kinds
 def test_a_cost_without_an_end_is_refused(kind: str) -> None:
     for backend in ("windowed", "wires"):
@@ -374,6 +389,25 @@ def test_what_does_not_fit_the_wires_is_told(kind: str) -> None:
             torch.func.functional_call(layer, {f"{name}_l0": value.detach()}, (x,))
     with pytest.raises(ValueError, match=r"h: got .* on meta, expected \(2, 12\), torch.float64 on cpu"):
         layer(x, dense.to("meta")(x.to("meta"))[1])
+
+
+@pytest.mark.parametrize("backend", ["windowed", "wires"])
+def test_autograd_holds_what_the_steps_leave(backend: str) -> None:
+    """So that a backward pass frees it, and that checkpointing and hooks of saved tensors save its memory."""
+    layer = lp.LocalityLSTM(5, 12, units=SHEET, cost=CUT, backend=backend, dtype=torch.float64)
+    x, saved = torch.randn(4, 2, 5, dtype=torch.float64), []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor.numel())
+        return tensor.clone()
+
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y, _ = layer(x)
+    assert sum(saved) > len(x) * 2 * 12 * (4 + 2)  # gates and states
+    y = y + checkpoint(lambda x: layer(x)[0], x, use_reentrant=False)
+    (found,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0)
+    assert_close(found, 2 * expected)
 
 
 @pytest.mark.parametrize("backend", ["windowed", "wires"])

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from locality_prior.functional import gradients, not_autocast, ordinary, ordinary_backward
 from locality_prior.layers.base import Spread
@@ -209,10 +210,10 @@ class _Recurrence(torch.autograd.Function):
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
         training = grad_enabled and any(ctx.needs_input_grad)
-        ctx.save_for_backward(rows, weight_ih, weight_hh, bias_ih, bias_hh, *state)
+        given = rows, weight_ih, weight_hh, bias_ih, bias_hh, *state
         ctx.how = cell, spread, steps, back
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
-        outputs, ctx.kept = [], []
+        outputs, kept = [], []
         with spread.workspace() as ctx.workspace:
             space = ctx.workspace
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)
@@ -224,16 +225,21 @@ class _Recurrence(torch.autograd.Function):
                 recurrent, of_kernel = kernel.forward(now[0], weight_hh, prior, bias_hh, space, training)
                 made, of_cell = cell.forward(part.t(), recurrent, *now)
                 if training:
-                    ctx.kept.append((now[0], of_cell, of_kernel))
+                    kept.append((now[0], of_cell, of_kernel))
                 outputs.append(made[0])
                 state = _with(made, state)
+        # autograd holds the tensors among them, so that it can free them, and hooks of saved tensors see them
+        leaves, ctx.tree = tree_flatten(kept)
+        ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        ctx.save_for_backward(*given, *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
         return torch.cat(_turned(outputs, back)), *(h.clone() for h in state)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cell, spread, steps, back = ctx.how
-        given = ctx.saved_tensors  # raises where one of them has changed since
         needed = ctx.needs_input_grad[5:]
+        saved = ctx.saved_tensors  # raises where one of them has changed since
+        given, held = saved[: len(needed)], iter(saved[len(needed) :])
         if not all(map(ordinary_backward, grads)):
 
             def formula(*given: Any) -> tuple[Tensor, ...]:
@@ -242,6 +248,7 @@ class _Recurrence(torch.autograd.Function):
             return *[None] * 5, *gradients(formula, given, needed, grads)
         rows, weight_ih, weight_hh, _, bias_hh, *_ = given
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
+        kept = tree_unflatten([next(held) if leaf is None else leaf for leaf in ctx.others], ctx.tree)
         outputs, state = grads[0], tuple(g.clone() for g in grads[1:])
         grad_hh = torch.zeros_like(weight_hh) if needed[2] else None
         grad_bias_hh = torch.zeros_like(bias_hh) if needed[4] else None
@@ -249,7 +256,7 @@ class _Recurrence(torch.autograd.Function):
         with space.lock:
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # its gradient
             parts = [*zip(torch.split(product, list(steps), 1), torch.split(outputs, list(steps)), strict=True)]
-            for (h, of_cell, of_kernel), (part, output) in zip(ctx.kept[::-1], _turned(parts, not back), strict=True):
+            for (h, of_cell, of_kernel), (part, output) in zip(kept[::-1], _turned(parts, not back), strict=True):
                 now = tuple(g[: len(output)] for g in state)
                 out = space.buffer("step", part.shape, rows).t()
                 grad, made = cell.backward((now[0] + output, *now[1:]), of_cell, out)

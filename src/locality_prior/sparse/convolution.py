@@ -118,23 +118,24 @@ class _Compiled(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.prior, ctx.convolution = prior, convolution
-        # autograd must not take it for a view, so that ReLU(inplace=True) may change it
-        return convolution.in_c.forward(x.resolve_neg(), weight * prior, bias).data
+        y = convolution.in_c.forward(x.resolve_neg(), weight * prior, bias)
+        return y.data  # autograd must not take it for a view, so that ReLU(inplace=True) may change it
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
+        convolution: Convolution = ctx.convolution
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
         if ordinary_backward(grad):
             v = weight * ctx.prior if need_x else None
-            grad_x, grad_v = ctx.convolution.in_c.backward(grad.resolve_neg(), x.resolve_neg(), v, need_weight)
+            grad_x, grad_v = convolution.in_c.backward(grad.resolve_neg(), x.resolve_neg(), v, need_weight)
             grad_weight = None if grad_v is None else grad_v.mul_(ctx.prior)
         elif need_x or need_weight:
 
             def formula(x: Tensor, weight: Tensor) -> Tensor:
-                return ctx.convolution.windowed(x, weight * ctx.prior, None)
+                return convolution.windowed(x, weight * ctx.prior, None)
 
             grad_x, grad_weight = gradients(formula, (x, weight), (need_x, need_weight), (grad,))
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, None, None
