@@ -164,6 +164,23 @@ def test_penalties_and_measures_are_those_of_the_dense_layer(kind: str, rescale:
             sparse.get_parameter(name).grad = dense.get_parameter(name).grad = None
 
 
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM", "attention"])
+def test_objectives_are_those_of_the_dense_layer(kind: str) -> None:
+    """With inputs on the units' own sheet, which must not be taken for the units."""
+    found = []
+    for backend in ("wires", "dense"):
+        torch.manual_seed(0)
+        if kind == "attention":
+            net = nn.Sequential(MAKE[kind](backend=backend, cost=CUT))
+        else:
+            net = nn.Sequential(RECURRENT[kind](12, 12, units=SHEET, cost=CUT, backend=backend))
+        placed = lp.place(net, {"0": SHEET})
+        made: list[Any] = [lp.objectives.Wiring(placed), lp.objectives.WeightSimilarity(placed)]
+        made += [lp.objectives.TopoLoss(placed, factor=2), lp.objectives.Communicability(placed)]
+        found.append(torch.stack([objective.value() for objective in made]))
+    assert_close(*found)
+
+
 @kinds
 def test_the_cost_may_change_where_the_wires_stay(kind: str) -> None:
     sparse, dense = pair(kind)
