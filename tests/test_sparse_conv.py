@@ -181,6 +181,24 @@ def test_gradcheck(way: str) -> None:
 
 
 @ways
+def test_an_output_that_comes_in_again_is_not_counted_twice(way: str) -> None:
+    """A gradient that is itself to be differentiated, of a layer whose input depends on its own weight."""
+    layer = lp.LocalityConv2d(12, 12, 3, padding=1, source=lp.Grid(4, 3), cost=CUT, backend=way, dtype=torch.float64)
+    loss = layer(layer(torch.randn(2, 12, 4, 4, dtype=torch.float64))).square().sum()
+    (expected,) = torch.autograd.grad(loss, layer.weight, retain_graph=True)
+    (found,) = torch.autograd.grad(loss, layer.weight, create_graph=True)
+    assert_close(found, expected)
+
+
+@ways
+def test_an_output_may_be_changed_in_place(way: str) -> None:
+    layer, x = small(way, 1), torch.randn(2, 12, 4, 16, dtype=torch.float64)  # nothing lies between the rows
+    (expected,) = torch.autograd.grad(layer(x).relu().sum(), layer.weight)
+    (found,) = torch.autograd.grad(nn.functional.relu(layer(x), inplace=True).sum(), layer.weight)
+    assert_close(found, expected)
+
+
+@ways
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_under_transformations(way: str) -> None:
     layer = small(way, 3, 1, 1)
@@ -262,6 +280,7 @@ def test_the_repr_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CompiledConvolution, "serves", lambda *_: True)
     assert "backend='auto' (wires, compiled)" in repr(lp.LocalityConv2d(256, 256, 3, **cut))
     assert "backend='wires' (compiled)" in repr(small("wires"))
+    assert repr(small("wires")).count(" wires, ") == 1
     assert "backend='windowed'" in repr(small("windowed"))
     monkeypatch.setattr(CompiledConvolution, "serves", lambda *_: False)
     assert "backend='wires' (windowed)" in repr(small("wires"))
@@ -286,6 +305,14 @@ def test_large_tiles_are_chosen_for_small_kernels(monkeypatch: pytest.MonkeyPatc
         assert count > 1
         assert tall[kernel] % 16 == wide % 16 == 0
     assert tall[3] < tall[1]
+
+
+def test_images_of_many_sizes_leave_little_behind() -> None:
+    layer = small("wires", 1, dtype=torch.float32)
+    for wide in range(1, 200):
+        layer(torch.randn(1, 12, 1, wide))
+    assert layer._convolution is not None
+    assert len(layer._convolution.in_c._planes) < 100
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from reference import pairwise
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import locality_prior as lp
 from locality_prior.layers.base import Plain
@@ -162,6 +164,23 @@ def test_penalties_and_measures_are_those_of_the_dense_layer(kind: str, rescale:
             sparse.get_parameter(name).grad = dense.get_parameter(name).grad = None
 
 
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM", "attention"])
+def test_objectives_are_those_of_the_dense_layer(kind: str) -> None:
+    """With inputs on the units' own sheet, which must not be taken for the units."""
+    found = []
+    for backend in ("wires", "dense"):
+        torch.manual_seed(0)
+        if kind == "attention":
+            net = nn.Sequential(MAKE[kind](backend=backend, cost=CUT))
+        else:
+            net = nn.Sequential(RECURRENT[kind](12, 12, units=SHEET, cost=CUT, backend=backend))
+        placed = lp.place(net, {"0": SHEET})
+        made: list[Any] = [lp.objectives.Wiring(placed), lp.objectives.WeightSimilarity(placed)]
+        made += [lp.objectives.TopoLoss(placed, factor=2), lp.objectives.Communicability(placed)]
+        found.append(torch.stack([objective.value() for objective in made]))
+    assert_close(*found)
+
+
 @kinds
 def test_the_cost_may_change_where_the_wires_stay(kind: str) -> None:
     sparse, dense = pair(kind)
@@ -194,6 +213,19 @@ def test_copies_pickles_dtypes_and_devices(kind: str) -> None:
     there = meta.to_empty(device="cpu")
     there.load_state_dict(dense.state_dict())
     assert_close(output(there, x.float()), output(dense, x.float()))
+
+
+def test_weights_that_cannot_be_drawn_anew_stay() -> None:
+    """Torch draws only matrices, so it cannot draw the wires of a weight that a parametrisation computes."""
+    sparse, dense = pair("attention")
+    x = given("attention")
+    for layer in (sparse, dense):
+        prune.l1_unstructured(layer, "in_proj_weight", 0.3)
+    dense.reset_parameters()
+    with pytest.raises(ValueError, match="fewer than 2 dimensions"):
+        sparse.reset_parameters()
+    assert sparse.out_proj.weight.dim() == 1
+    assert output(sparse, x).shape == output(dense, x).shape
 
 
 @kinds
@@ -335,6 +367,77 @@ def test_hazards_of_recurrence(kind: str) -> None:
         sparse.weight_hh_l0.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_state_that_comes_in_again_is_not_counted_twice(kind: str) -> None:
+    """A gradient that is itself to be differentiated: of a state that depends on the weights, and of a shared bias."""
+    layer, _ = networks(kind)
+    layer.bias_hh_l0 = layer.bias_ih_l0
+    x = torch.randn(3, 2, 5, dtype=torch.float64)
+    loss = layer(x, layer(x)[1])[0].square().sum()
+    wanted = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0]
+    expected = torch.autograd.grad(loss, wanted, retain_graph=True)
+    assert_close(torch.autograd.grad(loss, wanted, create_graph=True), expected)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_batch_of_nothing(kind: str) -> None:
+    for layer in networks(kind, 2, bidirectional=True):
+        y, state = layer(torch.randn(4, 0, 5, dtype=torch.float64))
+        assert y.shape == (4, 0, 24)
+        assert {h.shape for h in flat(state)} == {(4, 0, 12)}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_what_does_not_fit_the_wires_is_told(kind: str) -> None:
+    layer, dense = networks(kind)
+    x = torch.randn(4, 2, 5, dtype=torch.float64)
+    for name, value in (
+        ("weight_ih", layer.weight_ih_l0[:1]),
+        ("weight_hh", layer.weight_hh_l0[1:]),
+        ("weight_hh", layer.weight_hh_l0.float()),
+        ("weight_hh", dense.weight_hh_l0),
+        ("bias_ih", layer.bias_ih_l0[:1]),
+        ("bias_hh", layer.bias_hh_l0[1:]),
+        ("bias_hh", layer.bias_hh_l0.to("meta")),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: got .* like the input"):
+            torch.func.functional_call(layer, {f"{name}_l0": value.detach()}, (x,))
+    with pytest.raises(ValueError, match=r"h: got .* on meta, expected \(2, 12\), torch.float64 on cpu"):
+        layer(x, dense.to("meta")(x.to("meta"))[1])
+
+
+@pytest.mark.parametrize("backend", ["windowed", "wires"])
+def test_autograd_holds_what_the_steps_leave(backend: str) -> None:
+    """So that a backward pass frees it, and that checkpointing and hooks of saved tensors save its memory."""
+    layer = lp.LocalityLSTM(5, 12, units=SHEET, cost=CUT, backend=backend, dtype=torch.float64)
+    x, saved = torch.randn(4, 2, 5, dtype=torch.float64), []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor.numel())
+        return tensor.clone()
+
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y, _ = layer(x)
+    assert sum(saved) > len(x) * 2 * 12 * (4 + 2)  # gates and states
+    y = y + checkpoint(lambda x: layer(x)[0], x, use_reentrant=False)
+    (found,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0)
+    assert_close(found, 2 * expected)
+
+
+@pytest.mark.parametrize("backend", ["windowed", "wires"])
+def test_a_thread_that_computes_at_the_same_time(backend: str) -> None:
+    layer = lp.LocalityGRU(5, 12, units=SHEET, cost=CUT, backend=backend, dtype=torch.float64)
+    x, other = (torch.randn(4, 2, 5, dtype=torch.float64) for _ in range(2))
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    layer = copy.deepcopy(layer)
+    with layer._spreads["weight_hh_l0"].workspace():  # as another thread has it
+        y, _ = layer(x)
+    layer(other)
+    (found,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0)
+    assert_close(found, expected)
 
 
 def test_auto_takes_the_wires_of_large_layers_that_have_few() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -148,6 +148,32 @@ def ordinary_backward(grad: Tensor) -> bool:
     batched = torch._C._functorch.is_legacy_batchedtensor(grad)
     without_memory = grad._is_zerotensor()
     return not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or batched or without_memory)
+
+
+def gradients(
+    formula: Callable[..., Tensor | tuple[Tensor, ...]],
+    given: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """Gradients of ``formula(*given)`` through torch's own operations, for a backward pass that is not an ordinary one.
+
+    The formula gets an alias of each tensor. One of them may depend on another, as where a layer's output is its input
+    again; that path is autograd's to follow, and must not be counted here too.
+
+    Args:
+        formula: the function whose backward pass this is.
+        given: what it takes.
+        needed: which of them need a gradient.
+        grads: gradients of what it returns.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = [None if x is None else x.view_as(x) for x in given]
+        wanted = [x for x, need in zip(aliases, needed, strict=True) if x is not None and need]
+        made = formula(*aliases)
+    found = iter(torch.autograd.grad(made, wanted, grads, create_graph=create_graph, allow_unused=True))
+    return [next(found) if need else None for need in needed]
 
 
 class _LocalityLinear(torch.autograd.Function):

@@ -300,7 +300,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
 
     def _reset_parameters(self) -> None:
         # torch reads this attribute to know whether the three projections are one matrix
-        self._qkv_same_embed_dim = self._parameters.get("in_proj_weight") is not None
+        self._qkv_same_embed_dim = self.q_proj_weight is None
         super()._reset_parameters()
         self._drop_unwired()
         # torch's encoder layers read it before they take a fast path, which would read W without calling this layer

@@ -512,8 +512,12 @@ class Plain(Locality):
         patterns = self._patterns()
         for name, pattern in [*patterns.items()][:1]:
             weight, wires = self._weight(name), sum(one.wires.count for one in patterns.values())
-            parts.append(f"{wires} wires, {pattern.describe(weight.dtype, weight.device)}")
+            parts.append(f"{wires} wires, {self._way(pattern, weight)}")
         return ", ".join(part for part in (super().extra_repr(), *parts) if part)
+
+    def _way(self, pattern: Pattern, weight: Tensor) -> str:
+        """The backend, and how it computes."""
+        return pattern.describe(weight.dtype, weight.device)
 
     def _make_ready(self) -> None:
         """Compute now what compiled code cannot compute for itself, and what a GPU should not be made to wait for."""
@@ -540,13 +544,17 @@ class Plain(Locality):
         """Inside the block sparse parameters are matrices, as torch draws them; the wires' numbers are then kept."""
         owned = self._owned()
         held = [(owned[name], owned[name].data, pattern) for name, pattern in self._patterns().items() if name in owned]
-        for weight, own, pattern in held:
-            weight.data = own.new_empty(*pattern.wires.shape, *own.shape[1:])
-        yield
-        for weight, own, pattern in held:
-            drawn, weight.data = weight.data, own
-            with torch.no_grad():
-                weight.copy_(pattern.gather(drawn))
+        try:
+            for weight, own, pattern in held:
+                weight.data = own.new_empty(*pattern.wires.shape, *own.shape[1:])
+            yield
+            drawn = [pattern.gather(weight.data) for weight, _, pattern in held]
+        finally:
+            for weight, own, _ in held:
+                weight.data = own
+        with torch.no_grad():
+            for (weight, _, _), values in zip(held, drawn, strict=True):
+                weight.copy_(values)
 
     def _owned(self) -> dict[str, nn.Parameter]:
         """The weights behind priors that are parameters here, and not computed by a parametrisation."""

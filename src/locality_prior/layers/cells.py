@@ -10,9 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from locality_prior.functional import not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import gradients, not_autocast, ordinary, ordinary_backward
 from locality_prior.layers.base import Spread
+from locality_prior.sparse.function import check_like
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -139,6 +141,17 @@ def recurrence(
         state: what to start from, each (batch, units).
     """
     if not_autocast(rows) and ordinary(rows, weights[1]) and len(rows):
+        pattern, batch = spread.pattern, len(state[0])
+        assert pattern is not None
+        stacked, units = pattern.wires.shape
+        check_like(
+            rows,
+            weight_ih=(weights[0], (stacked, rows.shape[1])),
+            weight_hh=(weights[1], (pattern.wires.count,)),
+            bias_ih=(biases[0], (stacked,)),
+            bias_hh=(biases[1], (stacked,)),
+            **{name: (h, (batch, units)) for name, h in zip("hc", state, strict=False)},
+        )
         found: tuple[Tensor, ...] = _Recurrence.apply(
             cell, spread, steps, back, torch.is_grad_enabled(), rows, *weights, *biases, *state
         )
@@ -197,11 +210,12 @@ class _Recurrence(torch.autograd.Function):
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
         training = grad_enabled and any(ctx.needs_input_grad)
-        ctx.save_for_backward(rows, weight_ih, weight_hh, bias_ih, bias_hh, *state)
+        given = rows, weight_ih, weight_hh, bias_ih, bias_hh, *state
         ctx.how = cell, spread, steps, back
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
-        outputs, ctx.kept = [], []
-        with spread.workspace() as space:
+        outputs, kept = [], []
+        with spread.workspace() as ctx.workspace:
+            space = ctx.workspace
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)
             torch.mm(weight_ih, rows.t(), out=product)
             if bias_ih is not None:
@@ -211,31 +225,38 @@ class _Recurrence(torch.autograd.Function):
                 recurrent, of_kernel = kernel.forward(now[0], weight_hh, prior, bias_hh, space, training)
                 made, of_cell = cell.forward(part.t(), recurrent, *now)
                 if training:
-                    ctx.kept.append((now[0], of_cell, of_kernel))
+                    kept.append((now[0], of_cell, of_kernel))
                 outputs.append(made[0])
                 state = _with(made, state)
+        # autograd holds the tensors among them, so that it can free them, and hooks of saved tensors see them
+        leaves, ctx.tree = tree_flatten(kept)
+        ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        ctx.save_for_backward(*given, *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
         return torch.cat(_turned(outputs, back)), *(h.clone() for h in state)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cell, spread, steps, back = ctx.how
-        given = ctx.saved_tensors  # raises where one of them has changed since
         needed = ctx.needs_input_grad[5:]
+        saved = ctx.saved_tensors  # raises where one of them has changed since
+        given, held = saved[: len(needed)], iter(saved[len(needed) :])
         if not all(map(ordinary_backward, grads)):
-            wanted = [x for x, need in zip(given, needed, strict=True) if need]
-            with torch.enable_grad():
-                again = _plain(cell, spread, steps, back, *given)
-                made = iter(torch.autograd.grad(again, wanted, grads, create_graph=True, allow_unused=True))
-            return *[None] * 5, *(next(made) if need else None for need in needed)
+
+            def formula(*given: Any) -> tuple[Tensor, ...]:
+                return _plain(cell, spread, steps, back, *given)
+
+            return *[None] * 5, *gradients(formula, given, needed, grads)
         rows, weight_ih, weight_hh, _, bias_hh, *_ = given
         prior, kernel = spread.like(weight_hh), spread.kernel(rows)
+        kept = tree_unflatten([next(held) if leaf is None else leaf for leaf in ctx.others], ctx.tree)
         outputs, state = grads[0], tuple(g.clone() for g in grads[1:])
         grad_hh = torch.zeros_like(weight_hh) if needed[2] else None
         grad_bias_hh = torch.zeros_like(bias_hh) if needed[4] else None
-        with spread.workspace() as space:
+        space = ctx.workspace
+        with space.lock:
             product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # its gradient
             parts = [*zip(torch.split(product, list(steps), 1), torch.split(outputs, list(steps)), strict=True)]
-            for (h, of_cell, of_kernel), (part, output) in zip(ctx.kept[::-1], _turned(parts, not back), strict=True):
+            for (h, of_cell, of_kernel), (part, output) in zip(kept[::-1], _turned(parts, not back), strict=True):
                 now = tuple(g[: len(output)] for g in state)
                 out = space.buffer("step", part.shape, rows).t()
                 grad, made = cell.backward((now[0] + output, *now[1:]), of_cell, out)

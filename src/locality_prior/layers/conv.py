@@ -25,7 +25,7 @@ from locality_prior.layers.base import (
     tracing,
 )
 from locality_prior.prior import Prior, aside, resolve
-from locality_prior.sparse import Convolution, Sliding, pattern_for
+from locality_prior.sparse import Convolution, Pattern, Sliding, pattern_for
 
 Size = int | tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -189,11 +189,9 @@ class LocalityConv2d(Plain, nn.Conv2d):
         if self._convolution is not None and not self.weight.is_meta:
             self._convolution.windows(self.weight.device)
 
-    def extra_repr(self) -> str:
-        if self._convolution is None:
-            return super().extra_repr()
-        way = self._convolution.describe(self.weight.dtype, self.weight.device)
-        return f"{super().extra_repr()}, {len(self.weight)} wires, {way}"
+    def _way(self, pattern: Pattern, weight: Tensor) -> str:
+        assert self._convolution is not None
+        return self._convolution.describe(weight.dtype, weight.device)
 
     def _check_input(self, x: Tensor) -> None:
         shape = f"(n, {self.in_channels}, h, w) or ({self.in_channels}, h, w)"

@@ -157,7 +157,7 @@ class _Recurrent(Plain, nn.RNNBase):
             x = x.transpose(0, 1) if self.batch_first else x
             steps, shape = [x.shape[1]] * x.shape[0], x.shape[:2]
             y, *last = self._layers(x.reshape(-1, x.shape[-1]), steps, states)
-            y = y.view(*shape, -1)
+            y = y.view(*shape, y.shape[1])
             return y.transpose(0, 1) if self.batch_first else y, *last
         return self._layers(x, sizes.tolist(), states)
 

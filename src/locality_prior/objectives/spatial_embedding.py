@@ -110,7 +110,8 @@ class Communicability(OfWeights):
         found, module = self.placed.matrices(name), self.placed[name].module
         if isinstance(module, nn.RNNBase):
             # the weights from the hidden units come first; its inputs may lie on the same sheet without being them
-            found = found[: len(getattr(module, f"weight_hh_l{module.num_layers - 1}")) // module.hidden_size]
+            # (as many as there are gates, of which W_ih tells, since W_hh may be one number for each wire)
+            found = found[: len(getattr(module, f"weight_ih_l{module.num_layers - 1}")) // module.hidden_size]
         own = [one for one in found if one.source == one.target and one.weight.dim() == 2]
         if not own:
             given = f"{name}, a {type(module).__name__} without weights from its sheet to itself"

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from locality_prior._check import wrong
 from locality_prior._memory import aside
-from locality_prior.functional import not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import gradients, not_autocast, ordinary, ordinary_backward
+from locality_prior.sparse.function import check_like
 from locality_prior.sparse.pattern import Pattern
 from locality_prior.sparse.planes import CompiledConvolution, Sliding
 from locality_prior.sparse.windows import Windows, best_tiles
@@ -61,22 +61,12 @@ class Convolution:
             x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
             bias = None if bias is None else bias.to(kind)
         if ordinary(x, weight):
-            self._check(x, weight, bias)
+            wires = self.pattern.wires
+            check_like(x, weight=(weight, (wires.count, *self.slide.kernel)), bias=(bias, wires.shape[:1]))
             if self.compiled(x.dtype, x.device):
                 y: Tensor = _Compiled.apply(x, weight, bias, prior, self)
                 return y
         return self.windowed(x, weight * prior, bias)
-
-    def _check(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        """Raise where a tensor does not fit, since C relies on the sizes."""
-        wires = self.pattern.wires
-        for name, value, shape in (
-            ("weight", weight, (wires.count, *self.slide.kernel)),
-            ("bias", bias, wires.shape[:1]),
-        ):
-            if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
-                given = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
-                raise wrong(name, given, f"{shape}, {x.dtype} on {x.device}, like the input")
 
     def windowed(self, x: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """V ⋆ x + b, (n, out, h′, w′), of V (wires, kh, kw), in torch."""
@@ -128,23 +118,24 @@ class _Compiled(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.prior, ctx.convolution = prior, convolution
-        return convolution.in_c.forward(x.resolve_neg(), weight * prior, bias)
+        y = convolution.in_c.forward(x.resolve_neg(), weight * prior, bias)
+        return y.data  # autograd must not take it for a view, so that ReLU(inplace=True) may change it
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
+        convolution: Convolution = ctx.convolution
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
         if ordinary_backward(grad):
             v = weight * ctx.prior if need_x else None
-            grad_x, grad_v = ctx.convolution.in_c.backward(grad.resolve_neg(), x.resolve_neg(), v, need_weight)
+            grad_x, grad_v = convolution.in_c.backward(grad.resolve_neg(), x.resolve_neg(), v, need_weight)
             grad_weight = None if grad_v is None else grad_v.mul_(ctx.prior)
         elif need_x or need_weight:
-            with torch.enable_grad():
-                y = ctx.convolution.windowed(x, weight * ctx.prior, None)
-            wanted = [one for one, need in ((x, need_x), (weight, need_weight)) if need]
-            found = list(torch.autograd.grad(y, wanted, grad, create_graph=torch.is_grad_enabled()))
-            grad_x = found.pop(0) if need_x else None
-            grad_weight = found.pop(0) if need_weight else None
+
+            def formula(x: Tensor, weight: Tensor) -> Tensor:
+                return convolution.windowed(x, weight * ctx.prior, None)
+
+            grad_x, grad_weight = gradients(formula, (x, weight), (need_x, need_weight), (grad,))
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, None, None

@@ -65,11 +65,7 @@ def sparse_linear(
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
         bias = None if bias is None else bias.to(kind)
-    # a kernel relies on the sizes for which it was made
-    for name, value, shape in (("weight", weight, prior.shape), ("bias", bias, (out_features,))):
-        if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
-            given = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
-            raise wrong(name, given, f"{tuple(shape)}, {x.dtype} on {x.device}, like the input")
+    check_like(x, weight=(weight, prior.shape), bias=(bias, (out_features,)))
     rows = x.reshape(-1, x.shape[-1])
     if ordinary(rows, weight) and len(rows):
         y: Tensor = _SparseLinear.apply(
@@ -79,6 +75,14 @@ def sparse_linear(
         y = _plain(rows, weight * prior, targets, sources, out_features)
         y = y if bias is None else y + bias
     return y.reshape(*x.shape[:-1], out_features)
+
+
+def check_like(x: Tensor, **given: tuple[Tensor | None, tuple[int, ...]]) -> None:
+    """Raise ValueError where a tensor differs from its shape or from ``x``: a kernel in C relies on both."""
+    for name, (value, shape) in given.items():
+        if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
+            found = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
+            raise wrong(name, found, f"{tuple(shape)}, {x.dtype} on {x.device}, like the input")
 
 
 def by_unit(x: Tensor) -> bool:

@@ -14,6 +14,8 @@ from locality_prior.prior import Wires
 
 #: Lengths are multiples of so many bytes: the widest vector (BYTES in kernels.c).
 BYTES = 64
+#: A layer remembers the layouts of images of at most so many sizes.
+SIZES = 64
 
 Pair = tuple[int, int]
 
@@ -153,10 +155,14 @@ class CompiledConvolution:
     def planes(self, x: Tensor) -> Planes:
         """The layout for images like ``x``, (n, channels, h, w)."""
         key = (*x.shape[2:], x.dtype)
-        if key not in self._planes:
+        planes = self._planes.get(key)
+        if planes is None:
+            if len(self._planes) >= SIZES:
+                self._planes.clear()
             with aside():
-                self._planes[key] = Planes(self.slide, (x.shape[2], x.shape[3]), BYTES // x.element_size())
-        return self._planes[key]
+                planes = Planes(self.slide, (x.shape[2], x.shape[3]), BYTES // x.element_size())
+            self._planes[key] = planes
+        return planes
 
     def forward(self, x: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """V ⋆ x + b, (n, out, h′, w′), of x (n, in, h, w), V (wires, kh, kw) and b (out,)."""
