@@ -5,9 +5,9 @@ When the study has run,
     python studies/language.py results/language
 
 measures its networks, and the control before training too. For each one it finds the units of a sheet that respond
-more to one set of windows than to another, asks whether they lie together, and what the network loses without them; and
-it scores BLiMP's minimal pairs. The numbers go to ``language.csv`` in the study's folder, where networks that are
-already in it are not measured again, and their means over seeds to the screen.
+more to one set of windows than to another, asks whether they lie together, and scores BLiMP's minimal pairs. The
+numbers go to ``language.csv`` in the study's folder, where networks that are already in it are not measured again, and
+their means over seeds to the screen.
 
     python studies/language.py times results/language
 
@@ -33,20 +33,18 @@ from locality_prior.catalog import gpt
 from locality_prior.catalog.language import Pairs, Text, blimp
 from locality_prior.catalog.models import Sheets
 from locality_prior.layers import locality_layers
-from locality_prior.runs import Recipe, Shard, Task, lesion
+from locality_prior.runs import Recipe, Shard, Task
 from locality_prior.runs.config import read_run
 from locality_prior.runs.machine import Machine
 from locality_prior.runs.network import Network, network
 from locality_prior.runs.training import task_of
 
-#: The sheets whose units are looked at, the share of units that is chosen, and how many random lesions there are.
-SHEETS, TOP, TIMES = ("block2.attention", "block2.hidden"), 0.05, 19
-#: The contrasts whose units are knocked out, all on the first of these sheets.
-KNOCKED_OUT = ("vowels", "text")
+#: The sheets whose units are looked at, and the share of units that is chosen.
+SHEETS, TOP = ("block2.attention", "block2.hidden"), 0.05
 #: Random divisions of the windows that the localizer compares its units with.
 PERMUTATIONS = 199
 #: How many pairs of each of BLiMP's paradigms are read.
-PAIRS = 200
+PAIRS = 100
 #: Sets of windows whose last characters are of two kinds.
 KINDS = {"vowels": ("vowels", "consonants"), "capitals": ("capitals", "consonants"), "spaces": ("spaces", "consonants")}
 #: The study's conditions, with their controls and what a figure calls them.
@@ -62,8 +60,8 @@ CALLED = {
 #: The measures that the figure shows.
 DRAWN = {
     "bits_per_byte": "bits a byte, less the control's",
-    "morans_i.block1.attention": "Moran's I, first attention",
-    "morans_i.block2.attention": "Moran's I, second attention",
+    "morans_i.block2.attention": "Moran's I, attention's outputs",
+    "morans_i.block2.hidden": "Moran's I, hidden units of the MLP",
 }
 
 
@@ -146,12 +144,6 @@ def measured(net: Network, task: Text, pairs: Pairs) -> Iterator[tuple[str, str,
             yield sheet, f"{name}: Moran's I", found.moran.i
             yield sheet, f"{name}: p, places", found.moran.p
             yield sheet, f"{name}: p, items", found.p_items
-            if sheet == SHEETS[0] and name in KNOCKED_OUT:
-                harm = lesion(net.model, net.placed, task, sheet, found.units, times=TIMES)
-                whole = harm.whole["bits_per_byte"]
-                yield sheet, f"{name}: lesion, bits", harm.lesioned["bits_per_byte"] - whole
-                yield sheet, f"{name}: random lesion, bits", float(np.mean(harm.random["bits_per_byte"])) - whole
-                yield sheet, f"{name}: p, lesion", harm.p["bits_per_byte"]
     good, bad = (task.log_probabilities(net.model, sentences) for sentences in (pairs.good, pairs.bad))
     for paradigm, told in lp.analysis.minimal_pairs(good, bad, pairs.paradigm).items():
         yield "", f"BLiMP {paradigm}", told.accuracy
