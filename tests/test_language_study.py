@@ -93,7 +93,7 @@ def test_planted_units_are_found(study: Any, task: Text, monkeypatch: pytest.Mon
     at = "block2.attention"
     assert found[at, "vowels: Moran's I"] > 0.3
     assert found[at, "vowels: p, places"] < 0.05
-    assert found[at, "vowels: significant units"] == 4 / 16
+    assert 4 / 16 <= found[at, "vowels: significant units"] < 8 / 16
     assert found[at, "Moran's I of kinds, arranged"] > 0
     assert found["", "BLiMP one"] in {k / 3 for k in range(4)}
     assert {sheet for sheet, _ in found} == {at, "block2.hidden", ""}

@@ -144,7 +144,7 @@ def _check_module(placement: Placement, placed: Placed) -> None:
         raise wrong(
             "placed",
             f"{placed.name}, a {'sparse ' * any(w.sparse for w in wirings)}{type(module).__name__}",
-            "linear layers and convolutions with weights for all pairs of units",
+            "linear layers and convolutions with weights for all pairs of units, as with backend='dense'",
         )
     if "weight" not in module._parameters:
         raise wrong("placed", f"{placed.name}, whose weights a parametrization computes", "weights of its own")
