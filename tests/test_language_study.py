@@ -21,7 +21,7 @@ from locality_prior.studies.study import study_from
 
 STUDIES = Path(__file__).parents[1] / "studies"
 PROSE = "When it rained, 'Tim' ran to the hut. Nobody knew why!\n" * 40
-PAIRS = Pairs(["Tim ran.", "Tim knew."] * 2, ["Ran Tim.", "Knew Tim."] * 2, ["one"] * 3 + ["two"])
+PAIRS = Pairs(["Tim ran.", "Nobody ran."] * 2, ["Tim nar.", "Nobody nar."] * 2, ["one"] * 3 + ["two"])
 
 
 @pytest.fixture(scope="module")
