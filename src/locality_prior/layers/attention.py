@@ -59,7 +59,7 @@ class PositionBias(Rounded):
         return (-slopes[:, None, None] * charge).to(other.device, other.dtype)
 
     def __call__(self, queries: int, keys: int, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """Its first rows and columns in ``dtype``, rounded to that of ``like`` before, and on the device of ``like``."""
+        """Its first rows and columns in ``dtype``, rounded to that of ``like`` before, on the device of ``like``."""
         if max(queries, keys) > len(self.positions):
             raise wrong("query", f"{max(queries, keys)} positions", f"at most {len(self.positions)}, which have places")
         least = torch.finfo(dtype).min / 4  # the sum of two such numbers is finite
@@ -188,7 +188,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         self._bias = bias_over_positions
         self.position_cost = None if self._bias is None else self._bias.cost
         self.slopes = None if self._bias is None else self._bias.slopes
-        self._workspaces = [Workspace() for _ in range(3)]  # of the three products of inputs that differ
+        self._workspaces = [Workspace() for _ in range(3)]  # for three products, where the inputs differ
         self._wire(spreads)
 
     def forward(

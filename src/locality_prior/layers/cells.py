@@ -1,6 +1,6 @@
 """The equations of recurrent cells, and the steps of a sequence computed wire by wire, with their backward pass.
 
-Inside, a batch (n, units) lies in memory unit by unit, with strides (1, …): products with wires read and write it so.
+Inside, a batch (n, units) lies in memory unit by unit, with strides (1, …), the layout that products with wires use.
 """
 
 from __future__ import annotations
