@@ -4,8 +4,8 @@
         [--batch 16] [--stride 1] [--threads 2] [--device cpu]
 
 The channels are square sheets of ``sides``. Milliseconds of nn.Conv2d for a forward and backward pass (the input wants
-its gradient), and how many times as fast each way is, contestants in turns. "wires" is "windowed" where ``CC=false`` is
-set.
+its gradient), and how many times as fast each way is, contestants in turns. With ``CC=false`` there is no compiler, so
+"wires" is computed as "windowed".
 """
 
 from __future__ import annotations

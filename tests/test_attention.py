@@ -37,7 +37,7 @@ ROWS = sampled(list(MADE), list(MASKS), list(PADDINGS), list(BACKENDS), list(ASK
 
 def mask_of(kind: str, batch: int, queries: int, keys: int) -> Tensor | None:
     forbidden = torch.rand(batch * HEADS, queries, keys) < 0.3
-    forbidden[..., 0] = False  # a key that every query has
+    forbidden[..., 0] = False  # every query sees the first key
     added = torch.randn(batch * HEADS, queries, keys, dtype=torch.float64)
     causal = torch.ones(queries, keys, dtype=torch.bool).triu(1)
     row = torch.zeros(queries, keys, dtype=torch.bool)
@@ -63,7 +63,7 @@ def padding_of(kind: str, batch: int, keys: int) -> Tensor | None:
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 @pytest.mark.parametrize(("made", "mask", "padding", "backend", "asked", "given", "layout"), ROWS, ids=named(ROWS))
 def test_as_torchs_own(made: str, mask: str, padding: str, backend: str, asked: str, given: str, layout: str) -> None:
-    """Outputs, weights and every gradient; NaN where a query may see nothing, and as many numbers drawn."""
+    """In outputs, weights and every gradient, with NaN where a query may see nothing; as many numbers are drawn."""
     options = MADE[made] | {"batch_first": layout == "batch first", "dtype": torch.float64}
     layer = lp.LocalityMultiheadAttention(SIZE, HEADS, units=lp.Grid(2, 3), cost="linear@1", backend=backend, **options)
     for parameter in layer.parameters():
@@ -77,7 +77,7 @@ def test_as_torchs_own(made: str, mask: str, padding: str, backend: str, asked: 
         return torch.randn(*shape, features, dtype=torch.float64, requires_grad=True)
 
     x = [sequence(LENGTH, SIZE), sequence(keys, layer.kdim), sequence(keys, layer.vdim)]
-    if given != "apart":  # where the sizes let them be one
+    if given != "apart":  # one tensor where the sizes allow it
         x[2] = x[1] if layer.kdim == layer.vdim else x[2]
         x[1:] = [x[0]] * 2 if given == "self" and layer.kdim == layer.vdim == SIZE else x[1:]
     attn_mask, padded = mask_of(mask, batch, LENGTH, keys), padding_of(padding, batch, keys)
@@ -135,8 +135,8 @@ def test_an_encoder_calls_it() -> None:
 
 @pytest.mark.parametrize("given", ["self", "apart"])
 def test_transformed(given: str) -> None:
-    """Compiled, under autocast, for the gradients of each sample, and on the meta device."""
-    layer = by_wires("windowed", positions=lp.Line(5))  # which has 16-bit products
+    """Compiled, under autocast, for each sample's gradients, and on the meta device."""
+    layer = by_wires("windowed", positions=lp.Line(5))  # this backend has 16-bit products
     x, memory = torch.randn(3, 5, SIZE), torch.randn(3, 4, SIZE)
     parameters = dict(layer.named_parameters())
 

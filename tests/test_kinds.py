@@ -464,7 +464,7 @@ def test_a_query_out_of_reach_of_every_key_is_a_number() -> None:
         assert y.isfinite().all()
         y[:, :2].sum().backward()
         assert layer.in_proj_weight.grad.isfinite().all()
-        with torch.autocast("cpu", torch.float16):  # whose range is smaller
+        with torch.autocast("cpu", torch.float16):  # its range is smaller
             assert layer(x, x, x, key_padding_mask=padding, need_weights=weights)[0].isfinite().all()
         assert layer(torch.randn(1, 6, 8), x[:, :2], x[:, :2], need_weights=weights)[0].isfinite().all()
 

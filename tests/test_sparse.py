@@ -360,7 +360,7 @@ def test_stacked_layers_hand_their_batch_on_as_it_lies(backend: str) -> None:
 @backends
 @pytest.mark.parametrize("batch", [1, 9, 64, 130])
 def test_a_batch_leaves_in_the_layout_in_which_it_came(backend: str, batch: int) -> None:
-    """As torch's own layers have it: BatchNorm and LayerNorm take many times as long on a batch in the other layout."""
+    """As with torch's own layers: BatchNorm and LayerNorm take many times as long on a batch in the other layout."""
     layer = local(2, backend=backend)
     x, grad = torch.randn(batch, 1024), torch.randn(batch, 1024)
     expected = torch.autograd.functional.vjp(lp.fold(layer), x, grad)

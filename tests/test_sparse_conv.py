@@ -26,7 +26,7 @@ ways = pytest.mark.parametrize("way", WAYS, indirect=True)
 
 @pytest.fixture(autouse=True)
 def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tiles on sheets of a few channels; they would be one."""
+    """Small tiles: sheets of a few channels have several of them, and not one."""
     monkeypatch.setattr("locality_prior.sparse.convolution.TILES", (4,))
     monkeypatch.setattr("locality_prior.sparse.convolution.MULTIPLE", 3)
 
@@ -53,7 +53,7 @@ def small(backend: str, kernel: Any = 3, *given: Any, **options: Any) -> lp.Loca
 
 
 def gradients(layer: nn.Module, x: Tensor, g: Tensor) -> list[Tensor]:
-    """Of the input and of P∘W or W, with an entry for each pair, and of b."""
+    """Gradients of the input, of P∘W or W with an entry for each pair, and of b."""
     y = layer(x)
     assert y.shape == g.shape
     found = list(torch.autograd.grad(y, [x, *layer.parameters()], g))
@@ -65,7 +65,7 @@ def gradients(layer: nn.Module, x: Tensor, g: Tensor) -> list[Tensor]:
 
 
 def agrees(layer: lp.LocalityConv2d, x: Tensor) -> None:
-    """The outputs and gradients of the folded layer."""
+    """Assert that outputs and gradients are those of the folded layer."""
     plain = lp.fold(layer)
     expected = plain(x)
     assert_close(layer(x), expected)
@@ -151,7 +151,7 @@ def test_any_layout_of_the_input(way: str) -> None:
     ):
         agrees(layer, x.double().requires_grad_())
     y = layer(torch.randn(2, 12, 4, 8, dtype=torch.float64))
-    (grad,) = torch.autograd.grad(y.sum(), layer.weight)  # whose gradient is one number, expanded
+    (grad,) = torch.autograd.grad(y.sum(), layer.weight)  # y's gradient is one number, expanded
     assert grad.isfinite().all()
     assert plain(torch.randn(2, 12, 4, 8, dtype=torch.float64)).is_contiguous() is y.is_contiguous()
 
@@ -182,7 +182,7 @@ def test_gradcheck(way: str) -> None:
 
 @ways
 def test_an_output_that_comes_in_again_is_not_counted_twice(way: str) -> None:
-    """A gradient that is itself to be differentiated, of a layer whose input depends on its own weight."""
+    """A gradient that can itself be differentiated, of a layer whose input depends on its own weight."""
     layer = lp.LocalityConv2d(12, 12, 3, padding=1, source=lp.Grid(4, 3), cost=CUT, backend=way, dtype=torch.float64)
     loss = layer(layer(torch.randn(2, 12, 4, 4, dtype=torch.float64))).square().sum()
     (expected,) = torch.autograd.grad(loss, layer.weight, retain_graph=True)

@@ -287,7 +287,7 @@ def test_recurrence(kind: str, batch_first: bool, bias: bool, bidirectional: boo
         for layer in (sparse, dense):
             torch.manual_seed(1)
             outputs = [y for y in flat(layer(*inputs)) if y.is_floating_point()]
-            # every output is weighted in another way, so that none can stand for another
+            # every output has a weight of its own, so that none can stand for another
             loss = torch.stack([(y * torch.arange(y.numel()).view_as(y)).sum() for y in outputs]).sum()
             wanted = [x, h, *layer.parameters()]
             found.append((outputs, torch.autograd.grad(loss, wanted, retain_graph=True, materialize_grads=True)))
@@ -371,7 +371,7 @@ def test_hazards_of_recurrence(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_a_state_that_comes_in_again_is_not_counted_twice(kind: str) -> None:
-    """A gradient that is itself to be differentiated: of a state that depends on the weights, and of a shared bias."""
+    """A gradient that can itself be differentiated, where a state depends on the weights and the biases are one."""
     layer, _ = networks(kind)
     layer.bias_hh_l0 = layer.bias_ih_l0
     x = torch.randn(3, 2, 5, dtype=torch.float64)
@@ -410,7 +410,7 @@ def test_what_does_not_fit_the_wires_is_told(kind: str) -> None:
 
 @pytest.mark.parametrize("backend", ["windowed", "wires"])
 def test_autograd_holds_what_the_steps_leave(backend: str) -> None:
-    """So that a backward pass frees it, and that checkpointing and hooks of saved tensors save its memory."""
+    """A backward pass then frees it, and checkpointing and hooks of saved tensors save its memory."""
     layer = lp.LocalityLSTM(5, 12, units=SHEET, cost=CUT, backend=backend, dtype=torch.float64)
     x, saved = torch.randn(4, 2, 5, dtype=torch.float64), []
 
@@ -433,7 +433,7 @@ def test_a_thread_that_computes_at_the_same_time(backend: str) -> None:
     x, other = (torch.randn(4, 2, 5, dtype=torch.float64) for _ in range(2))
     (expected,) = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
     layer = copy.deepcopy(layer)
-    with layer._spreads["weight_hh_l0"].workspace():  # as another thread has it
+    with layer._spreads["weight_hh_l0"].workspace():  # held, as if by another thread
         y, _ = layer(x)
     layer(other)
     (found,) = torch.autograd.grad(y.sum(), layer.weight_hh_l0)

@@ -66,7 +66,7 @@ class Workspace:
 
     @contextmanager
     def held(self) -> Iterator[Workspace]:
-        """This workspace, locked inside the block, or a new one where another thread is using it."""
+        """This workspace, locked inside the block, or a new one if another thread is using this one."""
         if not self.lock.acquire(blocking=False):
             yield Workspace()
             return
@@ -158,14 +158,14 @@ def gradients(
 ) -> list[Tensor | None]:
     """Gradients of ``formula(*given)`` through torch's own operations, for a backward pass that is not an ordinary one.
 
-    The formula gets an alias of each tensor. One of them may depend on another, as where a layer's output is its input
-    again; that path is autograd's to follow, and must not be counted here too.
+    The formula gets an alias of each tensor. One of the tensors may depend on another, for example where a layer's
+    output is its input again. Autograd follows that path itself, so it must not be counted here too.
 
     Args:
         formula: the function whose backward pass this is.
         given: what it takes.
-        needed: which of them need a gradient.
-        grads: gradients of what it returns.
+        needed: which of these need a gradient.
+        grads: gradients of what the function returns.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():

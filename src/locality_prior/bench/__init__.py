@@ -31,7 +31,7 @@ def bench(names: list[str] | None = None, device: str = "cpu", tell: Callable[[R
     Args:
         names: of :data:`ROWS`.
         device: where the layers compute; ``scale_*`` and ``mnist_epoch`` are of the CPU.
-        tell: called with each row as it is there.
+        tell: called with each row as soon as it is there.
 
     Raises:
         ValueError: a row or a device that there is not.

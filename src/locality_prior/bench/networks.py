@@ -1,4 +1,4 @@
-"""Steps of training whole networks whose layers have wires within a radius, against the same networks dense."""
+"""Training steps of whole networks with wires within a radius, against the same networks with dense layers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def step(network: nn.Module, x: Tensor, back: Callable[[Any], None], optimizer: 
 
 
 def stack(side: int, local: bool, device: torch.device) -> Callable[[], None]:
-    """A step of three square sheets with BatchNorm and ReLU, on a sheet of inputs, which learn to classify."""
+    """A step of a classifier: three square sheets, each with BatchNorm and ReLU, after a sheet of inputs."""
     sheet = Grid(side, side)
     units = len(sheet)
     parts: list[nn.Module] = []
@@ -65,10 +65,10 @@ def stack(side: int, local: bool, device: torch.device) -> Callable[[], None]:
 
 
 def block(side: int, local: bool, device: torch.device) -> Callable[[], None]:
-    """A step of a transformer's block whose stream lies on a square sheet, and the MLP on one of four times as many."""
+    """A step of a transformer's block: its stream is on a square sheet, its MLP on one of four times as many units."""
     sheet, wide = Grid(side, side), Grid(2 * side, 2 * side)
     units, hidden = len(sheet), len(wide)
-    # in float64: the control's weights in float32, their gradients and the optimiser's two moments
+    # as numbers in float64: for each weight of the control its value, gradient and two moments, all in float32
     check_fits(2 * 12 * units * units, f"a block of {units:,} units, dense,", "choose other rows with --only.")
     network = Block(units, hidden, HEADS)
     if local:

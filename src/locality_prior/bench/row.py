@@ -19,7 +19,7 @@ from locality_prior.geometry import Grid
 TURN, ROUNDS = 25.0, 21
 #: The sheet of the layers that are compared.
 SHEET = Grid(64, 64)
-#: The sheet of what takes long on a larger one.
+#: The sheet for what would take long on a larger one.
 SMALL = Grid(32, 32)
 
 
@@ -49,7 +49,7 @@ class Row:
         }
 
 
-#: Measures the row of a name on a device.
+#: Takes the name of a row and a device, and measures the row there.
 Measure = Callable[[str, torch.device], Row]
 
 

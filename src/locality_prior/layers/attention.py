@@ -59,7 +59,7 @@ class PositionBias(Rounded):
         return (-slopes[:, None, None] * charge).to(other.device, other.dtype)
 
     def __call__(self, queries: int, keys: int, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """Its first rows and columns, on the device of ``like`` and rounded to its dtype, in ``dtype``."""
+        """Its first rows and columns in ``dtype``, rounded to that of ``like`` before, on the device of ``like``."""
         if max(queries, keys) > len(self.positions):
             raise wrong("query", f"{max(queries, keys)} positions", f"at most {len(self.positions)}, which have places")
         least = torch.finfo(dtype).min / 4  # the sum of two such numbers is finite
@@ -105,7 +105,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         position_cost: c of the bias; the default is ``Linear()``.
         slopes: m_h > 0, one for each head; the default is ALiBi's 2^(−8h/H), h = 1 … H.
         backend: how to compute the projections, as in :class:`LocalityLinear`: "dense", "windowed", "wires" or "auto".
-            With a sparse backend ``in_proj_weight`` is (3 · wires,), those of queries, keys and values one after
+            With a sparse backend ``in_proj_weight`` is (3 · wires,), the weights of queries, keys and values one after
             another, and ``out_proj.weight`` is (wires,); with keys or values of another size, each projection has its
             own wires. Every backend starts from the same weights, and loads the state dict of every other.
         device, dtype: of the parameters.
@@ -188,7 +188,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         self._bias = bias_over_positions
         self.position_cost = None if self._bias is None else self._bias.cost
         self.slopes = None if self._bias is None else self._bias.slopes
-        self._workspaces = [Workspace() for _ in range(3)]  # of the projections that are not one product
+        self._workspaces = [Workspace() for _ in range(3)]  # for three products, where the inputs differ
         self._wire(spreads)
 
     def forward(
@@ -206,14 +206,14 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
             self._check_inputs(query, key, value, key_padding_mask, attn_mask)
         if is_causal and attn_mask is None:
             raise wrong("attn_mask", "None with is_causal=True", "the causal mask: is_causal only says that it is one")
-        # the batch's axis where there is one, or as if there were one
+        # a single example gets an axis for the batch where a batch has it
         lone, batch = query.dim() == 2, 0 if self.batch_first else 1
         apart, together = ((0, 2, 1, 3), (0, 2, 1, 3)) if self.batch_first else ((1, 2, 0, 3), (2, 0, 1, 3))
         q, k, v = (
             torch.unflatten(x.unsqueeze(batch) if lone else x, -1, (self.num_heads, self.head_dim)).permute(apart)
             for x in self._projected(query, key, value)
         )  # each (batch, heads, length, head_dim)
-        # as torch does: what a causal mask says is computed without it where nothing else is masked
+        # as torch does: where nothing else is masked, a flag takes the place of the causal mask
         causal = is_causal and not need_weights and key_padding_mask is None and self._bias is None
         mask = None if causal else self._mask(q, k, key_padding_mask, attn_mask)
         if self.bias_k is not None and self.bias_v is not None:
@@ -245,7 +245,7 @@ class LocalityMultiheadAttention(Plain, nn.MultiheadAttention):
         if spread.pattern is None:
             weights = self.effective("in_proj_weight").chunk(3)
             return [F.linear(*given) for given in zip(inputs, weights, biases, strict=True)]
-        one = self._spreads["out_proj.weight"].pattern  # between the same units, as each of the three is
+        one = self._spreads["out_proj.weight"].pattern  # each of the three has the same wires, between the same units
         assert one is not None
         parts = (weight.chunk(3), spread.like(weight).chunk(3), biases, self._workspaces)
         return [one.linear(*given) for given in zip(inputs, *parts, strict=True)]

@@ -37,12 +37,12 @@ MOST_ENTRIES = 1 << 32
 
 
 def same(matrix: Tensor) -> Tensor:
-    """The matrix (out, in) itself, or values (wires,): for a weight that has one entry for each."""
+    """The matrix (out, in) itself, or values (wires,): for a weight with one entry for each pair, or for each wire."""
     return matrix
 
 
 def stacked(matrix: Tensor, times: int) -> Tensor:
-    """A matrix (out, in) or (out, 1), or values (wires,), ``times`` times below one another: for stacked matrices."""
+    """A matrix (out, in) or (out, 1), or values (wires,), ``times`` times over: for weights of stacked matrices."""
     return matrix.repeat(times, *[1] * (matrix.dim() - 1))
 
 
@@ -52,7 +52,7 @@ class Wiring:
 
     ``spread`` turns a matrix (out, in) over the rule's pairs into the shape of the weight, or into one that broadcasts
     to it. In a sparse layer the weight is (wires, …), with the wires of ``pattern``, and so is everything below;
-    ``spread`` then does the same with values (wires,) over the rule's wires.
+    ``spread`` then takes values (wires,) over the rule's wires in place of a matrix.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Wiring:
         return self.pattern.scatter(v)
 
     def takes(self, weight: Tensor) -> bool:
-        """Whether ``weight`` is one for these wires, with an entry for each pair or for each wire alone."""
+        """Whether ``weight`` fits these wires: it has an entry for each pair, or for each wire alone."""
         if weight.shape in (self.weight.shape, self.shape):
             return True
         if self.sparse or not self.rule.bounded:
@@ -148,7 +148,7 @@ class Wiring:
         return self.shape[1] == self.rule.shape[1] and weight.shape == (wires, *self.shape[2:])
 
     def own(self, weight: Any) -> Any:
-        """A ``weight`` that :meth:`takes` takes, in this layer's form: a matrix on the wires, or wires as a matrix."""
+        """A ``weight`` that fits (:meth:`takes`), in this layer's form: a matrix on the wires, or wires as a matrix."""
         if not isinstance(weight, Tensor) or weight.shape == self.weight.shape or not self.takes(weight):
             return weight  # torch says what is wrong with it
         if self.pattern is not None:
@@ -193,7 +193,7 @@ class Locality(nn.Module):
         raise NotImplementedError
 
     def takes(self, name: str, weight: Tensor) -> bool:
-        """Whether a state dict may have ``weight`` for the parameter ``name``: the weight of any backend."""
+        """Whether a state dict may have ``weight`` for the parameter ``name``; it may come from any backend."""
         return any(wiring.name == name and wiring.takes(weight) for wiring in self.wirings())
 
     def config(self, sheet: Callable[[Geometry], Any] = Geometry.config) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class Locality(nn.Module):
 
 
 def with_cost(rule: Prior, cost: Cost, fixed: bool) -> Prior:
-    """The rule with another cost. Where the wires are ``fixed`` it must have the same ones: ValueError."""
+    """The rule with another cost. Where the wires are ``fixed``, a cost that has other wires raises ValueError."""
     refusal = wrong(
         "cost", f"{cost!r}, which has other wires", "the wires that this sparse layer has, or backend='dense'"
     )
@@ -399,7 +399,7 @@ class Spread(Rounded):
         return locality_linear(x, weight, self.like(weight), bias, self._workspace)
 
     def kernel(self, rows: Tensor) -> Kernel:
-        """What multiplies ``rows`` (n, in) with the wires; only with a pattern."""
+        """What multiplies ``rows`` (n, in) by the wires; there must be a pattern."""
         assert self.pattern is not None
         return self.pattern.kernel(rows.dtype, rows.device)
 
@@ -541,7 +541,7 @@ class Plain(Locality):
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Inside the block sparse parameters are matrices, as torch draws them; the wires' numbers are then kept."""
+        """Inside the block sparse parameters are matrices, as torch draws them; after it, those matrices' wires."""
         owned = self._owned()
         held = [(owned[name], owned[name].data, pattern) for name, pattern in self._patterns().items() if name in owned]
         try:
@@ -575,7 +575,7 @@ class Plain(Locality):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self._before_loading = self._owned()
-        for wiring in self.wirings():  # those of children too, which torch loads after this
+        for wiring in self.wirings():  # also the weights of children, which torch loads after this
             if f"{prefix}{wiring.name}" in state_dict:
                 state_dict[f"{prefix}{wiring.name}"] = wiring.own(state_dict[f"{prefix}{wiring.name}"])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,6 +1,6 @@
 """The equations of recurrent cells, and the steps of a sequence computed wire by wire, with their backward pass.
 
-Inside, a batch lies in memory unit by unit, (n, units) with strides (1, …), as products with wires read and write it.
+Inside, a batch (n, units) lies in memory unit by unit, with strides (1, …), the layout that products with wires use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Cell(Protocol):
         """The next state, and what ``backward`` needs; ``recurrent`` may be written to."""
 
     def backward(self, grads: State, kept: Any, out: Tensor) -> tuple[Tensor, State]:
-        """Gradients of ``recurrent``, and of the state except through V; that of ``given`` is left in ``out``."""
+        """Gradients of ``recurrent``, and of the state except through V; that of ``given`` is written to ``out``."""
 
 
 class RNNCell:
@@ -133,12 +133,12 @@ def recurrence(
     Args:
         cell: the equations.
         spread: P of W_hh, with its pattern.
-        steps: how many rows each time step has: its sequences, which are the first ones of the batch.
+        steps: how many rows each time step has, one for each of its sequences; these are the first ones of the batch.
         back: whether to begin with the last step.
         rows: the inputs (rows, in), step after step.
         weights: W_ih, (gates · units, in), and W_hh on the wires, (wires,).
         biases: b_ih and b_hh, (gates · units,).
-        state: what to start from, each (batch, units).
+        state: the tensors to start from, each (batch, units).
     """
     if not_autocast(rows) and ordinary(rows, weights[1]) and len(rows):
         pattern, batch = spread.pattern, len(state[0])
@@ -188,7 +188,7 @@ def _turned(steps: Sequence[T], back: bool) -> list[T]:
 
 
 def _with(first: State, state: State) -> State:
-    """The state with new values of its first sequences; the others have ended, or are still to begin."""
+    """The state with new values for its first sequences; the others have ended, or are still to begin."""
     n = len(first[0])
     return first if n == len(state[0]) else tuple(torch.cat([a, h[n:]]) for a, h in zip(first, state, strict=True))
 
@@ -228,7 +228,7 @@ class _Recurrence(torch.autograd.Function):
                     kept.append((now[0], of_cell, of_kernel))
                 outputs.append(made[0])
                 state = _with(made, state)
-        # autograd holds the tensors among them, so that it can free them, and hooks of saved tensors see them
+        # autograd holds those that are tensors: then it can free them, and hooks of saved tensors see them
         leaves, ctx.tree = tree_flatten(kept)
         ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         ctx.save_for_backward(*given, *(leaf for leaf in leaves if isinstance(leaf, Tensor)))
@@ -254,7 +254,7 @@ class _Recurrence(torch.autograd.Function):
         grad_bias_hh = torch.zeros_like(bias_hh) if needed[4] else None
         space = ctx.workspace
         with space.lock:
-            product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # its gradient
+            product = space.buffer("steps", (len(weight_ih), len(rows)), rows)  # to hold its gradient
             parts = [*zip(torch.split(product, list(steps), 1), torch.split(outputs, list(steps)), strict=True)]
             for (h, of_cell, of_kernel), (part, output) in zip(kept[::-1], _turned(parts, not back), strict=True):
                 now = tuple(g[: len(output)] for g in state)

@@ -86,8 +86,8 @@ class LocalityLinear(Locality):
         device, dtype: of the parameters.
 
     Shape:
-        input: (…, in_features) → (…, out_features). A sparse layer is quickest where a batch lies unit by unit in
-        memory, as the transpose of a contiguous tensor; its output then lies in that way too.
+        input: (…, in_features) → (…, out_features). A sparse layer is quickest if a batch lies unit by unit in
+        memory, as the transpose of a contiguous tensor does; its output then lies in the same way.
 
     Raises:
         ValueError: the sizes differ from the geometry's, the geometries cannot meet, a target unit has no wire, or the

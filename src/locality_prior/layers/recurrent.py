@@ -53,7 +53,7 @@ class _Recurrent(Plain, nn.RNNBase):
     #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
     GATES: ClassVar[int] = 1
-    #: So is one whose units have fewer pairs than this. (Measured on a CPU, where torch's LSTM is quick.)
+    #: A layer whose units have fewer pairs than this is quicker dense. (Measured on a CPU, where torch's LSTM is quick.)
     SMALL: ClassVar[int] = 1 << 18
 
     def __init__(
@@ -152,7 +152,7 @@ class _Recurrent(Plain, nn.RNNBase):
         raise NotImplementedError
 
     def _by_wires(self, x: Tensor, sizes: Tensor | None, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What torch's kernel computes, with the wires alone; time steps lie one below another, as when packed."""
+        """What torch's kernel computes, over the wires; time steps lie one below another, as in a packed sequence."""
         if sizes is None:
             x = x.transpose(0, 1) if self.batch_first else x
             steps, shape = [x.shape[1]] * x.shape[0], x.shape[:2]
@@ -162,7 +162,7 @@ class _Recurrent(Plain, nn.RNNBase):
         return self._layers(x, sizes.tolist(), states)
 
     def _layers(self, rows: Tensor, steps: list[int], states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The outputs of the last layer, and the last states of all; time steps have ``steps`` of the rows each."""
+        """The outputs of the last layer, and the last states of all; ``steps`` has the number of rows of each step."""
         last = []
         ways = 1 + self.bidirectional
         for layer in range(self.num_layers):

@@ -7,7 +7,7 @@ any device and in any dtype.
 
 The order of the units is always the public one. The output of a batch lies in memory as the input does: example by
 example, as torch's own layers have it, or unit by unit, as the transpose of a contiguous tensor. The latter is computed
-fastest, and element-wise functions keep it; torch's BatchNorm and LayerNorm take many times as long on it.
+fastest, and element-wise functions keep it, but torch's BatchNorm and LayerNorm take many times as long on it.
 """
 
 from locality_prior.sparse.convolution import Convolution as Convolution

@@ -15,11 +15,11 @@ from locality_prior.sparse.pattern import Pattern
 from locality_prior.sparse.planes import CompiledConvolution, Sliding
 from locality_prior.sparse.windows import Windows, best_tiles
 
-#: How many target channels a tile may have; the largest is the dense convolution.
+#: How many target channels a tile may have; the largest takes all of them, which is the dense convolution.
 TILES = (16, 32, 64, 128, 256, 1 << 62)
-#: What a channel in the window of a tile costs, in taps of a block.
+#: What a channel in the window of a tile costs, as a number of taps in a block.
 SEEN = 512
-#: Tiles and windows have a multiple of so many channels: with other numbers torch takes up to twice as long.
+#: Tiles and windows have a multiple of this many channels: with other numbers torch takes up to twice as long.
 MULTIPLE = 16
 
 

@@ -56,7 +56,7 @@ def sparse_linear(
 
     Returns:
         (…, out), in memory as the input is: example by example, or unit by unit (the transpose of a contiguous
-        tensor) where a batch of vectors comes in that way. The gradient of the input too.
+        tensor) where a batch of vectors comes in that way. So does the gradient of the input.
 
     Raises:
         ValueError: a weight or a bias of another size, dtype or device than the input and the wires ask for.
@@ -78,7 +78,7 @@ def sparse_linear(
 
 
 def check_like(x: Tensor, **given: tuple[Tensor | None, tuple[int, ...]]) -> None:
-    """Raise ValueError where a tensor differs from its shape or from ``x``: a kernel in C relies on both."""
+    """Raise ValueError where a tensor has another shape, or not the dtype and device of ``x``: kernels rely on them."""
     for name, (value, shape) in given.items():
         if value is not None and (value.shape != shape or value.dtype != x.dtype or value.device != x.device):
             found = f"{tuple(value.shape)}, {value.dtype} on {value.device}"
@@ -91,7 +91,7 @@ def by_unit(x: Tensor) -> bool:
 
 
 def _laid_out(x: Tensor, by_unit: bool) -> Tensor:
-    """A batch in the layout that is asked for: torch's normalisations are slow unless it is the one they expect."""
+    """A batch in the layout that is asked for; torch's normalisation layers are slow on one that they do not expect."""
     return x.t().contiguous().t() if by_unit else x.contiguous()
 
 

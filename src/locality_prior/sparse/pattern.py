@@ -33,7 +33,7 @@ class Pattern:
     Args:
         rule: the prior, with a cost that ends somewhere or a geometry that gives the wires.
         backend: "windowed", "wires" or "auto".
-        times: how many matrices lie one below another, each with the wires of the rule: the gates of a recurrent layer.
+        times: how many matrices lie one below another, each with the wires of the rule, such as gates.
 
     Raises:
         ValueError: the cost has no end.
@@ -66,7 +66,7 @@ class Pattern:
         return made
 
     def units(self, device: torch.device) -> Tensor:
-        """Target unit of each of the rule's wires, which a single matrix has, on ``device``."""
+        """Target unit of each of the rule's wires, those of a single matrix, on ``device``."""
         return self.ends(device)[0][: len(self.targets) // self.times]
 
     def linear(self, x: Tensor, weight: Tensor, prior: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
@@ -146,7 +146,7 @@ def pattern_for(rule: Prior, backend: str, times: int = 1, small: int = SMALL, f
 
     Args:
         rule, backend, times: of the :class:`Pattern`.
-        small: for "auto", the fewest pairs of the rule from which a layer is quicker with its wires alone.
+        small: for "auto", how many pairs the rule must have at least for its wires alone to be quicker.
         full: for "auto", the largest share of the pairs that may have a wire.
     """
     if backend in ("windowed", "wires"):

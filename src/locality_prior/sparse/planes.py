@@ -12,9 +12,9 @@ from locality_prior._compiled import call, serves
 from locality_prior._memory import aside, empty
 from locality_prior.prior import Wires
 
-#: Lengths are multiples of so many bytes: the widest vector (BYTES in kernels.c).
+#: Lengths are multiples of this many bytes, those of the widest vector (BYTES in kernels.c).
 BYTES = 64
-#: A layer remembers the layouts of images of at most so many sizes.
+#: A layer remembers layouts for at most this many sizes of images.
 SIZES = 64
 
 Pair = tuple[int, int]
@@ -44,7 +44,7 @@ class Phase:
     length: int
     #: The taps that see this plane.
     taps: list[int]
-    #: Where each of them has the gradient that belongs to the first pixel.
+    #: Where a plane of gradients has, for each of these taps, the entry that belongs to the first pixel.
     back: Tensor
 
 
@@ -145,7 +145,7 @@ class CompiledConvolution:
 
     @cached_property
     def _back(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The wires by source: where each source's begin, the target of each, and its number."""
+        """The wires in order of source: where those of each source begin, the target of each wire, and its number."""
         with aside():
             counts = torch.bincount(self._wires.sources, minlength=self.shape[1])
             order = torch.argsort(self._wires.sources, stable=True)
@@ -224,10 +224,11 @@ def _over(n: int, step: int) -> int:
 
 
 def _lines(phase: int, stride: int, padding: int, size: int) -> tuple[int, int, int]:
-    """Of every ``stride``-th line of a padded image, from line ``phase`` on, along one axis.
+    """Where every ``stride``-th line of a padded image lies, from line ``phase`` on, along one axis.
 
     Returns:
-        How many of them come before the image, which line of the image is the first, and how many lie in the image.
+        How many of these lines come before the image, which line of the image is the first of them, and how many lie
+        in the image.
     """
     skipped = max(0, _over(padding - phase, stride))
     first = phase + stride * skipped - padding

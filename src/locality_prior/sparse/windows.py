@@ -28,7 +28,7 @@ class Windows:
         wires: which pairs have a wire.
         tiles: tile numbers of the target units, (out,), from :func:`best_tiles`.
         device: where to compute.
-        multiple: pad tiles and windows to a multiple of so many units.
+        multiple: pad tiles and windows to a multiple of this many units.
     """
 
     def __init__(self, wires: Wires, tiles: Tensor, device: torch.device, multiple: int = 1) -> None:
