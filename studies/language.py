@@ -59,9 +59,9 @@ CALLED = {
 }
 #: The measures that the figure shows.
 DRAWN = {
-    "bits_per_byte": "bits a byte, less the control's",
-    "morans_i.block2.attention": "Moran's I, attention's outputs",
-    "morans_i.block2.hidden": "Moran's I, hidden units of the MLP",
+    "bits_per_byte": "bits a byte",
+    "morans_i.block2.attention": "Moran's I, attention",
+    "morans_i.block2.hidden": "Moran's I, hidden units",
 }
 
 
@@ -275,7 +275,7 @@ def draw(runs: list[dict[str, Any]], to: Path) -> None:
                 half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
                 ax.errorbar(np.mean(values), -k, xerr=half, fmt="|", color=f"C{k}", ms=10, capsize=2)
         ax.axvline(0, color="0.7", lw=0.8, zorder=0)
-        ax.set_xlabel(called)
+        ax.set_xlabel(f"{called}, less the control's")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(-np.arange(len(CALLED)), [called for _, called in CALLED.values()])
     to.parent.mkdir(exist_ok=True)
