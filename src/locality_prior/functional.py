@@ -130,6 +130,14 @@ def not_autocast(x: Tensor) -> bool:
     return x.is_meta or not torch.is_autocast_enabled(x.device.type)
 
 
+def autocasted(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
+    """``x`` and the other tensors in autocast's dtype, where it is on for the device of ``x`` and ``x`` is not float64."""
+    if not_autocast(x) or x.dtype == torch.float64:
+        return x, *others
+    kind = torch.get_autocast_dtype(x.device.type)
+    return tuple(None if one is None else one.to(kind) for one in (x, *others))
+
+
 def ordinary(x: Tensor, weight: Tensor) -> bool:
     """Whether this call is ordinary eager code; only then can a backward pass of our own be used."""
     return not (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from locality_prior._memory import aside
-from locality_prior.functional import gradients, not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import autocasted, gradients, ordinary, ordinary_backward
 from locality_prior.sparse.function import check_like
 from locality_prior.sparse.pattern import Pattern
 from locality_prior.sparse.planes import CompiledConvolution, Sliding
@@ -56,10 +56,7 @@ class Convolution:
         Raises:
             ValueError: a weight or a bias of another size, dtype or device than the input and the wires ask for.
         """
-        if not not_autocast(x) and x.dtype != torch.float64:
-            kind = torch.get_autocast_dtype(x.device.type)
-            x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
-            bias = None if bias is None else bias.to(kind)
+        x, weight, prior, bias = autocasted(x, weight, prior, bias)
         if ordinary(x, weight):
             wires = self.pattern.wires
             check_like(x, weight=(weight, (wires.count, *self.slide.kernel)), bias=(bias, wires.shape[:1]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from locality_prior._check import wrong
-from locality_prior.functional import Workspace, not_autocast, ordinary, ordinary_backward
+from locality_prior.functional import Workspace, autocasted, ordinary, ordinary_backward
 
 
 class Kernel(Protocol):
@@ -61,10 +61,7 @@ def sparse_linear(
     Raises:
         ValueError: a weight or a bias of another size, dtype or device than the input and the wires ask for.
     """
-    if not not_autocast(x) and x.dtype != torch.float64:
-        kind = torch.get_autocast_dtype(x.device.type)
-        x, weight, prior = x.to(kind), weight.to(kind), prior.to(kind)
-        bias = None if bias is None else bias.to(kind)
+    x, weight, prior, bias = autocasted(x, weight, prior, bias)
     check_like(x, weight=(weight, prior.shape), bias=(bias, (out_features,)))
     rows = x.reshape(-1, x.shape[-1])
     if ordinary(rows, weight) and len(rows):
