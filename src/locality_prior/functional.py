@@ -131,7 +131,7 @@ def not_autocast(x: Tensor) -> bool:
 
 
 def autocasted(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
-    """``x`` and the other tensors in autocast's dtype, where it is on for the device of ``x`` and ``x`` is not float64."""
+    """``x`` and the other tensors in autocast's dtype where it is on, but float64 as it is."""
     if not_autocast(x) or x.dtype == torch.float64:
         return x, *others
     kind = torch.get_autocast_dtype(x.device.type)
