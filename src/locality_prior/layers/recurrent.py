@@ -53,7 +53,7 @@ class _Recurrent(Plain, nn.RNNBase):
     #: How many tensors a state has, and how many matrices the gates have.
     STATES: ClassVar[int] = 1
     GATES: ClassVar[int] = 1
-    #: A layer whose units have fewer pairs than this is quicker dense. (Measured on a CPU, where torch's LSTM is quick.)
+    #: A layer whose units have fewer pairs than this is quicker dense. (Measured on CPUs; torch's LSTM is quick there.)
     SMALL: ClassVar[int] = 1 << 18
 
     def __init__(
