@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import locality_prior as lp
 from locality_prior.layers.base import Plain
+from locality_prior.prior import Prior
 
 SHEET = lp.Grid(3, 4)
 #: On a sheet of twelve units, a layer of each kind.
@@ -451,3 +452,18 @@ def test_auto_takes_the_wires_of_large_layers_that_have_few() -> None:
         assert not made(kind, smallest - 1, "linear@3")._patterns()
         assert not made(kind, 32, "linear@8")._patterns()
         assert not made(kind, 32, "linear")._patterns()
+
+
+@pytest.mark.parametrize("backend", ["auto", "wires"])
+def test_wires_are_looked_for_once(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    wires = Prior.wires
+    monkeypatch.setattr(Prior, "wires", lambda self: asked.append(self) or wires(self))
+    sheet = lp.Grid(32, 32)
+    layers = [
+        lp.LocalityLinear(1024, 1024, source=sheet, cost="linear@2", backend=backend),
+        lp.LocalityGRU(5, 1024, units=sheet, cost="linear@2", backend=backend),
+        lp.LocalityConv2d(1024, 1024, 1, source=sheet, cost="linear@2", backend=backend),
+    ]
+    assert all(wiring.sparse for layer in layers for wiring in layer.wirings())
+    assert len(asked) == len(layers)

@@ -152,6 +152,7 @@ def pattern_for(rule: Prior, backend: str, times: int = 1, small: int = SMALL, f
     if backend in ("windowed", "wires"):
         return Pattern(rule, backend, times)
     pairs = rule.shape[0] * rule.shape[1]
-    if backend == "dense" or not rule.bounded or pairs < small or rule.wires().count > full * pairs:
+    if backend == "dense" or not rule.bounded or pairs < small:
         return None
-    return Pattern(rule, backend, times)
+    pattern = Pattern(rule, backend, times)  # whose wires are counted, so that they are looked for once
+    return pattern if pattern.wires.count <= full * pairs * times else None
