@@ -116,17 +116,12 @@ class _SparseLinear(torch.autograd.Function):
         # as nn.Linear does: W is saved, and must not change, only if the input needs a gradient
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.prior, ctx.kernel, ctx.ends, ctx.in_features = prior, kernel, (targets, sources), x.shape[1]
-        mine = workspace.lock.acquire(blocking=False)
-        ctx.workspace = workspace if mine else Workspace()
-        try:
+        with workspace.held() as ctx.workspace:
             training = grad_enabled and any(ctx.needs_input_grad[:3])
             y, ctx.kept = kernel.forward(x, weight, prior, bias, ctx.workspace, training)
             ctx.by_unit = by_unit(x)
             # autograd must not take it for a view, so that ReLU(inplace=True) may change it
             return _laid_out(y, ctx.by_unit).data
-        finally:
-            if mine:
-                workspace.lock.release()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
