@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from locality_prior import cost as costs
 from locality_prior.bench.row import SHEET, SMALL, Measure, Row, against, compare, one_thread, peak
+from locality_prior.bench.row import step as a_step
 from locality_prior.cost import Cost
 from locality_prior.geometry import Grid, Points
 from locality_prior.layers import LocalityLinear
@@ -39,15 +41,7 @@ def step(layer: Layer, batch: int) -> Callable[[], None]:
     """Forward, backward and SGD; the input wants its gradient too, as within a network."""
     x = torch.randn(batch, layer.in_features, device=layer.weight.device, requires_grad=True)
     grad = torch.randn(batch, layer.out_features, device=layer.weight.device)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
-
-    def call() -> None:
-        optimizer.zero_grad()
-        x.grad = None
-        layer(x).backward(grad)
-        optimizer.step()
-
-    return call
+    return a_step(layer, x, lambda y: y.backward(grad), partial(torch.optim.SGD, lr=1e-3))
 
 
 def infer(layer: Layer, batch: int) -> Callable[[], None]:

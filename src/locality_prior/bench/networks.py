@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locality_prior._check import check_fits
-from locality_prior.bench.row import Measure, Row, against, compare
+from locality_prior.bench.row import Measure, Optimizer, Row, against, compare, step
 from locality_prior.catalog.models import Block
 from locality_prior.geometry import Grid
 from locality_prior.layers import LocalityLSTM
@@ -28,22 +28,8 @@ STEPS, READ, FEATURES = 32, 64, 256
 
 #: Makes the step of a network from the side of its sheet, whether it is local, and a device.
 Make = Callable[[int, bool, torch.device], Callable[[], None]]
-Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SGD: Optimizer = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=1e-3)
 ADAMW: Optimizer = partial(torch.optim.AdamW, lr=1e-3)
-
-
-def step(network: nn.Module, x: Tensor, back: Callable[[Any], None], optimizer: Optimizer) -> Callable[[], None]:
-    """Forward, backward and the optimiser; ``back`` takes the network's output and starts the backward pass."""
-    steps = optimizer(network.parameters())
-
-    def call() -> None:
-        steps.zero_grad()
-        x.grad = None
-        back(network(x))
-        steps.step()
-
-    return call
 
 
 def stack(side: int, local: bool, device: torch.device) -> Callable[[], None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from locality_prior._timing import in_turns
 from locality_prior.geometry import Grid
@@ -51,6 +52,8 @@ class Row:
 
 #: Takes the name of a row and a device, and measures the row there.
 Measure = Callable[[str, torch.device], Row]
+#: Makes an optimiser of parameters.
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def compare(contestants: Mapping[str, Callable[[], object]], rounds: int | None = None) -> dict[str, float]:
@@ -61,6 +64,19 @@ def compare(contestants: Mapping[str, Callable[[], object]], rounds: int | None 
 def against(name: str, times: Mapping[str, float], detail: str) -> Row:
     """The row of two contestants, ``ours`` and ``baseline``."""
     return Row(name, times["ours"], times["baseline"], detail)
+
+
+def step(network: nn.Module, x: Tensor, back: Callable[[Any], None], optimizer: Optimizer) -> Callable[[], None]:
+    """Forward, backward and the optimiser; ``back`` takes the network's output and starts the backward pass."""
+    steps = optimizer(network.parameters())
+
+    def call() -> None:
+        steps.zero_grad()
+        x.grad = None
+        back(network(x))
+        steps.step()
+
+    return call
 
 
 @contextmanager
